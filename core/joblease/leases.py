@@ -1,0 +1,136 @@
+"""Azure Blob leases: who may run a job, and who has a slot of a concurrency group.
+
+A lease expires by itself when its holder dies, which is why the lock lives in storage and not in any program's
+memory. This module makes single requests and says what an answer *means* (held by another, lost, unknown); the
+worker's keeper decides what to do about it and when.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
+from azure.storage.blob.aio import BlobLeaseClient
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from azure.storage.blob.aio import ContainerClient
+
+
+class LeaseHeld(Exception):
+    """Somebody else holds the lease."""
+
+
+class LeaseLost(Exception):
+    """Storage says that this lease is no longer ours."""
+
+
+class LeaseUnknown(Exception):
+    """Storage did not answer, or failed: the lease may or may not be ours."""
+
+
+def job_blob(job_id: str) -> str:
+    """Name of the blob whose lease allows to run the job."""
+    return f"job/{job_id}"
+
+
+def slot_blob(group: str, slot: int) -> str:
+    """Name of the blob whose lease is one of a group's slots."""
+    return f"group/{group}/{slot}"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A lease as storage gave it to us."""
+
+    blob: str
+    lease_id: str
+
+
+class LeaseBlobs:
+    """Requests on the container `job-locks`. None is retried here."""
+
+    def __init__(self, container: "ContainerClient") -> None:
+        self._container = container
+
+    async def create(self, blob: str, metadata: "Mapping[str, str]") -> bool:
+        """Create the blob that will be leased. False when it was there already."""
+        try:
+            await self._container.get_blob_client(blob).upload_blob(
+                b"", overwrite=False, metadata=dict(metadata), validate_content=False
+            )
+        except (ResourceExistsError, ResourceModifiedError):
+            return False
+        return True
+
+    async def acquire(self, blob: str, seconds: int) -> Grant:
+        """Take the lease. A missing blob is created. Raises `LeaseHeld` or `LeaseUnknown`."""
+        lease_id = str(uuid4())
+        try:
+            try:
+                await self._lease(blob, lease_id).acquire(lease_duration=seconds)
+            except ResourceNotFoundError:
+                await self.create(blob, {})
+                await self._lease(blob, lease_id).acquire(lease_duration=seconds)
+        except HttpResponseError as error:
+            if error.status_code in (409, 412):
+                raise LeaseHeld(blob) from None
+            raise LeaseUnknown(f"{blob}: {_reason(error)}") from error
+        except AzureError as error:
+            raise LeaseUnknown(f"{blob}: {_reason(error)}") from error
+        return Grant(blob, lease_id)
+
+    async def renew(self, grant: Grant) -> None:
+        """Extend the lease by its duration. Raises `LeaseLost` or `LeaseUnknown`."""
+        await self._as_holder(grant, self._lease(grant.blob, grant.lease_id).renew())
+
+    async def describe(self, grant: Grant, metadata: "Mapping[str, str]") -> None:
+        """Write into the blob who holds it. Raises `LeaseLost` or `LeaseUnknown`."""
+        blob = self._container.get_blob_client(grant.blob)
+        await self._as_holder(grant, blob.set_blob_metadata(dict(metadata), lease=grant.lease_id))
+
+    async def release(self, grant: Grant, *, delete: bool = False) -> bool:
+        """Give the lease back, or delete the blob with it. Never raises: the lease ends by itself soon enough.
+
+        True when storage confirmed it.
+        """
+        try:
+            if delete:
+                await self._container.get_blob_client(grant.blob).delete_blob(lease=grant.lease_id)
+            else:
+                await self._lease(grant.blob, grant.lease_id).release()
+        except AzureError:
+            return False
+        return True
+
+    async def holder(self, blob: str) -> "Mapping[str, str] | None":
+        """What the present holder wrote about itself, or None when nobody holds the lease."""
+        try:
+            properties = await self._container.get_blob_client(blob).get_blob_properties()
+        except ResourceNotFoundError:
+            return None
+        return properties.metadata if properties.lease.state == "leased" else None
+
+    def _lease(self, blob: str, lease_id: str) -> BlobLeaseClient:
+        return BlobLeaseClient(self._container.get_blob_client(blob), lease_id=lease_id)
+
+    async def _as_holder(self, grant: Grant, request: Any) -> None:
+        try:
+            await request
+        except HttpResponseError as error:
+            if error.status_code in (404, 409, 412):
+                raise LeaseLost(f"{grant.blob}: {_reason(error)}") from None
+            raise LeaseUnknown(f"{grant.blob}: {_reason(error)}") from error
+        except AzureError as error:
+            raise LeaseUnknown(f"{grant.blob}: {_reason(error)}") from error
+
+
+def _reason(error: AzureError) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

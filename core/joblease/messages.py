@@ -1,0 +1,172 @@
+"""What travels between the programs: jobs to workers, events to operator and dashboard, control to workers.
+
+Bodies are JSON with a `version`, camelCase like the custom resource, so that the same thing has the same name
+everywhere. A reader ignores fields that it does not know: a newer writer must not stop an older reader.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+
+def now() -> datetime:
+    """The present time, in UTC."""
+    return datetime.now(UTC)
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time in UTC with microseconds, always of the same length, so that text order is time order."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+Moment = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
+
+
+class Wire(BaseModel):
+    """Base of everything that is sent or stored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+    def encode(self) -> bytes:
+        """The JSON body."""
+        return self.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+class State(StrEnum):
+    """Where a job is, as its head row says."""
+
+    SUBMITTED = "Submitted"
+    QUEUED = "Queued"
+    RUNNING = "Running"
+    RETRYING = "Retrying"
+    INTERRUPTED = "Interrupted"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    WORKER_CRASHED = "WorkerCrashed"
+    CANCELLED = "Cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the job has its outcome; it is never changed again."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.DEADLINE_EXCEEDED, State.WORKER_CRASHED, State.CANCELLED})
+
+
+class Status(StrEnum):
+    """What an event says happened. A step's status is `Step N` (`step`)."""
+
+    SUBMITTED = "Submitted"
+    QUEUED = "Queued"
+    DEFERRED = "Deferred"
+    STARTED = "Started"
+    RETRYING = "Retrying"
+    INTERRUPTED = "Interrupted"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+    @staticmethod
+    def step(number: int) -> str:
+        """The status of a handler's n-th step."""
+        return f"Step {number}"
+
+
+class JobEvent(Wire):
+    """One row of the audit trail, and the message that tells the others about it."""
+
+    version: Literal[1] = 1
+    event_id: str
+    job_id: str
+    namespace: str
+    name: str
+    handler: str
+    queue: str
+    group: str
+    submitted_at: Moment
+    sequence: int
+    """Position in the job's history, from 1, without gaps."""
+    status: str
+    """One of `Status`, or `Step N`."""
+    state: State
+    """Where the job is after this event."""
+    message: str = ""
+    timestamp: Moment
+    attempt: int
+    """The attempt that the event belongs to; 0 before the first."""
+    epoch: int
+    """How often the job was claimed; 0 before the first time."""
+    worker: str | None = None
+    progress: int | None = None
+    """0 to 100."""
+    data: dict[str, Any] | None = None
+    """More for this kind of event: parameters, result, error, nextAttemptAt."""
+
+    @property
+    def routing_key(self) -> str:
+        """Key on the events exchange: `<namespace>.<status>`, all steps as `Step`."""
+        return f"{self.namespace}.{self.status.split()[0]}"
+
+
+class RetryPolicy(Wire):
+    """`spec.retry`, flattened."""
+
+    max_attempts: int = 3
+    initial_seconds: float = 10
+    factor: float = 2
+    max_seconds: float = 600
+
+
+class JobMessage(Wire):
+    """A job that was admitted: all that a worker needs to know, since it cannot ask Kubernetes."""
+
+    version: Literal[1] = 1
+    job_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+    namespace: str
+    name: str
+    handler: str
+    queue: str
+    parameters: dict[str, Any] = {}
+    input_file_path: str | None = None
+    description: str | None = None
+    group: Annotated[str, Field(pattern=r"^[a-z0-9][-a-z0-9._]{0,62}$")]
+    limit: Annotated[int, Field(ge=0)]
+    """How many jobs of the group may run at once; 0 means any number."""
+    slot: int | None = None
+    """The slot that the operator believes to be free: a hint that saves trying the others."""
+    retry: RetryPolicy = RetryPolicy()
+    active_deadline_seconds: float | None = None
+    head: "HeadHint | None" = None
+
+    def message_id(self, attempt: int) -> str:
+        """Id of the broker message that asks for an attempt."""
+        return f"{self.job_id}.{attempt}"
+
+
+class HeadHint(Wire):
+    """The head row as its last writer left it: it lets a worker claim the job without reading the row first.
+
+    It is only believed under If-Match; when it is out of date the claim fails and the worker reads.
+    """
+
+    etag: str
+    sequence: int
+    attempt: int
+    epoch: int
+    submitted_at: Moment
+
+
+class ControlMessage(Wire):
+    """An order to whichever worker runs the job."""
+
+    version: Literal[1] = 1
+    order: Literal["cancel"]
+    job_id: str
+
+
+JobMessage.model_rebuild()

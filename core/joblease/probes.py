@@ -1,0 +1,58 @@
+"""`/metrics`, `/healthz` and `/readyz` for the programs that are not web servers themselves.
+
+Served by threads of their own, so that they answer (and tell the truth) even when the event loop is stuck: readiness
+includes "the loop has run lately" whenever the program reports it as a problem.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import make_wsgi_app
+
+if TYPE_CHECKING:
+    from joblease.settings import ProgramSettings
+
+Problems = Callable[[], list[str]]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    timeout = 10  # a client that connects and says nothing must not keep a thread
+
+    def log_message(self, *_: Any) -> None:
+        """Probes come every few seconds; their lines would bury the jobs' lines."""
+
+
+class Probes:
+    """The server; `problems` lists what keeps the program from being ready (empty: ready)."""
+
+    def __init__(self, settings: "ProgramSettings", problems: Problems) -> None:
+        metrics: Callable[..., Iterable[bytes]] = make_wsgi_app()
+
+        def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+            path = environ["PATH_INFO"]
+            if path == "/metrics":
+                return metrics(environ, start_response)
+            if path not in ("/healthz", "/readyz"):
+                start_response("404 Not Found", [("Content-Type", "text/plain")])
+                return [b"not found\n"]
+            found = problems() if path == "/readyz" else []
+            start_response("503 Service Unavailable" if found else "200 OK", [("Content-Type", "text/plain")])
+            return ["\n".join([*found, ""]).encode() if found else b"ok\n"]
+
+        self._server = make_server(
+            settings.metrics_host, settings.metrics_port, app, server_class=_Server, handler_class=_Quiet
+        )
+        self.port: int = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, name="probes", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop serving and free the port."""
+        self._server.shutdown()
+        self._server.server_close()

@@ -1,0 +1,96 @@
+"""The exchanges and queues of design section 3, declared by whoever needs them, always in the same way.
+
+Waiting for another holder's lease is a stay in a queue of its own whose messages expire into the jobs queue: neither a
+worker nor a connection is kept busy, and the broker's delivery limit is not used up. The delay is part of that queue's
+name, since RabbitMQ refuses to change the argument of a queue that exists.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from aio_pika import ExchangeType
+
+from joblease.broker import CONTROL, EVENTS
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractChannel, AbstractQueue
+
+    from joblease.settings import BrokerSettings
+
+JOBS = "joblease.jobs"
+DEAD = "joblease.dead"
+REASON_HEADER = "x-joblease-reason"
+DEFERRALS_HEADER = "x-joblease-deferrals"
+DELIVERY_LIMIT = 20
+_KNOWS_CONSUMER_TIMEOUT = (3, 12)
+
+
+def jobs_queue(queue: str) -> str:
+    """The queue of a worker pool."""
+    return f"{JOBS}.{queue}"
+
+
+def defer_queue(queue: str, seconds: int) -> str:
+    """Where a pool's jobs wait for a lease."""
+    return f"joblease.defer.{queue}.{seconds}s"
+
+
+async def declare_exchanges(channel: "AbstractChannel") -> None:
+    """The exchanges, and the queue of the dead letters."""
+    await channel.declare_exchange(JOBS, ExchangeType.DIRECT, durable=True)
+    await channel.declare_exchange(EVENTS, ExchangeType.TOPIC, durable=True)
+    await channel.declare_exchange(CONTROL, ExchangeType.FANOUT, durable=True)
+    await channel.declare_queue(DEAD, durable=True, arguments={"x-queue-type": "quorum"})
+
+
+async def declare_pool(channel: "AbstractChannel", queue: str, settings: "BrokerSettings") -> "AbstractQueue":
+    """A worker pool's queue, and the one in which its jobs wait."""
+    arguments: dict[str, Any] = {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": DEAD,
+        "x-delivery-limit": DELIVERY_LIMIT,
+    }
+    if await server_version(channel) >= _KNOWS_CONSUMER_TIMEOUT:
+        arguments["x-consumer-timeout"] = settings.consumer_timeout_seconds * 1000
+    jobs = await channel.declare_queue(jobs_queue(queue), durable=True, arguments=arguments)
+    await jobs.bind(JOBS, queue)
+    await channel.declare_queue(
+        defer_queue(queue, settings.defer_seconds),
+        durable=True,
+        arguments={
+            "x-queue-type": "quorum",
+            "x-message-ttl": settings.defer_seconds * 1000,
+            "x-dead-letter-exchange": JOBS,
+            "x-dead-letter-routing-key": queue,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        },
+    )
+    return jobs
+
+
+async def declare_events(channel: "AbstractChannel", reader: str) -> "AbstractQueue":
+    """The durable queue in which the events wait for `reader` (`operator` or `index`)."""
+    queue = await channel.declare_queue(
+        f"{EVENTS}.{reader}",
+        durable=True,
+        arguments={"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT},
+    )
+    await queue.bind(EVENTS, "#")
+    return queue
+
+
+async def declare_private(channel: "AbstractChannel", exchange: str) -> "AbstractQueue":
+    """A queue of this connection's own that sees everything on an exchange and goes when the connection goes."""
+    queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+    await queue.bind(exchange, "#")
+    return queue
+
+
+async def server_version(channel: "AbstractChannel") -> tuple[int, ...]:
+    """The broker's version as (major, minor)."""
+    underlay = await channel.get_underlay_channel()
+    text = underlay.connection.server_properties.get("version", "0.0")
+    if isinstance(text, bytes):
+        text = text.decode()
+    return tuple(int(part) for part in str(text).split(".")[:2])

@@ -1,0 +1,317 @@
+"""The audit trail, and the fence that keeps two workers from both believing they run a job.
+
+Every change of a job is one transaction on its partition: the event rows are inserted and the `head` row is updated
+under If-Match. A writer whose picture of the head is old is refused (`HeadChanged`), so a worker that lost its lease
+without noticing cannot write another word, and a job with an outcome never gets a second one. Event rows are never
+updated and never deleted.
+
+A transaction whose answer was lost may have been applied. Each one therefore leaves a random `write` mark in the head:
+when a repetition is refused and the mark is ours, the first one went through.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from azure.core import MatchConditions
+from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
+from azure.data.tables import TableTransactionError, UpdateMode
+
+from joblease.messages import JobEvent, State, now, rfc3339
+from joblease.metrics import AUDIT_WRITE_SECONDS, AUDIT_WRITES
+
+if TYPE_CHECKING:
+    from azure.data.tables.aio import TableClient
+
+HEAD = "head"
+MAX_EVENTS = 99
+"""Rows of a transaction (100 in Azure Table storage) less the head."""
+_CHUNK = 30_000
+"""Characters of a text property; Azure Table storage takes 32 Ki UTF-16 units."""
+
+
+class HeadChanged(Exception):
+    """Somebody else changed the job first; `current` is its head now."""
+
+    def __init__(self, current: "Head") -> None:
+        super().__init__(f"job {current.job_id} is {current.state} at epoch {current.epoch} by now")
+        self.current = current
+
+
+class UnknownJob(Exception):
+    """There is no audit trail for this job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A job's present state. `etag` is empty for a job that has no trail yet."""
+
+    job_id: str
+    namespace: str
+    name: str
+    handler: str
+    queue: str
+    group: str
+    submitted_at: datetime
+    state: State = State.SUBMITTED
+    epoch: int = 0
+    attempt: int = 0
+    sequence: int = 0
+    worker: str | None = None
+    cancel_requested: bool = False
+    next_attempt_at: datetime | None = None
+    updated_at: datetime | None = None
+    write: str = ""
+    etag: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to be written; the trail adds what it knows from the head."""
+
+    status: str
+    message: str = ""
+    progress: int | None = None
+    data: Mapping[str, Any] | None = None
+    timestamp: datetime | None = None
+    attempt: int | None = None
+    """The attempt it belongs to when that is not the head's new one."""
+    worker: str | None = None
+    state: State | None = None
+    """Where the job is after it, when more events of the same transaction lead further."""
+
+
+class AuditTrail:
+    """Reads and writes the table `JobAuditTrail`."""
+
+    def __init__(self, table: "TableClient") -> None:
+        self._table = table
+
+    async def append(self, before: Head, events: Sequence[NewEvent], **changes: Any) -> tuple[Head, list[JobEvent]]:
+        """Write events and the head's `changes` (fields of `Head`) in one transaction, if the head still is `before`.
+
+        Returns the new head and the events as written. An empty `events` changes the head only. Raises `HeadChanged`
+        when somebody else was first, `UnknownJob` when the head has gone, `HttpResponseError` when storage fails.
+        """
+        moment = now()
+        after = replace(
+            before,
+            **changes,
+            sequence=before.sequence + len(events),
+            updated_at=moment,
+            write=secrets.token_hex(8),
+        )
+        written = [
+            _event(after, event, before.sequence + n, event.timestamp or moment) for n, event in enumerate(events, 1)
+        ]
+        operations: list[Any] = [("create", _event_row(event)) for event in written]
+        operations.append(_head_operation(before, after))
+        started, result = time.monotonic(), "failed"
+        try:
+            parts = await self._table.submit_transaction(operations)
+            result = "written"
+            return replace(after, etag=parts[-1]["etag"]), written
+        except (
+            TableTransactionError,
+            ResourceModifiedError,
+            ResourceExistsError,
+            ResourceNotFoundError,
+        ) as error:
+            if error.status_code not in (404, 409, 412):
+                raise
+            current = await self.head(before.job_id)
+            if current.write == after.write:  # our own first try, whose answer was lost
+                result = "written"
+                return current, written
+            result = "refused"
+            raise HeadChanged(current) from None
+        finally:
+            AUDIT_WRITES.labels(result).inc()
+            AUDIT_WRITE_SECONDS.labels(result).observe(time.monotonic() - started)
+
+    async def head(self, job_id: str) -> Head:
+        """Read a job's head row. Raises `UnknownJob`."""
+        try:
+            row = await self._table.get_entity(job_id, HEAD)
+        except ResourceNotFoundError:
+            raise UnknownJob(f"job {job_id} has no audit trail") from None
+        return _head_from(row)
+
+    async def history(self, job_id: str) -> list[JobEvent]:
+        """All events of a job, oldest first. Raises `UnknownJob`."""
+        head: Head | None = None
+        rows: list[Mapping[str, Any]] = []
+        async for row in self._table.query_entities(
+            "PartitionKey eq @job", parameters={"job": job_id}, results_per_page=1000
+        ):
+            if row["RowKey"] == HEAD:
+                head = _head_from(row)
+            else:
+                rows.append(row)
+        if head is None:
+            raise UnknownJob(f"job {job_id} has no audit trail")
+        return [_event_from(row, head) for row in sorted(rows, key=lambda row: str(row["RowKey"]))]
+
+    async def everything(self) -> AsyncIterator[tuple[Head, list[JobEvent]]]:
+        """Every job with all its events, for rebuilding what was derived from the trail. Reads the whole table."""
+        head: Head | None = None
+        rows: list[Mapping[str, Any]] = []
+        job: str | None = None
+        async for row in self._table.list_entities(results_per_page=1000):
+            if row["PartitionKey"] != job:
+                if head:
+                    yield head, [_event_from(each, head) for each in rows]
+                job, head, rows = row["PartitionKey"], None, []
+            if row["RowKey"] == HEAD:
+                head = _head_from(row)
+            else:
+                rows.append(row)
+        if head:
+            yield head, [_event_from(each, head) for each in rows]
+
+
+def split_text(name: str, text: str) -> dict[str, str]:
+    """Properties `name`, `name1`, `name2`, … that together hold a text too long for one."""
+    chunks = [text[at : at + _CHUNK] for at in range(0, len(text), _CHUNK)] or [""]
+    return {f"{name}{n or ''}": chunk for n, chunk in enumerate(chunks)}
+
+
+def join_text(name: str, row: Mapping[str, Any]) -> str | None:
+    """The text that `split_text` took apart, or None."""
+    if name not in row:
+        return None
+    chunks, n = [row[name]], 1
+    while f"{name}{n}" in row:
+        chunks.append(row[f"{name}{n}"])
+        n += 1
+    return "".join(chunks)
+
+
+def _head_operation(before: Head, after: Head) -> tuple[Any, ...]:
+    row = {"PartitionKey": after.job_id, "RowKey": HEAD, **_head_properties(after)}
+    if not before.etag:
+        return ("create", row)
+    condition = {
+        "mode": UpdateMode.REPLACE,
+        "etag": before.etag,
+        "match_condition": MatchConditions.IfNotModified,
+    }
+    return ("update", row, condition)
+
+
+def _head_properties(head: Head) -> dict[str, Any]:
+    properties = {
+        "namespace": head.namespace,
+        "name": head.name,
+        "handler": head.handler,
+        "queue": head.queue,
+        "group": head.group,
+        "submittedAt": rfc3339(head.submitted_at),
+        "state": head.state.value,
+        "epoch": head.epoch,
+        "attempt": head.attempt,
+        "sequence": head.sequence,
+        "worker": head.worker,
+        "cancelRequested": head.cancel_requested,
+        "nextAttemptAt": rfc3339(head.next_attempt_at) if head.next_attempt_at else None,
+        "updatedAt": rfc3339(head.updated_at) if head.updated_at else None,
+        "write": head.write,
+    }
+    return {name: value for name, value in properties.items() if value is not None}
+
+
+def _head_from(row: Any) -> Head:
+    def moment(name: str) -> datetime | None:
+        return datetime.fromisoformat(row[name]) if row.get(name) else None
+
+    return Head(
+        job_id=row["PartitionKey"],
+        namespace=row["namespace"],
+        name=row["name"],
+        handler=row["handler"],
+        queue=row["queue"],
+        group=row["group"],
+        submitted_at=datetime.fromisoformat(row["submittedAt"]),
+        state=State(row["state"]),
+        epoch=row["epoch"],
+        attempt=row["attempt"],
+        sequence=row["sequence"],
+        worker=row.get("worker"),
+        cancel_requested=row.get("cancelRequested", False),
+        next_attempt_at=moment("nextAttemptAt"),
+        updated_at=moment("updatedAt"),
+        write=row.get("write", ""),
+        etag=row.metadata["etag"],
+    )
+
+
+def _event(after: Head, event: NewEvent, sequence: int, moment: datetime) -> JobEvent:
+    return JobEvent(
+        event_id=f"{after.job_id}.{sequence:010d}",
+        job_id=after.job_id,
+        namespace=after.namespace,
+        name=after.name,
+        handler=after.handler,
+        queue=after.queue,
+        group=after.group,
+        submitted_at=after.submitted_at,
+        sequence=sequence,
+        status=event.status,
+        state=event.state or after.state,
+        message=event.message,
+        timestamp=moment,
+        attempt=after.attempt if event.attempt is None else event.attempt,
+        epoch=after.epoch,
+        worker=event.worker or after.worker,
+        progress=event.progress,
+        data=dict(event.data) if event.data else None,
+    )
+
+
+def _event_row(event: JobEvent) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "PartitionKey": event.job_id,
+        "RowKey": f"{event.sequence:010d}",
+        "eventId": event.event_id,
+        "status": event.status,
+        "state": event.state.value,
+        "timestamp": rfc3339(event.timestamp),
+        "attempt": event.attempt,
+        "epoch": event.epoch,
+        **split_text("message", event.message),
+    }
+    if event.worker:
+        row["worker"] = event.worker
+    if event.progress is not None:
+        row["progress"] = event.progress
+    if event.data is not None:
+        row |= split_text("data", json.dumps(event.data, separators=(",", ":"), ensure_ascii=False))
+    return row
+
+
+def _event_from(row: Mapping[str, Any], head: Head) -> JobEvent:
+    data = join_text("data", row)
+    return JobEvent(
+        event_id=row["eventId"],
+        job_id=head.job_id,
+        namespace=head.namespace,
+        name=head.name,
+        handler=head.handler,
+        queue=head.queue,
+        group=head.group,
+        submitted_at=head.submitted_at,
+        sequence=int(row["RowKey"]),
+        status=row["status"],
+        state=State(row["state"]),
+        message=join_text("message", row) or "",
+        timestamp=datetime.fromisoformat(row["timestamp"]),
+        attempt=row["attempt"],
+        epoch=row["epoch"],
+        worker=row.get("worker"),
+        progress=row.get("progress"),
+        data=json.loads(data) if data else None,
+    )
