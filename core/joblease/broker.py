@@ -54,7 +54,8 @@ class Subscription:
     declare: Declare
     callback: Callback
     prefetch: int
-    exclusive: bool = False
+    keep: bool = False
+    """Go on with it after `stop_consuming`."""
 
 
 class Broker:
@@ -186,8 +187,8 @@ class Broker:
                 channel = await self._open_channel(connection, lost)
                 await self._prepare(channel)
                 self._channel = channel
-                if self._consuming:
-                    for subscription in self._subscriptions:
+                for subscription in self._subscriptions:
+                    if self._consuming or subscription.keep:
                         await self._consume(connection, subscription, lost)
         except BaseException:
             with contextlib.suppress(*BROKEN):
@@ -209,8 +210,9 @@ class Broker:
         queue = await subscription.declare(channel)
         underlay = await channel.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(lambda *_: lost.set())
-        tag = await queue.consume(subscription.callback, exclusive=subscription.exclusive)
-        self._consumers.append((queue, tag))
+        tag = await queue.consume(subscription.callback)
+        if not subscription.keep:
+            self._consumers.append((queue, tag))
 
 
 EVENTS = "joblease.events"

@@ -28,6 +28,10 @@ class LeaseHeld(Exception):
     """Somebody else holds the lease."""
 
 
+class LeaseMissing(Exception):
+    """There is no such blob."""
+
+
 class LeaseLost(Exception):
     """Storage says that this lease is no longer ours."""
 
@@ -71,14 +75,12 @@ class LeaseBlobs:
         return True
 
     async def acquire(self, blob: str, seconds: int) -> Grant:
-        """Take the lease. A missing blob is created. Raises `LeaseHeld` or `LeaseUnknown`."""
+        """Take the lease. Raises `LeaseHeld`, `LeaseMissing` or `LeaseUnknown`."""
         lease_id = str(uuid4())
         try:
-            try:
-                await self._lease(blob, lease_id).acquire(lease_duration=seconds)
-            except ResourceNotFoundError:
-                await self.create(blob, {})
-                await self._lease(blob, lease_id).acquire(lease_duration=seconds)
+            await self._lease(blob, lease_id).acquire(lease_duration=seconds)
+        except ResourceNotFoundError:
+            raise LeaseMissing(blob) from None
         except HttpResponseError as error:
             if error.status_code in (409, 412):
                 raise LeaseHeld(blob) from None

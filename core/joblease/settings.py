@@ -5,13 +5,17 @@ localhost with its guest account, and Azurite. A program that is set up wrongly 
 variable (`load`), because a wrong setting found at three in the morning is an outage.
 """
 
+import argparse
 import ssl
 import sys
+import textwrap
 from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, FilePath, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from joblease import __version__
 
 AZURITE = "UseDevelopmentStorage=true"
 # The account of the storage emulator, published by its makers for everybody to use; it protects nothing.
@@ -25,7 +29,15 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
-class BrokerSettings(BaseSettings):
+class Environment(BaseSettings):
+    """Where all settings come from."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="JOBLEASE_", env_nested_delimiter="__", extra="ignore", use_attribute_docstrings=True
+    )
+
+
+class BrokerSettings(Environment):
     """How to reach RabbitMQ."""
 
     amqp_url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
@@ -64,7 +76,7 @@ class BrokerSettings(BaseSettings):
         return context
 
 
-class StorageSettings(BaseSettings):
+class StorageSettings(Environment):
     """How to reach Azure Blob and Table storage."""
 
     storage_connection_string: SecretStr | None = None
@@ -100,10 +112,8 @@ class StorageSettings(BaseSettings):
         return urlunsplit(parts), urlunsplit(table)
 
 
-class ProgramSettings(BaseSettings):
+class ProgramSettings(Environment):
     """What every program has: logs and a port for metrics and probes."""
-
-    model_config = SettingsConfigDict(env_prefix="JOBLEASE_", env_nested_delimiter="__", extra="ignore")
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least severe lines to write."""
@@ -130,3 +140,24 @@ def load(settings: type[S]) -> S:
                 name, message = message.split(": ", 1)
             sys.stderr.write(f"wrong setting {(prefix + name).upper()}: {message}\n")
         raise SystemExit(2) from None
+
+
+def describe(settings: type[BaseSettings]) -> str:
+    """All variables of a settings class with their defaults and meanings, for `--help`."""
+    prefix = settings.model_config.get("env_prefix", "")
+    lines = ["Settings are environment variables:"]
+    for name, field in settings.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        shown = default.get_secret_value() if isinstance(default, SecretStr) else default
+        lines.append(f"  {(prefix + name).upper()}  (default: {'unset' if shown is None else shown})")
+        lines += textwrap.wrap(field.description or "", 90, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines)
+
+
+def argument_parser(settings: type[BaseSettings], program: str, purpose: str) -> argparse.ArgumentParser:
+    """A parser with `--version`, and with a `--help` that lists the settings."""
+    parser = argparse.ArgumentParser(
+        program, description=purpose, epilog=describe(settings), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"{program} {__version__}")
+    return parser

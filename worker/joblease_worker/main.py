@@ -1,0 +1,110 @@
+"""`joblease-worker`: starts the parts in order, and stops them in the reverse order."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from azure.core.exceptions import AzureError
+from joblease import logs, topology
+from joblease.broker import CONTROL, Broker, Subscription
+from joblease.metrics import announce
+from joblease.probes import Probes
+from joblease.settings import argument_parser, load
+from joblease.storage import TRAIL_TABLE, Storage
+from joblease.trail import AuditTrail
+
+from joblease_worker.consumer import Consumer
+from joblease_worker.keeper import Keeper
+from joblease_worker.runner import ProcessPool, StartFailed
+from joblease_worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractChannel, AbstractQueue
+
+log = logging.getLogger(__name__)
+
+STORAGE_RETRY_SECONDS = 2.0
+
+
+async def work(settings: WorkerSettings) -> None:
+    """Serve the queue until SIGTERM or SIGINT. Raises `StartFailed` when the handlers cannot be imported."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        problems = ["starting"]
+        broker = Broker(settings, f"joblease-worker {settings.worker_name}", topology.declare_exchanges)
+        probes = Probes(settings, lambda: [*problems, *filter(None, [broker.problem])])
+        stack.callback(probes.close)
+        pool = ProcessPool(settings.worker_concurrency, settings.output_limit_bytes)
+        stack.push_async_callback(pool.close)
+        await pool.start()
+        log.info("handlers: %s", ", ".join(pool.handlers) or "none")
+        keeper = Keeper(settings)
+        storage = await stack.enter_async_context(Storage(settings))
+        if not await _until(stop, _open_storage(storage, keeper)):
+            return
+        stack.push_async_callback(keeper.close)
+        consumer = Consumer(settings, broker, AuditTrail(storage.table(TRAIL_TABLE)), keeper, pool)
+        _subscribe(broker, consumer, settings)
+        await stack.enter_async_context(broker)
+        problems.clear()
+        await _until(stop, broker.connected())
+        log.info("serving queue %s", settings.worker_queue)
+        await stop.wait()
+        problems.append("shutting down")
+        await broker.stop_consuming()
+        await consumer.drain(settings.drain_grace_seconds)
+
+
+def _subscribe(broker: Broker, consumer: Consumer, settings: WorkerSettings) -> None:
+    async def jobs(channel: "AbstractChannel") -> "AbstractQueue":
+        return await topology.declare_pool(channel, settings.worker_queue, settings)
+
+    async def control(channel: "AbstractChannel") -> "AbstractQueue":
+        return await topology.declare_private(channel, CONTROL)
+
+    broker.subscribe(Subscription(control, consumer.on_control, prefetch=100, keep=True))
+    broker.subscribe(Subscription(jobs, consumer.on_job, prefetch=settings.worker_concurrency))
+
+
+async def _open_storage(storage: Storage, keeper: Keeper) -> None:
+    """Wait for storage: a worker that comes up before it does not crash, it is just not ready."""
+    while True:
+        try:
+            await storage.create_tables(TRAIL_TABLE)
+            await keeper.start()
+        except AzureError as error:
+            log.warning("storage cannot be used yet, next try in %.0f s: %s", STORAGE_RETRY_SECONDS, error)
+            await asyncio.sleep(STORAGE_RETRY_SECONDS)
+        else:
+            return
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work unless it is time to stop. True when the work was done."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    done, pending = await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.wait(pending)
+    if working not in done:
+        return False
+    working.result()
+    return True
+
+
+def main() -> None:
+    """Entry point of `joblease-worker`."""
+    argument_parser(WorkerSettings, "joblease-worker", "Run the jobs of one queue, each under a lease.").parse_args()
+    settings = load(WorkerSettings)
+    logs.configure(settings, "worker")
+    announce("worker")
+    try:
+        asyncio.run(work(settings))
+    except StartFailed as error:
+        sys.exit(f"joblease-worker: {error}")

@@ -1,0 +1,22 @@
+"""What a worker exports."""
+
+from joblease.metrics import DURATION_BUCKETS
+from prometheus_client import Counter, Gauge, Histogram
+
+JOBS_RUNNING = Gauge("joblease_jobs_running", "Jobs running now.")
+JOBS_FINISHED = Counter("joblease_jobs_finished_total", "Runs that ended, by outcome.", ["handler", "outcome"])
+JOB_DURATION_SECONDS = Histogram(
+    "joblease_job_duration_seconds", "Time from a run's start to its end.", ["handler"], buckets=DURATION_BUCKETS
+)
+JOB_QUEUE_WAIT_SECONDS = Histogram(
+    "joblease_job_queue_wait_seconds", "Time from submission to a run's start.", buckets=DURATION_BUCKETS
+)
+DEFERRALS = Counter("joblease_job_deferrals_total", "Jobs sent back to wait.", ["reason"])
+DEAD_LETTERS = Counter("joblease_dead_letters_total", "Messages parked in joblease.dead.", ["reason"])
+LEASE_ACQUIRE_SECONDS = Histogram("joblease_lease_acquire_seconds", "Time of a request for a lease.", ["result"])
+LEASE_RENEWALS = Counter("joblease_lease_renewals_total", "Requests to renew a lease.", ["result"])
+LEASES_LOST = Counter("joblease_lease_lost_total", "Leases lost while a job was running.")
+LEASE_SECONDS_REMAINING = Gauge(
+    "joblease_lease_seconds_remaining", "Least time left on a held lease; the lease's length when none is held."
+)
+HANDLER_PROCESSES = Counter("joblease_handler_processes_total", "Handler processes started.")

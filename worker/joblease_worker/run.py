@@ -1,0 +1,234 @@
+"""One run of one job, under its claim: the handler in its process, every step in the trail, one ending.
+
+Three things can go on at the same time: the handler speaks, the trail is written, and somebody wants it to stop. They
+meet in `_Stop` (the first reason wins, except that a lost lease beats all) and in `_record`, through which every
+write goes and which knows whether the job is still ours.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+from datetime import timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from azure.core.exceptions import AzureError
+from joblease import backoff
+from joblease.messages import JobMessage, State, Status, now, rfc3339
+from joblease.trail import MAX_EVENTS, AuditTrail, Head, HeadChanged, NewEvent
+
+from joblease_worker import metrics
+from joblease_worker.runner import Ending, HandlerProcess, ProcessPool, StartFailed
+
+if TYPE_CHECKING:
+    from joblease_worker.announcer import Announcer
+    from joblease_worker.claim import Claim
+    from joblease_worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+TRAIL_RETRY_SECONDS = 1.0
+
+
+class Fenced(Exception):
+    """The job is not ours any more: another worker has claimed it, or it has its outcome."""
+
+
+class Why(Enum):
+    """Why a run is stopped before its handler returns."""
+
+    CANCEL = "cancelled"
+    DEADLINE = "deadline exceeded"
+    DRAIN = "the worker shuts down"
+    LOST = "the lease was lost"
+
+
+class Run:
+    """A claimed job's run."""
+
+    def __init__(
+        self, settings: "WorkerSettings", trail: AuditTrail, pool: ProcessPool, message: JobMessage, traceparent: str
+    ) -> None:
+        self._settings = settings
+        self._trail = trail
+        self._pool = pool
+        self._message = message
+        self._traceparent = traceparent
+        self._head: Head
+        self._announcer: Announcer
+        self._process: HandlerProcess | None = None
+        self._steps: asyncio.Queue[NewEvent] = asyncio.Queue(MAX_EVENTS - 1)
+        self._killer: asyncio.Task[None] | None = None
+        self.why: Why | None = None
+
+    def stop(self, why: Why) -> None:
+        """Ask the handler to end; kill it after the grace period. The first reason wins."""
+        if self.why is None:
+            self.why = why
+            self._killer = asyncio.create_task(self._kill_after_grace(why), name="killer")
+
+    def lease_lost(self, reason: str) -> None:
+        """Kill the handler now: somebody else may hold the lease soon. May be called from any thread."""
+        self.why = Why.LOST
+        log.error("lease lost, the handler is killed: %s", reason)
+        if self._process:
+            self._process.kill(Why.LOST.value)
+
+    async def execute(self, claimed: "Claim", announcer: "Announcer") -> Head:
+        """Run the handler to its end and record it. Returns the head as this run left it. Raises `Fenced`."""
+        self._head, self._announcer = claimed.head, announcer
+        started = time.monotonic()
+        metrics.JOB_QUEUE_WAIT_SECONDS.observe(max(0.0, (now() - claimed.head.submitted_at).total_seconds()))
+        label = self._message.handler if self._message.handler in self._pool.handlers else "unknown"
+        with metrics.JOBS_RUNNING.track_inprogress():
+            ending = await self._run_handler()
+        last = await self._finish(ending)
+        metrics.JOB_DURATION_SECONDS.labels(label).observe(time.monotonic() - started)
+        metrics.JOBS_FINISHED.labels(label, last.value).inc()
+        log.info("%s: %s", last.value, ending.error or ending.kind)
+        return self._head
+
+    async def _run_handler(self) -> Ending:
+        async with AsyncExitStack() as stack:
+            try:
+                self._process = await stack.enter_async_context(self._pool.process())
+            except StartFailed as error:
+                return Ending("died", error=str(error))
+            if self.why:  # it was to stop before it began
+                return Ending("stopped")
+            writer = asyncio.create_task(self._write_steps(), name="steps")
+            deadline = asyncio.create_task(self._watch_deadline(), name="deadline")
+            try:
+                return await self._process.run(self._context(), self._on_step, self._log_fields())
+            except asyncio.CancelledError:
+                self._process.kill("the worker was stopped")
+                raise
+            finally:
+                for task in filter(None, (writer, deadline, self._killer)):
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
+
+    def _context(self) -> dict[str, Any]:
+        message = self._message
+        return {
+            "id": message.job_id,
+            "name": message.name,
+            "namespace": message.namespace,
+            "handler": message.handler,
+            "parameters": message.parameters,
+            "input_file_path": message.input_file_path,
+            "description": message.description,
+            "attempt": self._head.attempt,
+            "epoch": self._head.epoch,
+            "worker": self._settings.worker_name,
+            "traceparent": self._traceparent,
+        }
+
+    def _log_fields(self) -> dict[str, Any]:
+        return {"job": self._message.job_id, "attempt": self._head.attempt, "worker": self._settings.worker_name}
+
+    async def _watch_deadline(self) -> None:
+        if self._message.active_deadline_seconds:
+            await asyncio.sleep(self._message.active_deadline_seconds)
+            self.stop(Why.DEADLINE)
+
+    async def _kill_after_grace(self, why: Why) -> None:
+        if self._process:
+            self._process.ask_to_stop(self._message.job_id)
+        await asyncio.sleep(self._settings.cancel_grace_seconds)
+        if self._process:
+            self._process.kill(why.value)
+
+    async def _on_step(self, step: Mapping[str, Any]) -> None:
+        progress = step["progress"]
+        percent = None if progress is None else round(progress * 100)
+        await self._steps.put(NewEvent(Status.step(step["step"]), step["message"], percent, step["data"], now()))
+
+    def _waiting_steps(self) -> list[NewEvent]:
+        return [self._steps.get_nowait() for _ in range(self._steps.qsize())]
+
+    async def _write_steps(self) -> None:
+        """Write steps as they come; those that arrive during a write go together into the next one."""
+        while True:
+            steps = [await self._steps.get(), *self._waiting_steps()]
+            write = asyncio.ensure_future(self._record(steps))
+            try:
+                await asyncio.shield(write)
+            except asyncio.CancelledError:  # the run ends: let the write end too, then the last one follows
+                with suppress(Fenced):
+                    await write
+                raise
+            except Fenced as fenced:
+                self.lease_lost(str(fenced))
+                return
+
+    async def _record(self, events: list[NewEvent], **changes: Any) -> None:
+        """Write to the trail as this run, and announce it. Raises `Fenced`.
+
+        Somebody else may have touched the head (a cancel request, a deferral): that is read and respected. Storage
+        trouble is waited out for as long as the lease is ours.
+        """
+        while True:
+            if self.why is Why.LOST and changes.get("state") is not State.INTERRUPTED:
+                raise Fenced(Why.LOST.value)
+            try:
+                self._head, written = await self._trail.append(self._head, events, **changes)
+            except HeadChanged as changed:
+                current = changed.current
+                if current.epoch != self._head.epoch or current.state is not State.RUNNING:
+                    raise Fenced(str(changed)) from None
+                self._head = current
+                if current.cancel_requested:
+                    self.stop(Why.CANCEL)
+            except AzureError as error:
+                if self.why is Why.LOST:
+                    raise Fenced(Why.LOST.value) from None
+                log.warning("the audit trail cannot be written, trying again: %s", error)
+                await asyncio.sleep(TRAIL_RETRY_SECONDS)
+            else:
+                await self._announcer.announce(written)
+                return
+
+    async def _finish(self, ending: Ending) -> State:
+        """Write the last steps and the ending in one transaction. Returns what became of the job."""
+        changes, last = self._last_event(ending)
+        await self._record([*self._waiting_steps(), last], **changes)
+        return self._head.state
+
+    def _last_event(self, ending: Ending) -> tuple[dict[str, Any], NewEvent]:
+        if self.why is Why.LOST:
+            return {"state": State.INTERRUPTED}, NewEvent(
+                Status.INTERRUPTED, "the lease was lost; another worker goes on"
+            )
+        if ending.kind == "completed":
+            data = None if ending.result is None else {"result": ending.result}
+            return {"state": State.COMPLETED}, NewEvent(Status.COMPLETED, "", 100, data)
+        if self.why is Why.CANCEL:
+            return {"state": State.CANCELLED}, NewEvent(Status.CANCELLED, "cancelled while it was running")
+        if self.why is Why.DRAIN:
+            return {"state": State.INTERRUPTED}, NewEvent(
+                Status.INTERRUPTED, f"{self._settings.worker_name} shuts down; another worker goes on"
+            )
+        if self.why is Why.DEADLINE:
+            text = f"did not end within activeDeadlineSeconds ({self._message.active_deadline_seconds:g} s)"
+            return self._failure(Ending("failed", error=text), State.DEADLINE_EXCEEDED)
+        return self._failure(ending, State.FAILED)
+
+    def _failure(self, ending: Ending, outcome: State) -> tuple[dict[str, Any], NewEvent]:
+        """A failed attempt: another one later, or the job's outcome."""
+        retry = self._message.retry
+        data: dict[str, Any] = {"error": ending.error or "the handler stopped without being asked to"}
+        if ending.traceback:
+            data["traceback"] = ending.traceback
+        text = f"attempt {self._head.attempt} of {retry.max_attempts} failed: {data['error']}"
+        if ending.permanent or self._head.attempt >= retry.max_attempts:
+            data["reason"] = outcome.value
+            return {"state": outcome}, NewEvent(Status.FAILED, text, data=data)
+        pause: timedelta = backoff.delay(retry, self._head.attempt)
+        due = now() + pause
+        data["nextAttemptAt"] = rfc3339(due)
+        text += f"; next attempt in {pause.total_seconds():.0f} s"
+        return {"state": State.RETRYING, "next_attempt_at": due}, NewEvent(Status.RETRYING, text, data=data)

@@ -1,0 +1,39 @@
+"""The worker's settings."""
+
+import socket
+from typing import Annotated, Self
+
+from joblease.settings import BrokerSettings, ProgramSettings, Seconds, StorageSettings
+from pydantic import Field, model_validator
+
+
+class WorkerSettings(ProgramSettings, BrokerSettings, StorageSettings):
+    """Environment variables `JOBLEASE_…` that a worker reads."""
+
+    worker_name: Annotated[str, Field(min_length=1, max_length=253)] = Field(default_factory=socket.gethostname)
+    """Who holds a lease and runs a job, as it is shown everywhere; the pod's name in a cluster."""
+    worker_queue: Annotated[str, Field(pattern=r"^[a-z0-9][-a-z0-9._]{0,62}$")] = "default"
+    """The queue (worker pool) that this worker serves."""
+    worker_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
+    """Jobs that this worker runs at once, each in a process of its own."""
+    lease_seconds: Annotated[int, Field(ge=15, le=60)] = 60
+    """Length of a lease: how long a job of a dead worker stays locked."""
+    lease_safety_seconds: Seconds = 5
+    """How long before a lease can expire its handler is killed when no renewal got through."""
+    cancel_grace_seconds: Annotated[float, Field(ge=0)] = 10
+    """How long a cancelled handler may clean up before it is killed."""
+    drain_grace_seconds: Annotated[float, Field(ge=0)] = 30
+    """How long running jobs may go on after SIGTERM before they are handed to another worker."""
+    output_limit_bytes: Annotated[int, Field(ge=0)] = 1 << 20
+    """How much of what a run prints goes into the logs; the rest is dropped, and it is said."""
+
+    @model_validator(mode="after")
+    def _check_lease(self) -> Self:
+        if self.lease_safety_seconds * 3 > self.lease_seconds:
+            raise ValueError("lease_safety_seconds: at most a third of lease_seconds, or no renewal could be late")
+        return self
+
+    @property
+    def renew_seconds(self) -> float:
+        """A third of the lease: two renewals may fail before it is in danger."""
+        return self.lease_seconds / 3
