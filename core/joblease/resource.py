@@ -1,0 +1,145 @@
+"""The `JobRequest` resource as Python sees it: the same fields, bounds and defaults as `manifests/crd.yaml`.
+
+The API server checks a resource before anybody else sees it; these models are for the programs that write one (the
+CLI, which wants the error before the request) or read one (the operator). A test holds the two together.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+GROUP = "joblease.dev"
+VERSION = "v1alpha1"
+KIND = "JobRequest"
+PLURAL = "jobrequests"
+
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$"
+MAX_PARAMETERS_BYTES = 65_536
+MAX_MESSAGE = 1_024
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]
+
+
+class Reason(StrEnum):
+    """Reason of the condition `Succeeded`: the column STATUS."""
+
+    SUSPENDED = "Suspended"
+    SCHEDULED = "Scheduled"
+    WAITING_FOR_GROUP = "WaitingForGroup"
+    QUEUED = "Queued"
+    RUNNING = "Running"
+    RETRYING = "Retrying"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    WORKER_CRASHED = "WorkerCrashed"
+    CANCELLED = "Cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the job has its outcome."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset(
+    {Reason.COMPLETED, Reason.FAILED, Reason.DEADLINE_EXCEEDED, Reason.WORKER_CRASHED, Reason.CANCELLED}
+)
+
+
+class Part(BaseModel):
+    """Base of the resource's parts."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+
+class Concurrency(Part):
+    """`spec.concurrency`: at most `limit` jobs of `group` run at once."""
+
+    group: Name | None = None
+    limit: Annotated[int, Field(ge=0, le=10_000)] | None = None
+
+
+class Backoff(Part):
+    """`spec.retry.backoff`: the pauses between attempts."""
+
+    initial_seconds: Annotated[int, Field(ge=0, le=86_400)] = 10
+    factor: Annotated[float, Field(ge=1, le=10)] = 2
+    max_seconds: Annotated[int, Field(ge=0, le=86_400)] = 600
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_seconds < self.initial_seconds:
+            raise ValueError("maxSeconds must not be less than initialSeconds")
+        return self
+
+
+class Retry(Part):
+    """`spec.retry`."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    backoff: Backoff = Backoff()
+
+
+class JobRequestSpec(Part):
+    """`spec`."""
+
+    handler: Name
+    parameters: dict[str, Any] = Field(default={}, max_length=1_000)
+    input_file_path: Annotated[str, Field(min_length=1, max_length=2_048)] | None = None
+    description: Annotated[str, Field(max_length=1_024)] | None = None
+    queue: Name = "default"
+    priority: Annotated[int, Field(ge=0, le=9)] = 0
+    concurrency: Concurrency | None = None
+    retry: Retry = Retry()
+    active_deadline_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = None
+    start_after: AwareDatetime | None = None
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=315_360_000)] | None = None
+    suspend: bool = False
+    cancel: bool = False
+
+
+class Condition(Part):
+    """A condition in the Kubernetes form."""
+
+    type: str
+    status: str
+    reason: str
+    message: str = ""
+    last_transition_time: datetime | None = None
+    observed_generation: int | None = None
+
+
+class JobRequestStatus(Part):
+    """`status`."""
+
+    job_id: str | None = None
+    observed_generation: int | None = None
+    attempt: int | None = None
+    worker: str | None = None
+    started_at: AwareDatetime | None = None
+    completed_at: AwareDatetime | None = None
+    next_attempt_at: AwareDatetime | None = None
+    progress: Annotated[int, Field(ge=0, le=100)] | None = None
+    message: Annotated[str, Field(max_length=MAX_MESSAGE)] | None = None
+    result: Any = None
+    conditions: list[Condition] = []
+
+
+def parameters_size(parameters: Mapping[str, Any]) -> int:
+    """Bytes that the parameters take as compact JSON in UTF-8."""
+    return len(json.dumps(parameters, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def check_parameters_size(parameters: Mapping[str, Any]) -> None:
+    """Raise `ValueError` when the parameters are too large. The API server has no rule for this."""
+    size = parameters_size(parameters)
+    if size > MAX_PARAMETERS_BYTES:
+        raise ValueError(
+            f"the parameters take {size} bytes as JSON; at most {MAX_PARAMETERS_BYTES} fit. "
+            "Put large input into a file and pass its address as inputFilePath."
+        )
