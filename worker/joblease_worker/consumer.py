@@ -122,6 +122,9 @@ class Consumer:
             return
         async with Announcer(self._broker, traceparent) as announcer:
             head: Head | None = None
+            self._runs[message.job_id] = run  # before the claim: an order that comes in between must find it
+            if self._draining:
+                run.stop(Why.DRAIN)
             try:
                 claimed = await claim(self._trail, message, self._settings.worker_name)
                 head = claimed.head
@@ -130,9 +133,6 @@ class Consumer:
                     {"worker": self._settings.worker_name, "jobId": message.job_id, "epoch": str(head.epoch)}
                 )
                 if not head.state.terminal:
-                    self._runs[message.job_id] = run
-                    if self._draining:
-                        run.stop(Why.DRAIN)
                     head = await run.execute(claimed, announcer)
             except Skip as skip:
                 log.info("skipped: %s", skip)

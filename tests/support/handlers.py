@@ -1,0 +1,112 @@
+"""Handlers that behave and misbehave; workers in tests load them by JOBLEASE_HANDLERS=support.handlers."""
+
+import asyncio
+import ctypes
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from joblease import JobCancelled, JobContext, PermanentError, handler
+
+
+def _note(parameters: dict[str, Any], word: str) -> None:
+    """An independent record of what ran when, outside of the system under test."""
+    if "record" in parameters:
+        with Path(parameters["record"]).open("a") as record:
+            record.write(f"{word} {os.getpid()} {time.monotonic()}\n")
+
+
+@handler("noop")
+def noop(job: JobContext) -> None:
+    _note(job.parameters, f"run:{job.name}")
+
+
+@handler("echo")
+def echo(job: JobContext, width: int = 800, **others: Any) -> dict[str, Any]:
+    print(f"hello from {job.name}")
+    return {"width": width, "others": others, "attempt": job.attempt, "traceparent": job.traceparent}
+
+
+@handler("hold")
+def hold(job: JobContext, seconds: float = 60.0) -> str:
+    """Run for a while; says in the record when it begins, ends or is stopped."""
+    _note(job.parameters, f"start:{job.name}")
+    job.step("holding", progress=0.5)
+    try:
+        time.sleep(seconds)
+    except JobCancelled:
+        _note(job.parameters, f"stopped:{job.name}")
+        raise
+    _note(job.parameters, f"end:{job.name}")
+    return "held"
+
+
+@handler("hold-async")
+async def hold_async(job: JobContext, seconds: float = 60.0) -> str:
+    job.step("holding")
+    await asyncio.sleep(seconds)
+    return "held"
+
+
+@handler("stubborn")
+def stubborn(job: JobContext) -> None:
+    """Does not listen when it is asked to stop."""
+    _note(job.parameters, f"start:{job.name}")
+    while True:
+        try:
+            time.sleep(3600)
+        except JobCancelled:
+            continue
+
+
+@handler("steps")
+def steps(job: JobContext, count: int = 3) -> None:
+    for number in range(1, count + 1):
+        job.step(f"step {number}", progress=number / count, data={"number": number})
+
+
+@handler("fail")
+def fail(job: JobContext, until_attempt: int = 100) -> str:
+    if job.attempt < until_attempt:
+        raise ValueError(f"no luck in attempt {job.attempt}")
+    return "at last"
+
+
+@handler("fail-for-good")
+def fail_for_good(_: JobContext) -> None:
+    raise PermanentError("the input is broken")
+
+
+@handler("exit")
+def leave(_: JobContext, code: int = 3) -> None:
+    os._exit(code)
+
+
+@handler("sys-exit")
+def sys_exit(_: JobContext) -> None:
+    sys.exit("enough")
+
+
+@handler("segfault")
+def segfault(_: JobContext) -> None:
+    ctypes.string_at(0)
+
+
+@handler("not-json")
+def not_json(_: JobContext) -> Any:
+    return object()
+
+
+@handler("large-result")
+def large_result(_: JobContext) -> str:
+    return "x" * 5_000
+
+
+@handler("talkative")
+def talkative(_: JobContext, megabytes: int = 8) -> str:
+    for _number in range(megabytes):
+        print(("y" * 1023 + "\n") * 1024, end="")
+    sys.stdout.write("z" * (2 << 20))  # one line without an end
+    return "said it all"

@@ -1,0 +1,82 @@
+"""The operator's side of a job, for tests of the worker alone: written with the same trail, blobs and broker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+from joblease import topology
+from joblease.broker import CONTROL, Broker
+from joblease.leases import LeaseBlobs, job_blob
+from joblease.messages import ControlMessage, HeadHint, JobEvent, JobMessage, State, Status, now
+from joblease.settings import BrokerSettings, StorageSettings
+from joblease.storage import TRAIL_TABLE, Storage
+from joblease.trail import AuditTrail, Head, NewEvent
+from pydantic import SecretStr
+
+
+class Jobs:
+    """Submits jobs and watches their trail."""
+
+    def __init__(self, storage: Storage, broker: Broker) -> None:
+        self.storage = storage
+        self.broker = broker
+        self.trail = AuditTrail(storage.table(TRAIL_TABLE))
+        self.blobs = LeaseBlobs(storage.locks())
+
+    async def submit(self, handler: str, *, publish: bool = True, **fields: Any) -> JobMessage:
+        """Submit a job as the operator does; `fields` are those of `JobMessage`, in snake case."""
+        job_id = str(uuid4())
+        fields = {"name": f"{handler}-{job_id[:5]}", "group": "default", "limit": 1, "slot": 0, **fields}
+        head = Head(job_id, "default", str(fields["name"]), handler, "default", str(fields["group"]), now())
+        head, _ = await self.trail.append(
+            head, [NewEvent(Status.SUBMITTED, state=State.SUBMITTED), NewEvent(Status.QUEUED)], state=State.QUEUED
+        )
+        await self.blobs.create(job_blob(job_id), {})
+        hint = HeadHint(etag=head.etag, sequence=head.sequence, attempt=0, epoch=0, submitted_at=head.submitted_at)
+        message = JobMessage(job_id=job_id, namespace="default", handler=handler, queue="default", head=hint, **fields)
+        if publish:
+            await self.publish(message)
+        return message
+
+    async def publish(self, message: JobMessage, **headers: Any) -> None:
+        await self.broker.publish(
+            topology.JOBS, message.queue, message.encode(), message_id=message.message_id(1), headers=headers
+        )
+
+    async def cancel(self, job_id: str) -> None:
+        """Order the workers to stop a job."""
+        order = ControlMessage(order="cancel", job_id=job_id)
+        await self.broker.publish(CONTROL, "", order.encode(), message_id=job_id)
+
+    async def reaches(self, job_id: str, *states: State, timeout: float = 30) -> Head:
+        """Wait until the job is in one of the states."""
+        async with asyncio.timeout(timeout):
+            while (head := await self.trail.head(job_id)).state not in states:
+                await asyncio.sleep(0.05)
+        return head
+
+    async def outcome(self, job_id: str, timeout: float = 30) -> tuple[State, list[JobEvent]]:
+        """Wait for the job's end; its state and whole history."""
+        head = await self.reaches(job_id, *(state for state in State if state.terminal), timeout=timeout)
+        return head.state, await self.trail.history(job_id)
+
+
+@asynccontextmanager
+async def open_jobs(amqp_url: str, connection_string: str) -> AsyncIterator[Jobs]:
+    """Jobs on this broker and this storage account."""
+    settings = BrokerSettings(amqp_url=SecretStr(amqp_url))
+
+    async def prepare(channel: Any) -> None:
+        await topology.declare_exchanges(channel)
+        await topology.declare_pool(channel, "default", settings.model_copy(update={"defer_seconds": 1}))
+
+    async with (
+        Storage(StorageSettings(storage_connection_string=SecretStr(connection_string))) as storage,
+        Broker(settings, "tests", prepare) as broker,
+    ):
+        await storage.create_tables(TRAIL_TABLE)
+        await storage.create_locks()
+        await asyncio.wait_for(broker.connected(), 20)
+        yield Jobs(storage, broker)

@@ -1,0 +1,97 @@
+"""JobLease's programs as the processes that they are in production."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+TESTS = Path(__file__).parent.parent
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Program:
+    """A running program: its probes, its metrics, its output."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int, output: Path) -> None:
+        self.process = process
+        self.port = port
+        self._output = output
+
+    def read(self, path: str) -> tuple[int, str]:
+        """Status and body of `/metrics`, `/healthz` or `/readyz`."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metric(self, name: str) -> float:
+        """The sum of all samples of a metric."""
+        _, text = self.read("/metrics")
+        lines = (line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+    @property
+    def output(self) -> str:
+        """All that it has written to standard output and error."""
+        return self._output.read_text(errors="replace")
+
+    async def ready(self, timeout: float = 30) -> None:
+        """Wait until `/readyz` says so."""
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    if self.process.returncode is not None:
+                        raise AssertionError(f"the program ended: {self.output[-3000:]}")
+                    try:
+                        if (await asyncio.to_thread(self.read, "/readyz"))[0] == 200:
+                            return
+                    except OSError:
+                        pass
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"the program is not ready: {self.output[-3000:]}") from None
+
+    async def stop(self, number: int = signal.SIGTERM, timeout: float = 30) -> int:
+        """Send a signal and wait for the end; the exit code."""
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        return await asyncio.wait_for(self.process.wait(), timeout)
+
+
+@asynccontextmanager
+async def program(name: str, environment: Mapping[str, str], output: Path) -> AsyncIterator[Program]:
+    """Run a console script, ready to work; killed at the end if it still runs."""
+    port = free_port()
+    variables = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("JOBLEASE_")},
+        "PYTHONPATH": str(TESTS),
+        "JOBLEASE_METRICS_HOST": "127.0.0.1",
+        "JOBLEASE_METRICS_PORT": str(port),
+        "JOBLEASE_LOG_FORMAT": "json",
+        **environment,
+    }
+    with output.open("ab") as log:
+        process = await asyncio.create_subprocess_exec(BIN / name, env=variables, stdout=log, stderr=log)
+    running = Program(process, port, output)
+    try:
+        await running.ready()
+        yield running
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
