@@ -6,7 +6,6 @@ CLI, which wants the error before the request) or read one (the operator). A tes
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -20,7 +19,9 @@ PLURAL = "jobrequests"
 
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$"
 MAX_PARAMETERS_BYTES = 65_536
+MAX_RESULT_BYTES = 4_096
 MAX_MESSAGE = 1_024
+"""Characters of a message in the status; the API server refuses a status with a longer one."""
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]
 
@@ -110,7 +111,7 @@ class Condition(Part):
     status: str
     reason: str
     message: str = ""
-    last_transition_time: datetime | None = None
+    last_transition_time: AwareDatetime | None = None
     observed_generation: int | None = None
 
 
