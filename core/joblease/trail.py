@@ -97,6 +97,8 @@ class AuditTrail:
         Returns the new head and the events as written. An empty `events` changes the head only. Raises `HeadChanged`
         when somebody else was first, `UnknownJob` when the head has gone, `HttpResponseError` when storage fails.
         """
+        if len(events) > MAX_EVENTS:
+            raise ValueError(f"a transaction takes {MAX_EVENTS} events at most, not {len(events)}")
         moment = now()
         after = replace(
             before,

@@ -1,0 +1,139 @@
+"""Blob leases and their keeper, on a real storage emulator."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from joblease.leases import Grant, LeaseBlobs, LeaseHeld, LeaseLost, LeaseMissing, job_blob, slot_blob
+from joblease.settings import StorageSettings
+from joblease.storage import Storage
+from joblease_worker.keeper import Keeper, Lease, LeaseState
+from joblease_worker.settings import WorkerSettings
+from pydantic import SecretStr
+
+
+@pytest.fixture
+async def blobs(storage: str) -> AsyncIterator[LeaseBlobs]:
+    async with Storage(StorageSettings(storage_connection_string=SecretStr(storage))) as account:
+        await account.create_locks()
+        yield LeaseBlobs(account.locks())
+
+
+@pytest.fixture
+async def keeper(storage: str) -> AsyncIterator[Keeper]:
+    settings = WorkerSettings(storage_connection_string=SecretStr(storage), lease_seconds=15, storage_timeout_seconds=2)
+    opened = Keeper(settings)
+    await opened.start()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def blob() -> str:
+    return job_blob(str(uuid4()))
+
+
+def unexpected(reason: str) -> None:
+    raise AssertionError(reason)
+
+
+async def test_one_holder_at_a_time(blobs: LeaseBlobs, blob: str) -> None:
+    await blobs.create(blob, {})
+    grant = await blobs.acquire(blob, 15)
+    with pytest.raises(LeaseHeld):
+        await blobs.acquire(blob, 15)
+    assert await blobs.release(grant)
+    assert await blobs.acquire(blob, 15) != grant
+
+
+async def test_a_missing_blob_is_told_apart(blobs: LeaseBlobs, blob: str) -> None:
+    with pytest.raises(LeaseMissing):
+        await blobs.acquire(blob, 15)
+    assert await blobs.holder(blob) is None
+    assert await blobs.create(blob, {"a": "1"})
+    assert not await blobs.create(blob, {"a": "2"})
+    assert await blobs.holder(blob) is None
+
+
+async def test_a_stranger_can_neither_renew_nor_describe_nor_release(blobs: LeaseBlobs, blob: str) -> None:
+    await blobs.create(blob, {})
+    await blobs.acquire(blob, 15)
+    stranger = Grant(blob, str(uuid4()))
+    with pytest.raises(LeaseLost):
+        await blobs.renew(stranger)
+    with pytest.raises(LeaseLost):
+        await blobs.describe(stranger, {"worker": "stranger"})
+    assert not await blobs.release(stranger)
+    assert not await blobs.release(stranger, delete=True)
+
+
+async def test_a_finished_jobs_blob_goes_with_its_lease(blobs: LeaseBlobs, blob: str) -> None:
+    await blobs.create(blob, {})
+    assert await blobs.release(await blobs.acquire(blob, 15), delete=True)
+    with pytest.raises(LeaseMissing):
+        await blobs.acquire(blob, 15)
+
+
+async def test_the_keeper_says_who_holds_a_lease_that_lasts(keeper: Keeper, blobs: LeaseBlobs, blob: str) -> None:
+    lease = await keeper.acquire(blob, unexpected, create=True)
+    lease.metadata = {"worker": "worker-1", "jobId": "1", "epoch": "2"}
+    async with asyncio.timeout(5):
+        while (holder := await blobs.holder(blob)) != lease.metadata:
+            await asyncio.sleep(0.1)
+    assert holder == {"worker": "worker-1", "jobId": "1", "epoch": "2"}
+    await keeper.release(lease)
+    assert await blobs.holder(blob) is None
+    assert lease.state is LeaseState.RELEASED
+
+
+async def test_a_kept_lease_outlives_its_length(keeper: Keeper, blobs: LeaseBlobs, blob: str) -> None:
+    lease = await keeper.acquire(blob, unexpected, create=True)
+    first = lease.deadline
+    async with asyncio.timeout(25):
+        while lease.deadline < first + 10:  # renewed twice: past 15 s the lease would have expired by itself
+            with pytest.raises(LeaseHeld):
+                await blobs.acquire(blob, 15)
+            await asyncio.sleep(0.5)
+    assert lease.state is LeaseState.HELD
+    await keeper.release(lease)
+
+
+async def test_a_broken_lease_is_noticed_before_it_can_expire(keeper: Keeper, blobs: LeaseBlobs, blob: str) -> None:
+    lost: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def on_lost(reason: str) -> None:
+        loop.call_soon_threadsafe(lost.put_nowait, reason)
+
+    lease = await keeper.acquire(blob, on_lost, create=True)
+    taken = time.monotonic()
+    assert await blobs.release(lease.grant)  # somebody breaks it
+    await blobs.acquire(blob, 15)
+    reason = await asyncio.wait_for(lost.get(), 10)
+    assert blob in reason
+    assert time.monotonic() - taken < 15
+    assert lease.state is LeaseState.LOST
+    await keeper.release(lease)  # does nothing, and does not raise
+    with pytest.raises(LeaseHeld):
+        await blobs.acquire(blob, 15)
+
+
+async def test_a_slot_is_made_when_it_is_first_needed(keeper: Keeper) -> None:
+    group = f"g{uuid4().hex[:8]}"
+    with pytest.raises(LeaseMissing):
+        await keeper.acquire(slot_blob(group, 0), unexpected)
+    lease = await keeper.acquire(slot_blob(group, 0), unexpected, create=True)
+    with pytest.raises(LeaseHeld):
+        await keeper.acquire(slot_blob(group, 0), unexpected, create=True)
+    await keeper.release(lease)
+
+
+async def test_closing_the_keeper_leaves_no_renewal_behind(storage: str, blob: str) -> None:
+    opened = Keeper(WorkerSettings(storage_connection_string=SecretStr(storage), lease_seconds=15))
+    await opened.start()
+    lease: Lease = await opened.acquire(blob, unexpected, create=True)
+    await opened.close()
+    assert lease.task
+    assert lease.task.done()

@@ -1,0 +1,63 @@
+"""What a claim makes of each state that it may find."""
+
+from datetime import UTC, datetime
+
+import pytest
+from joblease.messages import JobMessage, RetryPolicy, State
+from joblease.trail import Head
+from joblease_worker.claim import Skip, _next
+
+MESSAGE = JobMessage(
+    job_id="1", namespace="default", name="n", handler="h", queue="default", group="default", limit=1,
+    retry=RetryPolicy(max_attempts=3),
+)  # fmt: skip
+
+
+def head(state: State, *, attempt: int = 1, cancel_requested: bool = False) -> Head:
+    return Head(
+        "1", "default", "n", "h", "default", "default", datetime.now(UTC), state=state, attempt=attempt, epoch=5,
+        worker="worker-9", cancel_requested=cancel_requested,
+    )  # fmt: skip
+
+
+def claimed(before: Head) -> tuple[list[tuple[str, int | None]], dict[str, object]]:
+    events, changes = _next(before, MESSAGE, "worker-1")
+    return [(event.status, event.attempt) for event in events], changes
+
+
+def test_a_queued_job_starts_its_next_attempt() -> None:
+    events, changes = claimed(head(State.QUEUED, attempt=1))
+    assert events == [("Started", None)]
+    assert changes == {"state": State.RUNNING, "epoch": 6, "attempt": 2, "next_attempt_at": None}
+
+
+def test_a_job_that_was_handed_back_keeps_its_attempt() -> None:
+    events, changes = claimed(head(State.INTERRUPTED, attempt=3))
+    assert events == [("Started", None)]
+    assert "attempt" not in changes
+    assert changes["epoch"] == 6
+
+
+def test_a_lost_run_is_recorded_and_costs_an_attempt() -> None:
+    events, changes = claimed(head(State.RUNNING, attempt=2))
+    assert events == [("Interrupted", 2), ("Started", None)]
+    assert (changes["attempt"], changes["epoch"]) == (3, 6)
+
+
+def test_a_job_that_loses_its_last_attempt_has_crashed() -> None:
+    events, changes = claimed(head(State.RUNNING, attempt=3))
+    assert events == [("Interrupted", 3), ("Failed", None)]
+    assert changes == {"state": State.WORKER_CRASHED}
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.INTERRUPTED])
+def test_a_cancelled_job_does_not_start(state: State) -> None:
+    events, changes = claimed(head(state, cancel_requested=True))
+    assert events == [("Cancelled", None)]
+    assert changes == {"state": State.CANCELLED}
+
+
+@pytest.mark.parametrize("state", [*(state for state in State if state.terminal), State.SUBMITTED, State.RETRYING])
+def test_a_message_that_is_out_of_date_is_skipped(state: State) -> None:
+    with pytest.raises(Skip):
+        claimed(head(state))

@@ -1,0 +1,68 @@
+import sys
+from pathlib import Path
+
+import pytest
+from joblease import JobCancelled, JobContext, handler
+from joblease.handlers import UnknownHandler, find, load_handlers
+
+
+def test_the_built_in_handler_is_found_by_its_entry_point() -> None:
+    assert "demo" in load_handlers(())
+
+
+def test_handlers_are_found_by_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some_handlers.py").write_text(
+        "from joblease import handler\n@handler('found-by-module')\ndef run(job):\n    return 1\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("JOBLEASE_HANDLERS", " some_handlers, ")
+    assert "found-by-module" in load_handlers()
+    assert find("found-by-module")(JobContext("1")) == 1
+
+
+def test_a_module_that_cannot_be_imported_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBLEASE_HANDLERS", "there_is_no_such_module")
+    with pytest.raises(ModuleNotFoundError, match="there_is_no_such_module"):
+        load_handlers()
+
+
+def test_an_unknown_handler_is_named_with_those_that_are_known() -> None:
+    load_handlers(())
+    with pytest.raises(UnknownHandler, match=r"no handler 'nobody'; known here: .*demo"):
+        find("nobody")
+
+
+def test_a_name_belongs_to_one_module() -> None:
+    load_handlers(())
+    with pytest.raises(ValueError, match=r"'demo' is defined twice: in joblease.demo and in "):
+        handler("demo")(lambda job: job)
+
+
+def test_a_handler_takes_the_job() -> None:
+    with pytest.raises(TypeError, match="its first one is the JobContext"):
+        handler("nothing")(lambda: None)
+
+
+def test_steps_are_numbered_and_bounded() -> None:
+    said: list[object] = []
+    job = JobContext("1", report=said.append)
+    job.step("one", progress=0.5)
+    job.step()
+    assert said == [
+        {"step": 1, "message": "one", "progress": 0.5, "data": None},
+        {"step": 2, "message": "", "progress": None, "data": None},
+    ]
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        job.step(progress=50)
+
+
+def test_a_step_of_a_cancelled_job_stops_the_handler() -> None:
+    with pytest.raises(JobCancelled):
+        JobContext("1", cancelled=True).step()
+
+
+def test_importing_the_handler_api_is_cheap() -> None:
+    import subprocess
+
+    code = "import sys, joblease; print([m for m in ('azure', 'aio_pika', 'pydantic', 'kopf') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
