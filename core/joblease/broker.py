@@ -77,6 +77,8 @@ class Broker:
         self._consumers: list[tuple[AbstractQueue, str]] = []
         self._exchanges: dict[str, AbstractExchange] = {}
         self.problem: str | None = "not connected to the broker yet"
+        self.connections = 0
+        """How often a connection was made: when it rises, what was declared ad hoc may have to be declared again."""
 
     def subscribe(self, subscription: Subscription) -> None:
         """Consume a queue from now on, whenever there is a connection."""
@@ -110,6 +112,17 @@ class Broker:
         for queue, tag in consumers:
             with contextlib.suppress(*BROKEN):
                 await queue.cancel(tag, timeout=self.timeout)
+
+    async def declare(self, declaration: Callable[["AbstractChannel"], Awaitable[Any]]) -> None:
+        """Declare something that was not known when the connection was made. Raises `PublishFailed`."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                await self._up.wait()
+                if self._channel:
+                    await declaration(self._channel)
+        except BROKEN as error:
+            self._lost.set()
+            raise PublishFailed(f"a queue cannot be declared: {error or type(error).__name__}") from error
 
     async def publish(
         self,
@@ -195,6 +208,7 @@ class Broker:
                 await connection.close()
             raise
         self.problem = None
+        self.connections += 1
         self._up.set()
         BROKER_CONNECTED.set(1)
         return connection

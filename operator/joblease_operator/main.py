@@ -1,0 +1,136 @@
+"""`joblease-operator`: kopf watches, the engine thinks.
+
+kopf is used for what is hard to get right about watching (reconnecting, bookmarks, expired versions, streams that go
+silent) and for nothing else: the handler is a raw event handler, so that kopf neither annotates nor finalizes the
+resources, and each job costs only the writes that it is worth.
+"""
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import kopf
+from azure.core.exceptions import AzureError
+from joblease import logs, topology
+from joblease.broker import Broker, Subscription
+from joblease.leases import LeaseBlobs
+from joblease.metrics import announce
+from joblease.probes import Probes
+from joblease.resource import GROUP, PLURAL, VERSION
+from joblease.settings import argument_parser, load
+from joblease.storage import TRAIL_TABLE, Storage
+from joblease.trail import AuditTrail
+
+from joblease_operator.engine import Engine
+from joblease_operator.kube import JobRequests
+from joblease_operator.settings import OperatorSettings
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractChannel, AbstractQueue
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 2.0
+
+
+def watching(engine: Engine) -> tuple[kopf.OperatorRegistry, kopf.OperatorSettings]:
+    """Kopf's part: what it calls, and how it watches."""
+    registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
+    settings.persistence.finalizer = "joblease.dev/kopf"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="joblease.dev")
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="joblease.dev")
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.watching.connect_timeout = 15
+    settings.watching.inactivity_timeout = 90
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> Any:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    def observe(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf calls it so
+        engine.observe(type, dict(body))
+
+    return registry, settings
+
+
+async def operate(settings: OperatorSettings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        requests = JobRequests(settings)
+        stack.push_async_callback(requests.close)
+        storage = await stack.enter_async_context(Storage(settings))
+        broker = Broker(settings, "joblease-operator", _later(lambda: engine))
+        engine = Engine(settings, broker, AuditTrail(storage.table(TRAIL_TABLE)), LeaseBlobs(storage.locks()), requests)
+
+        async def events(channel: "AbstractChannel") -> "AbstractQueue":
+            return await topology.declare_events(channel, "operator")
+
+        broker.subscribe(Subscription(events, engine.on_event, prefetch=500))
+        problems = ["starting"]
+        probes = Probes(settings, lambda: [*problems, *engine.problems, *filter(None, [broker.problem])])
+        stack.callback(probes.close)
+        running = asyncio.create_task(_run(settings, storage, broker, engine, requests, problems), name="operator")
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not running.done():
+            running.cancel()
+        await asyncio.gather(running, return_exceptions=stop.is_set())
+
+
+async def _run(
+    settings: OperatorSettings,
+    storage: Storage,
+    broker: Broker,
+    engine: Engine,
+    requests: JobRequests,
+    problems: list[str],
+) -> None:
+    await requests.connect()
+    await _open_storage(storage)
+    registry, kopf_settings = watching(engine)
+    namespaces = settings.operator_namespaces
+    async with broker:
+        problems.clear()
+        await asyncio.gather(
+            engine.run(),
+            kopf.operator(
+                registry=registry,
+                settings=kopf_settings,
+                standalone=True,
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+            ),
+        )
+
+
+async def _open_storage(storage: Storage) -> None:
+    while True:
+        try:
+            await storage.create_tables(TRAIL_TABLE)
+            await storage.create_locks()
+        except AzureError as error:
+            log.warning("storage cannot be used yet, next try in %.0f s: %s", RETRY_SECONDS, error)
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            return
+
+
+def main() -> None:
+    """Entry point of `joblease-operator`."""
+    argument_parser(
+        OperatorSettings, "joblease-operator", "Admit JobRequests, publish them, and reflect what happens to them."
+    ).parse_args()
+    settings = load(OperatorSettings)
+    logs.configure(settings, "operator")
+    announce("operator")
+    asyncio.run(operate(settings))
