@@ -68,7 +68,7 @@ async def operate(settings: OperatorSettings) -> None:
         requests = JobRequests(settings)
         stack.push_async_callback(requests.close)
         storage = await stack.enter_async_context(Storage(settings))
-        broker = Broker(settings, "joblease-operator", _later(lambda: engine))
+        broker = Broker(settings, "joblease-operator", topology.declare_exchanges)
         engine = Engine(settings, broker, AuditTrail(storage.table(TRAIL_TABLE)), LeaseBlobs(storage.locks()), requests)
 
         async def events(channel: "AbstractChannel") -> "AbstractQueue":
