@@ -1,0 +1,100 @@
+"""Azurite, Microsoft's emulator of Azure storage, from npm."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from joblease_local.processes import PartFailed, Process, listening
+
+PACKAGE = Path(__file__).parent.parent / "azurite" / "package.json"
+READY_SECONDS = 60
+INSTALL_SECONDS = 600
+
+Say = Callable[[str], None]
+
+
+def require_azurite(cache: Path, say: Say) -> Path:
+    """Azurite's main script; installed into the cache if it is not there in the wanted version. Raises `PartFailed`."""
+    script = cache / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
+    wanted = PACKAGE.read_text()
+    installed = cache / "package.json"
+    if script.exists() and installed.exists() and installed.read_text() == wanted:
+        return script
+    npm = shutil.which("npm")
+    if not npm or not shutil.which("node"):
+        raise PartFailed(
+            "Azurite needs Node.js and npm (Debian: apt-get install nodejs npm), or set "
+            "JOBLEASE_STORAGE_CONNECTION_STRING to a storage account."
+        )
+    say("Azurite: installing from npm (about half a minute)")
+    shutil.rmtree(cache, ignore_errors=True)
+    cache.mkdir(parents=True)
+    staged = cache / "package.json"
+    staged.write_text(wanted)
+    done = subprocess.run(
+        [npm, "install", "--no-audit", "--no-fund", "--omit=dev", "--no-package-lock", "--ignore-scripts"],
+        cwd=cache,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS,
+        check=False,
+    )
+    if done.returncode or not script.exists():
+        staged.unlink()
+        raise PartFailed(f"npm could not install Azurite: {done.stderr.strip()[-800:]}")
+    return script
+
+
+class Azurite:
+    """Blob and table storage on the loopback address."""
+
+    def __init__(
+        self,
+        script: Path,
+        state: Path,
+        ports: tuple[int, int, int],
+        accounts: Mapping[str, str],
+        *,
+        durable: bool = True,
+    ) -> None:
+        """`ports`: blob, queue, table. `accounts`: name and key of each. Without `durable`, data stays in memory."""
+        self._script = script
+        self._folder = state / "azurite-data"
+        self._ports = ports
+        self._accounts = accounts
+        self._durable = durable
+        self._process = Process("azurite", state)
+
+    def connection_string(self, account: str) -> str:
+        """How to reach one of the accounts."""
+        blob, _, table = self._ports
+        return (
+            f"DefaultEndpointsProtocol=http;AccountName={account};AccountKey={self._accounts[account]};"
+            f"BlobEndpoint=http://127.0.0.1:{blob}/{account};TableEndpoint=http://127.0.0.1:{table}/{account};"
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether it lives."""
+        return self._process.running
+
+    def start(self) -> None:
+        """Start and wait until both services take connections."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        blob, queue, table = self._ports
+        ports = ["--blobPort", blob, "--queuePort", queue, "--tablePort", table]
+        storage = ["--location", self._folder] if self._durable else ["--inMemoryPersistence"]
+        node = shutil.which("node")
+        if not node:
+            raise PartFailed("Azurite needs Node.js, and there is no node on the PATH")
+        self._process.start(
+            [node, self._script, *map(str, ports), *map(str, storage), "--skipApiVersionCheck", "--silent",
+             "--disableTelemetry"],
+            {"AZURITE_ACCOUNTS": ";".join(f"{name}:{key}" for name, key in self._accounts.items())},
+        )  # fmt: skip
+        self._process.until(lambda: listening(blob) and listening(table), READY_SECONDS)
+
+    def stop(self) -> None:
+        """End it; it writes what it holds to disk first."""
+        self._process.stop(15)
