@@ -15,7 +15,8 @@ import pytest
 from joblease_local.azurite import Azurite, require_azurite
 from joblease_local.binaries import kubernetes_binaries
 from joblease_local.control_plane import ControlPlane
-from joblease_local.processes import PartFailed, free_ports
+from joblease_local.ports import free_ports
+from joblease_local.processes import PartFailed
 from joblease_local.rabbitmq import RabbitMQ, require_rabbitmq
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ def api_server(parts_state: Path) -> Iterator[ControlPlane]:
     plane = ControlPlane(binaries, parts_state, (server, client, peer), durable=False)
     try:
         plane.start()
+        plane.ready()
         yield plane
     finally:
         plane.stop()
@@ -89,6 +91,7 @@ def broker(parts_state: Path) -> Iterator[RabbitMQ]:
     rabbitmq = RabbitMQ(server, parts_state, (amqp, distribution, epmd), [f"module-{n}" for n in range(MODULES)])
     try:
         rabbitmq.start()
+        rabbitmq.ready()
         yield rabbitmq
     finally:
         rabbitmq.stop()
@@ -102,6 +105,7 @@ def _emulator(parts_state: Path) -> Iterator[Azurite]:
     azurite = Azurite(script, parts_state, (blob, queue, table), accounts, durable=False)
     try:
         azurite.start()
+        azurite.ready()
         yield azurite
     finally:
         azurite.stop()

@@ -73,6 +73,7 @@ class Broker:
         self._up = asyncio.Event()
         self._lost = asyncio.Event()
         self._consuming = True
+        self._closing = False
         self._task: asyncio.Task[None] | None = None
         self._consumers: list[tuple[AbstractQueue, str]] = []
         self._exchanges: dict[str, AbstractExchange] = {}
@@ -96,6 +97,7 @@ class Broker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closing = True  # a cancellation may be swallowed while a lost connection is being closed
         if self._task:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -164,7 +166,7 @@ class Broker:
 
     async def _run(self) -> None:
         backoff = 0.1
-        while True:
+        while not self._closing:
             connection: AbstractConnection | None = None
             try:
                 connection = await self._connect()

@@ -150,6 +150,10 @@ class Engine:
             metrics.JOBS_ENDED.labels(str(job.state)).inc()
             self._scheduler.remove(job.uid)
             self._admit()  # first of all: somebody waits for this slot
+        elif job.state is State.RETRYING:
+            job.published = False
+            self._scheduler.wait(self._candidate(job))
+            self._admit()
         self._queue.add(job.uid)
 
     def _admit(self) -> None:

@@ -8,6 +8,7 @@ resources, and each job costs only the writes that it is worth.
 import asyncio
 import logging
 import signal
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -78,13 +79,7 @@ async def operate(settings: OperatorSettings) -> None:
         problems = ["starting"]
         probes = Probes(settings, lambda: [*problems, *engine.problems, *filter(None, [broker.problem])])
         stack.callback(probes.close)
-        running = asyncio.create_task(_run(settings, storage, broker, engine, requests, problems), name="operator")
-        stopping = asyncio.create_task(stop.wait(), name="stop")
-        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not running.done():
-            running.cancel()
-        await asyncio.gather(running, return_exceptions=stop.is_set())
+        await _first(stop.wait(), _run(settings, storage, broker, engine, requests, problems))
 
 
 async def _run(
@@ -99,18 +94,27 @@ async def _run(
     await _open_storage(storage)
     registry, kopf_settings = watching(engine)
     namespaces = settings.operator_namespaces
+    watch = kopf.operator(  # it takes the signals over, and ends by them
+        registry=registry,
+        settings=kopf_settings,
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+    )
     async with broker:
         problems.clear()
-        await asyncio.gather(
-            engine.run(),
-            kopf.operator(
-                registry=registry,
-                settings=kopf_settings,
-                standalone=True,
-                clusterwide=not namespaces,
-                namespaces=namespaces,
-            ),
-        )
+        await _first(watch, engine.run())
+
+
+async def _first(*works: Coroutine[Any, Any, Any]) -> None:
+    """Do all until one has ended, then end the others. Raises what the one raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()
 
 
 async def _open_storage(storage: Storage) -> None:

@@ -1,0 +1,338 @@
+"""Operator and workers as processes, on a real API server, broker and storage emulator."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from joblease.messages import JobEvent, State
+from joblease_local.control_plane import ControlPlane
+from joblease_local.manifests import apply_file
+from support.cluster import Cluster
+from support.jobs import Jobs, open_jobs
+from support.programs import Program, program
+
+ROOT = Path(__file__).parent.parent.parent
+Start = Callable[..., AbstractAsyncContextManager[Program]]
+
+
+@pytest.fixture(scope="module")
+def operator_kubeconfig(api_server: ControlPlane, crd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The operator runs with the rights of its manifest, not as administrator."""
+    kinds = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
+    apply_file(crd, ROOT / "manifests" / "install.yaml", kinds)
+    kubeconfig = tmp_path_factory.mktemp("operator") / "kubeconfig"
+    api_server.service_account_kubeconfig("joblease-system", "joblease-operator", kubeconfig)
+    return kubeconfig
+
+
+@pytest.fixture
+def cluster(crd: Path, kube_namespace: str) -> Cluster:
+    return Cluster(crd, kube_namespace)
+
+
+@pytest.fixture
+async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
+    async with open_jobs(amqp_url, storage) as opened:
+        yield opened
+
+
+@pytest.fixture
+def start_operator(
+    operator_kubeconfig: Path, amqp_url: str, storage: str, kube_namespace: str, tmp_path: Path
+) -> Start:
+    def start(**environment: str) -> AbstractAsyncContextManager[Program]:
+        variables = {
+            "KUBECONFIG": str(operator_kubeconfig),
+            "JOBLEASE_AMQP_URL": amqp_url,
+            "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
+            "JOBLEASE_DEFER_SECONDS": "1",
+            "JOBLEASE_OPERATOR_NAMESPACES": f'["{kube_namespace}"]',
+            "JOBLEASE_OPERATOR_DEFAULT_GROUP": kube_namespace,
+            **environment,
+        }
+        return program("joblease-operator", variables, tmp_path / "operator.log")
+
+    return start
+
+
+@pytest.fixture
+def start_worker(amqp_url: str, storage: str, kube_namespace: str, tmp_path: Path) -> Start:
+    def start(name: str = "worker-1", **environment: str) -> AbstractAsyncContextManager[Program]:
+        variables = {
+            "JOBLEASE_AMQP_URL": amqp_url,
+            "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
+            "JOBLEASE_HANDLERS": "support.handlers",
+            "JOBLEASE_WORKER_NAME": name,
+            "JOBLEASE_WORKER_QUEUE": kube_namespace,
+            "JOBLEASE_LEASE_SECONDS": "15",
+            "JOBLEASE_DEFER_SECONDS": "1",
+            "JOBLEASE_CANCEL_GRACE_SECONDS": "1",
+            **environment,
+        }
+        return program("joblease-worker", variables, tmp_path / f"{name}.log")
+
+    return start
+
+
+@pytest.fixture
+async def operator(start_operator: Start) -> AsyncIterator[Program]:
+    async with start_operator() as running:
+        yield running
+
+
+@pytest.fixture
+async def worker(start_worker: Start) -> AsyncIterator[Program]:
+    async with start_worker() as running:
+        yield running
+
+
+@pytest.fixture
+def submit(cluster: Cluster) -> Callable[..., str]:
+    def create(handler: str = "noop", **spec: Any) -> str:
+        return cluster.create(handler, queue=cluster.namespace, **spec)
+
+    return create
+
+
+async def history(jobs: Jobs, cluster: Cluster, name: str) -> list[JobEvent]:
+    return await jobs.trail.history(cluster.get(name)["metadata"]["uid"])
+
+
+async def test_a_job_goes_all_the_way(
+    jobs: Jobs, cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]
+) -> None:
+    name = submit("echo", parameters={"width": 3})
+    resource = await cluster.reaches(name, "Completed")
+    status = resource["status"]
+    assert status["jobId"] == resource["metadata"]["uid"]
+    assert status["result"]["width"] == 3
+    assert (status["attempt"], status["worker"], status["progress"]) == (1, "worker-1", 100)
+    assert status["startedAt"] <= status["completedAt"]
+    assert status["observedGeneration"] == 1
+    assert cluster.condition(name)["status"] == "True"
+    events = await history(jobs, cluster, name)
+    assert [event.status for event in events] == ["Submitted", "Queued", "Started", "Completed"]
+    assert (events[0].data or {})["parameters"] == {"width": 3}
+
+
+async def test_what_a_job_costs_the_operator(
+    cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]
+) -> None:
+    await cluster.reaches(submit(), "Completed")
+    writes, requests = operator.metric("joblease_api_writes_total"), operator.metric("joblease_storage_requests_total")
+    for _ in range(5):
+        await cluster.reaches(submit(), "Completed")
+    assert operator.metric("joblease_storage_requests_total") - requests == 5 * 2
+    assert operator.metric("joblease_api_writes_total") - writes <= 5 * 3
+
+
+async def test_the_group_is_waited_for_by_priority_then_age(
+    jobs: Jobs, cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]
+) -> None:
+    holder = submit("hold", parameters={"seconds": 3})
+    await cluster.reaches(holder, "Running")
+    low, high, middle = submit(priority=1), submit(priority=9), submit(priority=5)
+    resource = await cluster.reaches(low, "WaitingForGroup")
+    assert f"held by {cluster.namespace}/{holder}" in resource["status"]["message"]
+    starts = []
+    for name in (high, middle, low):
+        await cluster.reaches(name, "Completed")
+        events = await history(jobs, cluster, name)
+        starts.append(next(event.timestamp for event in events if event.status == "Started"))
+        assert [event.status for event in events] == ["Submitted", "Queued", "Started", "Completed"]
+    assert starts == sorted(starts)
+
+
+async def test_a_job_that_fails_is_tried_again(
+    jobs: Jobs, cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]
+) -> None:
+    retry = {"maxAttempts": 3, "backoff": {"initialSeconds": 1, "maxSeconds": 1}}
+    name = submit("fail", parameters={"until_attempt": 3}, retry=retry)
+    resource = await cluster.reaches(name, "Completed")
+    assert (resource["status"]["attempt"], resource["status"]["result"]) == (3, "at last")
+    assert [event.status for event in await history(jobs, cluster, name)] == [
+        "Submitted", "Queued", "Started", "Retrying", "Queued", "Started", "Retrying", "Queued", "Started", "Completed",
+    ]  # fmt: skip
+    hopeless = submit("fail", retry={**retry, "maxAttempts": 2})
+    resource = await cluster.reaches(hopeless, "Failed")
+    assert "attempt 2 of 2 failed: ValueError: no luck in attempt 2" in resource["status"]["message"]
+    assert cluster.condition(hopeless)["status"] == "False"
+
+
+async def test_parameters_that_are_too_large_fail_with_a_reason(
+    jobs: Jobs, cluster: Cluster, operator: Program, submit: Callable[..., str]
+) -> None:
+    name = submit(parameters={"text": "x" * 65 * 1024})
+    resource = await cluster.reaches(name, "Failed")
+    assert "at most 65536 fit" in resource["status"]["message"]
+    events = await history(jobs, cluster, name)
+    assert [event.status for event in events] == ["Submitted", "Failed"]
+    assert "parameters" not in (events[0].data or {})
+
+
+async def test_nothing_starts_before_its_time_or_while_it_is_held_back(
+    jobs: Jobs, cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]
+) -> None:
+    later = submit(startAfter="2999-01-01T00:00:00Z")
+    held = submit(suspend=True)
+    resource = await cluster.reaches(later, "Scheduled")
+    assert "2999-01-01" in resource["status"]["message"]
+    await cluster.reaches(held, "Suspended")
+    cluster.change(held, suspend=False)
+    await cluster.reaches(held, "Completed")
+    assert [event.status for event in await history(jobs, cluster, later)] == ["Submitted"]
+
+
+async def test_waiting_and_running_jobs_are_cancelled(
+    jobs: Jobs, cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]
+) -> None:
+    running, waiting = submit("hold"), submit()
+    await cluster.reaches(running, "Running")
+    await cluster.reaches(waiting, "WaitingForGroup")
+    cluster.change(waiting, cancel=True)
+    await cluster.reaches(waiting, "Cancelled")
+    assert [event.status for event in await history(jobs, cluster, waiting)] == ["Submitted", "Cancelled"]
+    cluster.change(running, cancel=True)
+    await cluster.reaches(running, "Cancelled")
+    await cluster.reaches(submit(), "Completed")
+
+
+async def test_a_queued_job_is_cancelled_before_any_worker_comes(
+    jobs: Jobs, cluster: Cluster, operator: Program, start_worker: Start, submit: Callable[..., str]
+) -> None:
+    name = submit()
+    await cluster.reaches(name, "Queued")
+    cluster.change(name, cancel=True)
+    await cluster.reaches(name, "Cancelled")
+    after = submit()
+    async with start_worker():
+        await cluster.reaches(after, "Completed")
+    assert [event.status for event in await history(jobs, cluster, name)] == ["Submitted", "Queued", "Cancelled"]
+
+
+async def test_deleting_a_job_cancels_it(
+    jobs: Jobs, cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]
+) -> None:
+    running, waiting = submit("hold"), submit()
+    await cluster.reaches(running, "Running")
+    await cluster.reaches(waiting, "WaitingForGroup")
+    uids = [cluster.get(name)["metadata"]["uid"] for name in (running, waiting)]
+    for name in (waiting, running):
+        cluster.delete(name)
+    for uid in uids:
+        assert (await jobs.outcome(uid))[0] is State.CANCELLED
+    async with asyncio.timeout(10):
+        while cluster.exists(running) or cluster.exists(waiting):
+            await asyncio.sleep(0.1)
+    await cluster.reaches(submit(), "Completed")
+
+
+async def test_a_waiting_job_that_is_deleted_while_the_operator_is_away_is_still_recorded(
+    jobs: Jobs, cluster: Cluster, start_operator: Start, submit: Callable[..., str]
+) -> None:
+    async with start_operator() as first:
+        name = submit(suspend=True)
+        await cluster.reaches(name, "Suspended")
+        async with asyncio.timeout(10):
+            while not cluster.get(name)["metadata"].get("finalizers"):
+                await asyncio.sleep(0.1)
+        await first.stop()
+    uid = cluster.get(name)["metadata"]["uid"]
+    cluster.delete(name)
+    assert cluster.exists(name)
+    async with start_operator():
+        assert (await jobs.outcome(uid))[0] is State.CANCELLED
+        async with asyncio.timeout(10):
+            while cluster.exists(name):
+                await asyncio.sleep(0.1)
+
+
+async def test_an_ended_job_is_deleted_in_time_and_its_trail_stays(
+    jobs: Jobs, cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]
+) -> None:
+    name = submit(ttlSecondsAfterFinished=1)
+    uid = (await cluster.reaches(name, "Completed"))["metadata"]["uid"]
+    async with asyncio.timeout(15):
+        while cluster.exists(name):
+            await asyncio.sleep(0.1)
+    assert (await jobs.trail.history(uid))[-1].status == "Completed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_restart_loses_nothing_and_runs_nothing_twice(
+    jobs: Jobs, cluster: Cluster, start_operator: Start, worker: Program, submit: Callable[..., str], number: int
+) -> None:
+    async with start_operator() as first:
+        running = submit("hold", parameters={"seconds": 4})
+        waiting = [submit() for _ in range(5)]
+        await cluster.reaches(running, "Running")
+        await first.stop(number)
+    waiting += [submit() for _ in range(2)]
+    async with start_operator():
+        for name in (running, *waiting):
+            await cluster.reaches(name, "Completed", timeout=60)
+            words = [event.status for event in await history(jobs, cluster, name)]
+            assert words.count("Started") == 1
+            assert "Deferred" not in words  # the running job's slot was remembered
+
+
+async def test_a_job_whose_message_was_never_published_is_published_after_a_restart(
+    jobs: Jobs, cluster: Cluster, start_operator: Start, worker: Program, submit: Callable[..., str]
+) -> None:
+    """The operator died between the trail and the broker."""
+    from joblease.messages import Status, now
+    from joblease.trail import Head, NewEvent
+
+    name = submit()
+    uid = cluster.get(name)["metadata"]["uid"]
+    head = Head(uid, cluster.namespace, name, "noop", cluster.namespace, cluster.namespace, now())
+    await jobs.trail.append(
+        head, [NewEvent(Status.SUBMITTED, state=State.SUBMITTED), NewEvent(Status.QUEUED)], state=State.QUEUED
+    )
+    async with start_operator():
+        await cluster.reaches(name, "Completed")
+    words = [event.status for event in await history(jobs, cluster, name)]
+    assert words == ["Submitted", "Queued", "Started", "Completed"]
+
+
+async def test_lost_events_are_healed_from_the_trail(
+    jobs: Jobs, cluster: Cluster, start_operator: Start, submit: Callable[..., str]
+) -> None:
+    from joblease.messages import Status
+    from joblease.trail import NewEvent
+
+    async with start_operator(JOBLEASE_OPERATOR_RESYNC_SECONDS="1"):
+        name = submit()
+        await cluster.reaches(name, "Queued")
+        head = await jobs.trail.head(cluster.get(name)["metadata"]["uid"])
+        await jobs.trail.append(head, [NewEvent(Status.COMPLETED)], state=State.COMPLETED)  # and no event
+        await cluster.reaches(name, "Completed")
+
+
+async def test_no_limit_admits_everything_at_once(
+    cluster: Cluster, operator: Program, submit: Callable[..., str]
+) -> None:
+    names = [submit(concurrency={"group": "wide", "limit": 0}) for _ in range(10)]
+    for name in names:
+        await cluster.reaches(name, "Queued")
+
+
+async def test_the_trace_of_the_resource_reaches_the_handler(
+    cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]
+) -> None:
+    name = submit("echo", suspend=True)
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    cluster._api.patch_namespaced_custom_object(
+        **cluster._where,
+        name=name,
+        body={
+            "metadata": {"annotations": {"joblease.dev/traceparent": f"00-{trace}-b7ad6b7169203331-01"}},
+            "spec": {"suspend": False},
+        },
+    )
+    resource = await cluster.reaches(name, "Completed")
+    assert resource["status"]["result"]["traceparent"].split("-")[1] == trace
