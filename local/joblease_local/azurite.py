@@ -2,20 +2,24 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from joblease_local.processes import PartFailed, Process, listening
+from joblease_local.ports import listening
+from joblease_local.processes import PartFailed, Process, Say, one_at_a_time
 
 PACKAGE = Path(__file__).parent.parent / "azurite" / "package.json"
 READY_SECONDS = 60
 INSTALL_SECONDS = 600
 
-Say = Callable[[str], None]
-
 
 def require_azurite(cache: Path, say: Say) -> Path:
     """Azurite's main script; installed into the cache if it is not there in the wanted version. Raises `PartFailed`."""
+    with one_at_a_time(cache):
+        return _require(cache, say)
+
+
+def _require(cache: Path, say: Say) -> Path:
     script = cache / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
     wanted = PACKAGE.read_text()
     installed = cache / "package.json"
@@ -49,6 +53,8 @@ def require_azurite(cache: Path, say: Say) -> Path:
 class Azurite:
     """Blob and table storage on the loopback address."""
 
+    name = "Azurite"
+
     def __init__(
         self,
         script: Path,
@@ -79,8 +85,13 @@ class Azurite:
         """Whether it lives."""
         return self._process.running
 
+    @property
+    def ending(self) -> str:
+        """How it ended."""
+        return self._process.ending
+
     def start(self) -> None:
-        """Start and wait until both services take connections."""
+        """Start it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         blob, queue, table = self._ports
         ports = ["--blobPort", blob, "--queuePort", queue, "--tablePort", table]
@@ -93,6 +104,10 @@ class Azurite:
              "--disableTelemetry"],
             {"AZURITE_ACCOUNTS": ";".join(f"{name}:{key}" for name, key in self._accounts.items())},
         )  # fmt: skip
+
+    def ready(self) -> None:
+        """Wait until both services take connections."""
+        blob, _, table = self._ports
         self._process.until(lambda: listening(blob) and listening(table), READY_SECONDS)
 
     def stop(self) -> None:

@@ -8,10 +8,9 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from joblease_local.processes import PartFailed
+from joblease_local.processes import PartFailed, Say, one_at_a_time
 
 NAMES = ("etcd", "kube-apiserver")
 KUBERNETES_VERSION = "v1.34.4"
@@ -19,8 +18,6 @@ SETUP_ENVTEST = "sigs.k8s.io/controller-runtime/tools/setup-envtest@release-0.22
 SOURCE = Path(__file__).parent.parent / "controlplane"
 DOWNLOAD_SECONDS = 180
 BUILD_SECONDS = 3600
-
-Say = Callable[[str], None]
 
 
 def kubernetes_binaries(cache: Path, say: Say) -> Path:
@@ -32,13 +29,9 @@ def kubernetes_binaries(cache: Path, say: Say) -> Path:
                 f"KUBEBUILDER_ASSETS is {assets}, but there is no {' or no '.join(NAMES)} in it; unset it?"
             )
         return Path(assets)
-    if _complete(cache):
-        return cache
-    cache.mkdir(parents=True, exist_ok=True)
-    downloaded = _download(cache, say)
-    if downloaded:
-        return downloaded
-    _build(cache, say)
+    with one_at_a_time(cache):
+        if not _complete(cache) and not _download(cache, say):
+            _build(cache, say)
     return cache
 
 
@@ -46,27 +39,27 @@ def _complete(folder: Path) -> bool:
     return all(os.access(folder / name, os.X_OK) for name in NAMES)
 
 
-def _download(cache: Path, say: Say) -> Path | None:
-    """setup-envtest's download, or None with a line that says why not."""
+def _download(cache: Path, say: Say) -> bool:
+    """setup-envtest's download; when it is not possible, a line says why."""
     go = shutil.which("go")
     if not go:
-        return None
+        return False
     say("Kubernetes: downloading etcd and kube-apiserver with setup-envtest")
     command = [go, "run", SETUP_ENVTEST, "use", "1.34.x", "--bin-dir", str(cache / "envtest"), "-p", "path"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         say(f"  no answer within {DOWNLOAD_SECONDS} s")
-        return None
+        return False
     folder = Path(done.stdout.strip())
     if done.returncode == 0 and _complete(folder):
         for name in NAMES:
             (cache / name).unlink(missing_ok=True)
             (cache / name).symlink_to(folder / name)
-        return cache
+        return True
     reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
     say(f"  not possible here: {reason[:200]}")
-    return None
+    return False
 
 
 def _build(cache: Path, say: Say) -> None:

@@ -25,18 +25,21 @@ TOKEN_SECONDS = 365 * 86_400
 class ControlPlane:
     """etcd and kube-apiserver on the loopback address."""
 
+    name = "Kubernetes API"
+
     def __init__(self, binaries: Path, state: Path, ports: tuple[int, int, int], *, durable: bool = True) -> None:
         """`ports`: API server, etcd for clients, etcd for peers. Without `durable`, etcd does not wait for the disk."""
         self._binaries = binaries
         self._folder = state / "kubernetes"
         self._port, self._etcd_port, self._peer_port = ports
         self._durable = durable
+        self._certificate = self._folder / "certificates" / "apiserver.crt"
         self._etcd = Process("etcd", state)
         self._server = Process("kube-apiserver", state)
         self.kubeconfig = state / "kubeconfig"
 
     def start(self) -> None:
-        """Start both and wait until the API server is ready."""
+        """Start what does not run of the two, etcd first."""
         self._folder.mkdir(parents=True, exist_ok=True)
         key, tokens = self._folder / "service-account.key", self._folder / "tokens.csv"
         if not key.exists():
@@ -46,8 +49,16 @@ class ControlPlane:
             tokens.touch(mode=0o600)
             tokens.write_text(f"{secrets.token_hex(24)},admin,admin,system:masters\n")
         self._token = tokens.read_text().split(",")[0]
-        self._start_etcd()
-        self._start_server(key, tokens)
+        if not self._etcd.running:
+            self._start_etcd()
+        if not self._server.running:
+            self._start_server(key, tokens)
+
+    def ready(self) -> None:
+        """Wait until the API server serves, and write an administrator's kubeconfig."""
+        self._server.until(
+            lambda: self._certificate.exists() and self.request("GET", "/readyz") is not None, READY_SECONDS
+        )
         _write(self.kubeconfig, self._kubeconfig("admin", self._token))
 
     def stop(self) -> None:
@@ -59,6 +70,11 @@ class ControlPlane:
     def running(self) -> bool:
         """Whether both live."""
         return self._etcd.running and self._server.running
+
+    @property
+    def ending(self) -> str:
+        """How it ended."""
+        return " and ".join(f"({each.name}) {each.ending}" for each in (self._etcd, self._server) if not each.running)
 
     def _start_etcd(self) -> None:
         client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._peer_port}"
@@ -79,7 +95,6 @@ class ControlPlane:
         self._etcd.until(lambda: _answers(f"{client}/health"), READY_SECONDS)
 
     def _start_server(self, key: Path, tokens: Path) -> None:
-        certificates = self._folder / "certificates"
         self._server.start(
             [
                 self._binaries / "kube-apiserver",
@@ -87,7 +102,7 @@ class ControlPlane:
                 "--bind-address=127.0.0.1",
                 "--advertise-address=127.0.0.1",
                 f"--secure-port={self._port}",
-                f"--cert-dir={certificates}",
+                f"--cert-dir={self._certificate.parent}",
                 f"--token-auth-file={tokens}",
                 "--authorization-mode=RBAC",
                 "--service-cluster-ip-range=10.96.0.0/16",
@@ -96,10 +111,6 @@ class ControlPlane:
                 f"--service-account-signing-key-file={key}",
                 "--disable-admission-plugins=ServiceAccount",  # nothing here makes the accounts of new namespaces
             ]
-        )
-        self._certificate = certificates / "apiserver.crt"
-        self._server.until(
-            lambda: self._certificate.exists() and self.request("GET", "/readyz") is not None, READY_SECONDS
         )
 
     def request(self, method: str, path: str, body: Any = None) -> bytes | None:

@@ -12,16 +12,15 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from joblease_local.processes import PartFailed, Process, listening
+from joblease_local.ports import listening
+from joblease_local.processes import PartFailed, Process, Say
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 READY_SECONDS = 90
 INSTALL_SECONDS = 600
-
-Say = Callable[[str], None]
 
 
 def require_rabbitmq(say: Say) -> Path:
@@ -59,6 +58,8 @@ def _find() -> Path | None:
 class RabbitMQ:
     """A broker on the loopback address with the account guest/guest."""
 
+    name = "RabbitMQ"
+
     def __init__(self, server: Path, state: Path, ports: tuple[int, int, int], vhosts: Sequence[str] = ()) -> None:
         """`ports`: AMQP, Erlang distribution, epmd. `vhosts` are made beside `/`."""
         self._server = server
@@ -78,12 +79,18 @@ class RabbitMQ:
         """Whether the broker lives."""
         return self._process.running
 
+    @property
+    def ending(self) -> str:
+        """How it ended."""
+        return self._process.ending
+
     def start(self) -> None:
-        """Start and wait until it takes connections."""
+        """Start it, its name server first."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        config, definitions, plugins = (
-            self._folder / name for name in ("rabbitmq.conf", "definitions.json", "plugins")
+        config, definitions, plugins, nothing = (
+            self._folder / name for name in ("rabbitmq.conf", "definitions.json", "plugins", "rabbitmq-env.conf")
         )
+        nothing.touch()
         definitions.write_text(json.dumps(self._definitions()))
         plugins.write_text("[].\n")
         config.write_text(
@@ -96,19 +103,24 @@ class RabbitMQ:
             "HOME": str(self._folder),
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": f"joblease-{self._port}@localhost",
+            "RABBITMQ_NODENAME": "joblease@localhost",  # alone with its name server; its data is named after it
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
             "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),
             "RABBITMQ_LOG_BASE": str(self._folder / "log"),
             "RABBITMQ_CONFIG_FILE": str(config),
+            "RABBITMQ_CONF_ENV_FILE": str(nothing),  # instead of the system's
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
             "RABBITMQ_PID_FILE": str(self._folder / "pid"),
+            "RUNNING_UNDER_SYSTEMD": "1",  # the script becomes the server instead of waiting for it
         }
         epmd = shutil.which("epmd")
-        if epmd:
+        if epmd and not self._epmd.running:
             self._epmd.start([epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"], environment)
             self._epmd.until(lambda: listening(self._epmd_port), READY_SECONDS)
         self._process.start([self._server], environment)
+
+    def ready(self) -> None:
+        """Wait until it takes connections."""
         self._process.until(lambda: listening(self._port), READY_SECONDS)
 
     def stop(self) -> None:

@@ -1,0 +1,44 @@
+# One verb a target; `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := core operator worker dashboard cli local tests
+
+.PHONY: help up down status clean-local test lint requirements
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): requirements.txt pyproject.toml
+	@echo "Python: installing what JobLease needs into $(VENV) (about a minute, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+up: $(STAMP) ## run everything on this machine, without containers, until Ctrl-C (DETACH=1: in the background)
+	@$(BIN)/python -m joblease_local up $(if $(DETACH),--detach)
+
+down: $(STAMP) ## end what `make up` started
+	@$(BIN)/python -m joblease_local down
+
+status: $(STAMP) ## say what runs
+	@$(BIN)/python -m joblease_local status
+
+clean-local: $(STAMP) ## forget the data of `make up`
+	@$(BIN)/python -m joblease_local clean
+
+test: $(STAMP) ## unit and integration tests on real parts of their own (beside a running `make up`)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP) ## style, types and import layers
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+requirements: ## pin the dependencies anew, with hashes and without addresses (needs uv)
+	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --quiet \
+		--no-emit-index-url --no-annotate --no-header --upgrade --output-file requirements.txt.new requirements.in
+	@mv requirements.txt.new requirements.txt
