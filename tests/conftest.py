@@ -18,10 +18,10 @@ from joblease_local.control_plane import ControlPlane
 from joblease_local.ports import free_ports
 from joblease_local.processes import PartFailed
 from joblease_local.rabbitmq import RabbitMQ, require_rabbitmq
+from joblease_local.settings import ROOT, LocalSettings
 
 T = TypeVar("T")
-ROOT = Path(__file__).parent.parent
-CACHE = ROOT / ".local"
+CACHE = LocalSettings().folder
 MODULES = 40
 """Test modules that can have a vhost and a storage account each."""
 

@@ -14,10 +14,12 @@ from joblease_local.processes import PartFailed, Say, one_at_a_time
 
 NAMES = ("etcd", "kube-apiserver")
 KUBERNETES_VERSION = "v1.34.4"
-SETUP_ENVTEST = "sigs.k8s.io/controller-runtime/tools/setup-envtest@release-0.22"
+SETUP_ENVTEST = "sigs.k8s.io/controller-runtime/tools/setup-envtest@v0.25.1"
 SOURCE = Path(__file__).parent.parent / "controlplane"
 DOWNLOAD_SECONDS = 180
 BUILD_SECONDS = 3600
+BUILD_PACKAGES = 2050
+"""About how many packages the build compiles."""
 
 
 def kubernetes_binaries(cache: Path, say: Say) -> Path:
@@ -57,7 +59,8 @@ def _download(cache: Path, say: Say) -> bool:
             (cache / name).unlink(missing_ok=True)
             (cache / name).symlink_to(folder / name)
         return True
-    reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    lines = [line.strip() for line in done.stderr.splitlines() if not line.startswith("exit status")]
+    reason = lines[-1] if lines else f"exit code {done.returncode}"
     say(f"  not possible here: {reason[:200]}")
     return False
 
@@ -93,7 +96,7 @@ def _build(cache: Path, say: Say) -> None:
                     raise PartFailed(f"the build took more than {BUILD_SECONDS} s; see {log}")
                 time.sleep(5)
                 packages = sum(1 for line in log.read_bytes().splitlines() if not line.startswith(b"go: "))
-                say(f"  {time.monotonic() - started:4.0f} s: {packages} packages compiled")
+                say(f"  {time.monotonic() - started:4.0f} s: {packages} of about {BUILD_PACKAGES} packages compiled")
         finally:
             if build.poll() is None:
                 build.kill()

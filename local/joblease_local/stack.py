@@ -125,6 +125,8 @@ class Stack:
             "JOBLEASE_DASHBOARD_HOST": "127.0.0.1",
             "JOBLEASE_METRICS_HOST": "127.0.0.1",
             "JOBLEASE_METRICS_PORT": str(port),
+            # Whoever presses Ctrl-C does not want to wait: running jobs are handed back almost at once.
+            "JOBLEASE_DRAIN_GRACE_SECONDS": os.environ.get("JOBLEASE_DRAIN_GRACE_SECONDS", "2"),
         }
         path = Path(sys.executable).parent / script
         return Program(path, name, self._state, port, {**self._environment, **fixed, **environment})
