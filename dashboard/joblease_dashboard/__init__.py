@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The dashboard: history, details and live progress of all jobs, for people and for programs."""

@@ -82,6 +82,7 @@ async def program(name: str, environment: Mapping[str, str], output: Path) -> As
         "PYTHONPATH": str(TESTS),
         "JOBLEASE_METRICS_HOST": "127.0.0.1",
         "JOBLEASE_METRICS_PORT": str(port),
+        "JOBLEASE_DASHBOARD_PORT": str(port),
         "JOBLEASE_LOG_FORMAT": "json",
         **environment,
     }

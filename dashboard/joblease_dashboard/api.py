@@ -1,0 +1,106 @@
+"""The audit API: recent events, jobs, and the whole history of one; and the live stream."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from joblease.trail import AuditTrail, UnknownJob
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from joblease_dashboard.live import Live, TooManyStreams
+from joblease_dashboard.parameters import COMMON, check_known, filters, page_size
+from joblease_dashboard.problems import Problem
+from joblease_dashboard.query import BadToken, Page, TimeTable
+from joblease_dashboard.rows import Row, event_fields, job_row
+
+if TYPE_CHECKING:
+    from joblease.messages import JobEvent
+
+EVENTS_PAGE = 200
+JOBS_PAGE = 50
+JOB_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+
+class Api:
+    """Answers of `/api`."""
+
+    def __init__(self, trail: AuditTrail, index: TimeTable, feed: TimeTable, live: Live) -> None:
+        self._trail = trail
+        self._index = index
+        self._feed = feed
+        self._live = live
+
+    async def events(self, request: Request) -> Response:
+        """`GET /api/jobs`: the last events of all jobs."""
+        page = await self.event_page(request)
+        return _answer("events", [event_fields(row) for row in page.rows], page.token)
+
+    async def jobs(self, request: Request) -> Response:
+        """`GET /api/requests`: jobs with their present state."""
+        page = await self.job_page(request)
+        return _answer("jobs", [job_fields(row) for row in page.rows], page.token)
+
+    async def job(self, request: Request) -> Response:
+        """`GET /api/jobs/{jobId}`: a job and its complete history."""
+        check_known(request, ())
+        fields, events = await self.history(request.path_params["job_id"])
+        return JSONResponse({"job": fields, "events": [event_json(event) for event in events]})
+
+    async def stream(self, request: Request) -> Response:
+        """`GET /api/stream`: events as they happen."""
+        check_known(request, ("jobId", "lastEventId"))
+        last_id = request.headers.get("last-event-id") or request.query_params.get("lastEventId")
+        try:
+            stream = self._live.open(last_id, request.query_params.get("jobId"))
+        except TooManyStreams:
+            raise Problem(503, "Too many streams", "all live streams are taken; try again later") from None
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+    async def event_page(self, request: Request) -> Page:
+        """The page of events that a request asks for."""
+        check_known(request, (*COMMON, "status"))
+        return await _page(self._feed, request, EVENTS_PAGE)
+
+    async def job_page(self, request: Request) -> Page:
+        """The page of jobs that a request asks for."""
+        check_known(request, (*COMMON, "state"))
+        return await _page(self._index, request, JOBS_PAGE)
+
+    async def history(self, job_id: str) -> "tuple[Row, list[JobEvent]]":
+        """A job's row and events. Raises `Problem` when there is no such job."""
+        try:
+            if not JOB_ID.fullmatch(job_id):
+                raise UnknownJob(job_id)
+            events = await self._trail.history(job_id)
+        except UnknownJob:
+            raise Problem(404, "No such job", f"there is no job {job_id!r} in the audit trail", jobId=job_id) from None
+        return job_fields(job_row(events) or {}), events
+
+
+async def _page(table: TimeTable, request: Request, default_size: int) -> Page:
+    values = request.query_params
+    try:
+        return await table.page(
+            page_size(values, default_size), values.get("page_token") or None, filters(values, "state")
+        )
+    except BadToken as error:
+        raise Problem(400, "Bad parameter", f"page_token: {error}", parameter="page_token") from None
+
+
+def _answer(name: str, rows: list[Row], token: str | None) -> Response:
+    content: dict[str, Any] = {name: rows}
+    if token:
+        content["nextPageToken"] = token
+    return JSONResponse(content, headers={"Cache-Control": "no-store"})
+
+
+def job_fields(row: Any) -> Row:
+    """A job's row as the API shows it."""
+    return {name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
+
+
+def event_json(event: "JobEvent") -> Row:
+    """An event of a history, with its data."""
+    fields: Row = event.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"version"})
+    return fields

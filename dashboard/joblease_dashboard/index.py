@@ -1,0 +1,175 @@
+"""Keeps `JobIndex` and `JobFeed` from the events queue, in batches.
+
+Several dashboards may share the queue, so that a job's events can be written by different ones: a job's row is only
+replaced under the ETag of the version that was added to. In the usual case that ETag is remembered from the last write
+and nothing is read. Messages are acknowledged after their rows are written; while storage is away they wait, and the
+prefetch bounds how many.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from azure.core import MatchConditions
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.data.tables import UpdateMode
+from joblease.broker import BROKEN, Broker, PublishFailed
+from joblease.messages import JobEvent, now
+from joblease.topology import DEAD, REASON_HEADER
+from pydantic import ValidationError
+
+from joblease_dashboard import metrics
+from joblease_dashboard.rows import Row, feed_row, job_row
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractIncomingMessage
+    from azure.data.tables.aio import TableClient
+
+log = logging.getLogger(__name__)
+
+BATCH = 100
+"""Rows of one transaction, at most."""
+BATCH_SECONDS = 0.1
+REMEMBERED_JOBS = 50_000
+RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    sequence: int
+    etag: str
+
+
+class Index:
+    """Writes the read model."""
+
+    def __init__(self, jobs: "TableClient", feed: "TableClient") -> None:
+        self._jobs = jobs
+        self._feed = feed
+        self._versions: OrderedDict[str, _Version] = OrderedDict()
+
+    async def add(self, events: Sequence[JobEvent]) -> None:
+        """Write events to both tables. May be repeated. Raises `AzureError`."""
+        await self._add_to_feed(events)
+        by_day: dict[str, dict[str, list[JobEvent]]] = defaultdict(lambda: defaultdict(list))
+        for event in events:
+            by_day[f"{event.submitted_at:%Y-%m-%d}"][event.job_id].append(event)
+        for jobs in by_day.values():
+            await self._add_to_jobs(jobs)
+
+    async def _add_to_feed(self, events: Sequence[JobEvent]) -> None:
+        by_hour: dict[str, dict[str, Row]] = defaultdict(dict)
+        for event in events:
+            row = feed_row(event)
+            by_hour[row["PartitionKey"]][row["RowKey"]] = row
+        for rows in by_hour.values():
+            for part in _parts(list(rows.values())):
+                await self._feed.submit_transaction([("upsert", row, {"mode": UpdateMode.REPLACE}) for row in part])
+                metrics.INDEX_ROWS.labels("JobFeed").inc(len(part))
+
+    async def _add_to_jobs(self, jobs: Mapping[str, list[JobEvent]]) -> None:
+        """Jobs of one day. When anything in a transaction is refused, its rows are read and it is made anew."""
+        for part in _parts(list(jobs.items())):
+            while True:
+                rows = [row for job_id, events in part if (row := job_row(events, self._known(job_id)))]
+                if not rows:
+                    break
+                try:
+                    answers = await self._jobs.submit_transaction([self._operation(row) for row in rows])
+                except HttpResponseError as error:
+                    if error.status_code not in (404, 409, 412):
+                        raise
+                    await asyncio.gather(*(self._read(row) for row in rows))
+                else:
+                    for row, answer in zip(rows, answers, strict=True):
+                        self._remember(row["jobId"], _Version(row["sequence"], answer["etag"]))
+                    metrics.INDEX_ROWS.labels("JobIndex").inc(len(rows))
+                    break
+
+    def _known(self, job_id: str) -> Mapping[str, Any] | None:
+        version = self._versions.get(job_id)
+        return {"sequence": version.sequence} if version else None
+
+    def _operation(self, row: Row) -> tuple[Any, ...]:
+        version = self._versions.get(row["jobId"])
+        if version is None:
+            return ("create", row)
+        condition = {"etag": version.etag, "match_condition": MatchConditions.IfNotModified}
+        return ("update", row, {"mode": UpdateMode.MERGE, **condition})
+
+    async def _read(self, row: Row) -> None:
+        try:
+            found = await self._jobs.get_entity(row["PartitionKey"], row["RowKey"], select=["sequence"])
+        except ResourceNotFoundError:
+            self._versions.pop(row["jobId"], None)
+        else:
+            self._remember(row["jobId"], _Version(found["sequence"], str(found.metadata["etag"])))
+
+    def _remember(self, job_id: str, version: _Version) -> None:
+        self._versions[job_id] = version
+        self._versions.move_to_end(job_id)
+        if len(self._versions) > REMEMBERED_JOBS:
+            self._versions.popitem(last=False)
+
+
+def _parts(items: "Sequence[Any]") -> "list[Sequence[Any]]":
+    return [items[at : at + BATCH] for at in range(0, len(items), BATCH)]
+
+
+class Indexer:
+    """Feeds the index from the queue. Use `run` as a task."""
+
+    def __init__(self, index: Index, broker: Broker) -> None:
+        self._index = index
+        self._broker = broker
+        self._waiting: asyncio.Queue[tuple[JobEvent, AbstractIncomingMessage]] = asyncio.Queue()
+
+    async def on_event(self, delivery: "AbstractIncomingMessage") -> None:
+        """Take an event for the next batch; an unreadable one is parked."""
+        try:
+            event = JobEvent.model_validate_json(delivery.body)
+        except ValidationError as error:
+            await self._park(delivery, f"not an event: {error.errors()[0]['msg']}")
+        else:
+            self._waiting.put_nowait((event, delivery))
+
+    async def run(self) -> None:
+        """Write batches until cancelled."""
+        while True:
+            batch = [await self._waiting.get()]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BATCH_SECONDS):
+                    while len(batch) < BATCH:
+                        batch.append(await self._waiting.get())
+            await self._write([event for event, _ in batch])
+            for _, delivery in batch:
+                with contextlib.suppress(*BROKEN):  # delivered again on the next connection, and skipped
+                    await delivery.ack()
+
+    async def _write(self, events: Sequence[JobEvent]) -> None:
+        while True:
+            try:
+                await self._index.add(events)
+            except AzureError as error:
+                log.warning("%d events wait, the read model cannot be written: %s", len(events), error)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                for event in events:
+                    metrics.INDEX_LAG_SECONDS.observe(max(0.0, (now() - event.timestamp).total_seconds()))
+                return
+
+    async def _park(self, delivery: "AbstractIncomingMessage", reason: str) -> None:
+        log.error("an event was parked in %s: %s", DEAD, reason)
+        try:
+            await self._broker.publish(
+                "", DEAD, delivery.body, message_id=delivery.message_id or "unnamed", headers={REASON_HEADER: reason}
+            )
+        except PublishFailed as error:
+            log.warning("not parked, it will be delivered again: %s", error)
+            return
+        with contextlib.suppress(*BROKEN):
+            await delivery.ack()

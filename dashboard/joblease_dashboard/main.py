@@ -1,0 +1,143 @@
+"""`joblease-dashboard`: serve the pages and the API, or rebuild the read model from the trail."""
+
+import asyncio
+import logging
+import signal
+import sys
+from contextlib import AsyncExitStack
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+from azure.core.exceptions import AzureError
+from joblease import logs, topology
+from joblease.broker import EVENTS, Broker, Subscription
+from joblease.metrics import announce
+from joblease.settings import argument_parser, load
+from joblease.storage import FEED_TABLE, INDEX_TABLE, TRAIL_TABLE, Storage
+from joblease.trail import AuditTrail
+
+from joblease_dashboard import query
+from joblease_dashboard.api import Api
+from joblease_dashboard.app import application
+from joblease_dashboard.index import Index, Indexer
+from joblease_dashboard.live import Live
+from joblease_dashboard.pages import Pages
+from joblease_dashboard.settings import DashboardSettings
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractChannel, AbstractQueue
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 2.0
+PREFETCH = 500
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Server(uvicorn.Server):
+    """uvicorn waits for open connections when it ends, and a live stream never ends by itself: end those first."""
+
+    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+        super().__init__(config)
+        self._live = live
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called for SIGTERM and SIGINT."""
+        self._live.stop()
+        super().handle_exit(sig, frame)
+
+
+async def serve(settings: DashboardSettings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    async with AsyncExitStack() as stack:
+        storage = await stack.enter_async_context(Storage(settings))
+        index_table, feed_table = storage.table(INDEX_TABLE), storage.table(FEED_TABLE)
+        feed = query.feed(feed_table)
+        live = Live(
+            feed, settings.dashboard_stream_buffer, settings.dashboard_stream_clients,
+            settings.dashboard_heartbeat_seconds,
+        )  # fmt: skip
+        broker = Broker(settings, "joblease-dashboard", topology.declare_exchanges)
+        indexer = Indexer(Index(index_table, feed_table), broker)
+        _subscribe(broker, indexer, live)
+        api = Api(AuditTrail(storage.table(TRAIL_TABLE)), query.index(index_table), feed, live)
+        starting = ["the tables are not there yet"]
+        app = application(api, Pages(api), lambda: [*starting, *filter(None, [broker.problem])])
+        config = uvicorn.Config(
+            app, settings.dashboard_host, settings.dashboard_port, log_config=None, access_log=False,
+            timeout_graceful_shutdown=5, server_header=False,
+        )  # fmt: skip
+        server = Server(config, live)
+        background = asyncio.create_task(_prepare(storage, broker, indexer, starting), name="index")
+        try:
+            await server.serve()
+        finally:
+            background.cancel()
+            await asyncio.gather(background, return_exceptions=True)
+
+
+async def _prepare(storage: Storage, broker: Broker, indexer: Indexer, starting: list[str]) -> None:
+    await _create_tables(storage)
+    starting.clear()
+    async with broker:
+        await indexer.run()
+
+
+async def _create_tables(storage: Storage) -> None:
+    while True:
+        try:
+            await storage.create_tables(TRAIL_TABLE, INDEX_TABLE, FEED_TABLE)
+        except AzureError as error:
+            log.warning("storage cannot be used yet, next try in %.0f s: %s", RETRY_SECONDS, error)
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            return
+
+
+def _subscribe(broker: Broker, indexer: Indexer, live: Live) -> None:
+    async def index(channel: "AbstractChannel") -> "AbstractQueue":
+        return await topology.declare_events(channel, "index")
+
+    async def stream(channel: "AbstractChannel") -> "AbstractQueue":
+        return await topology.declare_private(channel, EVENTS)
+
+    broker.subscribe(Subscription(index, indexer.on_event, prefetch=PREFETCH))
+    broker.subscribe(Subscription(stream, live.on_event, prefetch=PREFETCH))
+
+
+async def rebuild(settings: DashboardSettings) -> int:
+    """Write the read model anew from the whole trail; returns how many jobs it holds."""
+    async with Storage(settings) as storage:
+        await storage.create_tables(TRAIL_TABLE, INDEX_TABLE, FEED_TABLE)
+        index = Index(storage.table(INDEX_TABLE), storage.table(FEED_TABLE))
+        count = 0
+        async for _, events in AuditTrail(storage.table(TRAIL_TABLE)).everything():
+            await index.add(events)
+            count += 1
+            if count % 1000 == 0:
+                log.info("%d jobs so far", count)
+        return count
+
+
+def main() -> None:
+    """Entry point of `joblease-dashboard`."""
+    parser = argument_parser(DashboardSettings, "joblease-dashboard", "Show what happens to jobs, and what happened.")
+    parser.add_argument(
+        "command", nargs="?", choices=("serve", "rebuild"), default="serve",
+        help="serve (the default), or rebuild JobIndex and JobFeed from the audit trail",
+    )  # fmt: skip
+    arguments = parser.parse_args()
+    settings = load(DashboardSettings)
+    logs.configure(settings, "dashboard")
+    announce("dashboard")
+    if arguments.command == "rebuild":
+        sys.stdout.write(f"{asyncio.run(rebuild(settings))} jobs are in the read model\n")
+        return
+    if settings.dashboard_host not in LOOPBACK:
+        log.warning("everybody who reaches %s:%d can read all jobs", settings.dashboard_host, settings.dashboard_port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # before uvicorn has taken it over
+    try:
+        asyncio.run(serve(settings))
+    except KeyboardInterrupt:
+        return

@@ -1,0 +1,27 @@
+"""Errors as RFC 9457 problem details for programs, and as a page for people."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """An answer that is not a success."""
+
+    def __init__(self, status: int, title: str, detail: str, **more: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.content = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+
+
+def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+    """The problem as JSON."""
+    return JSONResponse(problem.content, problem.status, headers, MEDIA_TYPE)
+
+
+def wants_page(request: Request) -> bool:
+    """Whether the answer is for a person's browser."""
+    return not request.url.path.startswith("/api") and "text/html" in request.headers.get("accept", "")

@@ -1,0 +1,382 @@
+"""The dashboard as a process, on a real broker and storage emulator, fed with real events."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from joblease.broker import EVENTS
+from joblease.messages import JobEvent, State, Status
+from joblease.storage import FEED_TABLE, INDEX_TABLE
+from joblease.topology import DEAD, REASON_HEADER
+from joblease.trail import Head, NewEvent
+from support.jobs import Jobs, open_jobs
+from support.programs import BIN, Program, program
+
+HOUR = timedelta(hours=1)
+Start = Callable[..., AbstractAsyncContextManager[Program]]
+
+
+@pytest.fixture
+async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
+    async with open_jobs(amqp_url, storage) as opened:
+        yield opened
+
+
+@pytest.fixture
+def start(amqp_url: str, storage: str, tmp_path: Path) -> Start:
+    @asynccontextmanager
+    async def run(**environment: str) -> AsyncIterator[Program]:
+        variables = {
+            "JOBLEASE_AMQP_URL": amqp_url,
+            "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
+            "JOBLEASE_DASHBOARD_HEARTBEAT_SECONDS": "0.3",
+            **environment,
+        }
+        async with program("joblease-dashboard", variables, tmp_path / "dashboard.log") as running:
+            yield running
+
+    return run
+
+
+@pytest.fixture
+async def dashboard(start: Start) -> AsyncIterator[Program]:
+    async with start() as running:
+        yield running
+
+
+@pytest.fixture
+async def http(dashboard: Program) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{dashboard.port}", timeout=10) as client:
+        yield client
+
+
+class History:
+    """A job whose history is written as the programs write it, at times of our choosing."""
+
+    def __init__(self, jobs: Jobs, name: str, submitted: datetime | None = None, **fields: str) -> None:
+        self._jobs = jobs
+        self.at = submitted or datetime.now(UTC)
+        self.job_id = f"{name}-{id(self):x}"
+        values = {"namespace": "default", "handler": "noop", **fields}
+        self.head = Head(self.job_id, values["namespace"], name, values["handler"], "default", "default", self.at)
+        self.events: list[JobEvent] = []
+
+    async def happen(self, status: str, state: State, *, publish: bool = True, **event: Any) -> JobEvent:
+        self.at += timedelta(milliseconds=10)
+        changes: dict[str, Any] = {"state": state}
+        if status == Status.STARTED:
+            changes |= {"attempt": self.head.attempt + 1, "epoch": self.head.epoch + 1, "worker": "worker-1"}
+        new = NewEvent(status, timestamp=self.at, **event)
+        self.head, written = await self._jobs.trail.append(self.head, [new], **changes)
+        self.events += written
+        if publish:
+            await self.publish(written[0])
+        return written[0]
+
+    async def publish(self, event: JobEvent) -> None:
+        await self._jobs.broker.publish(EVENTS, event.routing_key, event.encode(), message_id=event.event_id)
+
+    async def complete(self, *, publish: bool = True) -> None:
+        await self.happen("Submitted", State.SUBMITTED, publish=publish, data={"parameters": {"a": 1}})
+        await self.happen("Started", State.RUNNING, publish=publish)
+        await self.happen("Step 1", State.RUNNING, publish=publish, progress=50, message="half")
+        await self.happen("Completed", State.COMPLETED, publish=publish, progress=100, data={"result": {"n": 2}})
+
+
+async def listed(http: httpx.AsyncClient, path: str, key: str, enough: Callable[[list[Any]], bool]) -> list[Any]:
+    """Ask until the answer is as expected: the read model is written a moment after the event."""
+    rows: list[Any] = []
+    try:
+        async with asyncio.timeout(15):
+            while True:
+                answer = await http.get(path)
+                assert answer.status_code == 200, answer.text
+                rows = answer.json()[key]
+                if enough(rows):
+                    return rows
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"{path}: {rows}") from None
+
+
+async def test_a_job_is_seen_from_all_sides(jobs: Jobs, http: httpx.AsyncClient) -> None:
+    history = History(jobs, "seen", namespace="ns-seen")
+    await history.complete()
+    rows = await listed(
+        http, "/api/requests?namespace=ns-seen", "jobs", lambda rows: bool(rows) and "finishedAt" in rows[0]
+    )
+    assert len(rows) == 1
+    job = rows[0]
+    assert (job["state"], job["progress"], job["attempt"], job["worker"]) == ("Completed", 100, 1, "worker-1")
+    assert job["submittedAt"] < job["startedAt"] < job["finishedAt"]
+
+    events = await listed(http, "/api/jobs?namespace=ns-seen", "events", lambda rows: len(rows) == 4)
+    assert [event["status"] for event in events] == ["Completed", "Step 1", "Started", "Submitted"]
+
+    whole = (await http.get(f"/api/jobs/{history.job_id}")).json()
+    assert [event["status"] for event in whole["events"]] == ["Submitted", "Started", "Step 1", "Completed"]
+    assert whole["events"][0]["data"] == {"parameters": {"a": 1}}
+    assert whole["job"] == job
+
+
+async def test_pages_lead_through_all_events_once_and_in_order(jobs: Jobs, http: httpx.AsyncClient) -> None:
+    expected: list[str] = []
+    for hours in (30 * 24, 30, 1):  # partitions with gaps between them, also wide ones
+        history = History(jobs, f"paged-{hours}", datetime.now(UTC) - hours * HOUR, namespace="ns-paged")
+        for number in range(50):
+            await history.happen(f"Step {number}", State.RUNNING)
+        expected += [event.event_id for event in history.events]
+    await listed(http, "/api/jobs?namespace=ns-paged&page_size=1000", "events", lambda rows: len(rows) == 150)
+    seen, token, pages = [], "", 0
+    while True:
+        answer = (await http.get(f"/api/jobs?namespace=ns-paged&page_size=40&page_token={token}")).json()
+        seen += [event["eventId"] for event in answer["events"]]
+        pages += 1
+        if "nextPageToken" not in answer:
+            break
+        token = answer["nextPageToken"]
+    assert seen == expected[::-1]
+    assert pages <= 8
+
+
+async def test_filters_find_what_they_should(jobs: Jobs, http: httpx.AsyncClient) -> None:
+    now = datetime.now(UTC)
+    for name, handler, age in (("alpha-1", "one", 0), ("alpha-2", "two", 3), ("beta-1", "one", 50)):
+        history = History(jobs, name, now - age * HOUR, namespace="ns-filter", handler=handler)
+        await history.happen("Submitted", State.SUBMITTED)
+        if name == "beta-1":
+            await history.happen("Step 7", State.RUNNING)
+
+    async def names(query: str) -> list[str]:
+        answer = await http.get(f"/api/requests?namespace=ns-filter&{query}")
+        return sorted(row["name"] for row in answer.json()["jobs"])
+
+    await listed(http, "/api/requests?namespace=ns-filter", "jobs", lambda rows: len(rows) == 3)
+    await listed(http, "/api/requests?namespace=ns-filter&state=Running", "jobs", lambda rows: len(rows) == 1)
+    assert await names("handler=one") == ["alpha-1", "beta-1"]
+    assert await names("name=alpha") == ["alpha-1", "alpha-2"]
+    assert await names("state=Running") == ["beta-1"]
+    assert await names("name=alpha&handler=two") == ["alpha-2"]
+    assert await names(f"from={(now - 4 * HOUR).isoformat().replace('+00:00', 'Z')}") == ["alpha-1", "alpha-2"]
+    assert await names(f"to={(now - 4 * HOUR).isoformat().replace('+00:00', 'Z')}") == ["beta-1"]
+    assert await names("name=x'%20or%20true") == []
+    steps = (await http.get("/api/jobs?namespace=ns-filter&status=Step")).json()["events"]
+    assert [event["status"] for event in steps] == ["Step 7"]
+
+
+async def test_events_that_come_twice_or_late_do_no_harm(jobs: Jobs, http: httpx.AsyncClient) -> None:
+    history = History(jobs, "late", namespace="ns-late")
+    await history.complete(publish=False)
+    for event in reversed(history.events):
+        await history.publish(event)
+        await history.publish(event)
+    await listed(http, "/api/jobs?namespace=ns-late", "events", lambda rows: len(rows) == 4)
+    rows = await listed(http, "/api/requests?namespace=ns-late", "jobs", lambda rows: len(rows) == 1)
+    assert (rows[0]["state"], rows[0]["sequence"]) == ("Completed", 4)
+
+
+async def test_two_replicas_share_the_work_and_agree(jobs: Jobs, start: Start, http: httpx.AsyncClient) -> None:
+    async with start():
+        histories = [History(jobs, f"shared-{n}", namespace="ns-shared") for n in range(10)]
+        for history in histories:
+            await history.complete()
+        rows = await listed(
+            http,
+            "/api/requests?namespace=ns-shared",
+            "jobs",
+            lambda rows: len(rows) == 10 and all(row["state"] == "Completed" for row in rows),
+        )
+        assert all(row["progress"] == 100 for row in rows)
+
+
+async def test_an_unreadable_event_is_parked(jobs: Jobs, dashboard: Program) -> None:
+    await jobs.broker.publish(EVENTS, "a.b", b"{nonsense", message_id="bad")
+    channel: Any = jobs.broker._channel
+    dead = await channel.get_queue(DEAD)
+    async with asyncio.timeout(10):
+        while (message := await dead.get(no_ack=True, fail=False)) is None:
+            await asyncio.sleep(0.05)
+    assert "not an event" in message.headers[REASON_HEADER]
+
+
+async def test_the_read_model_can_be_rebuilt(jobs: Jobs, http: httpx.AsyncClient, amqp_url: str, storage: str) -> None:
+    history = History(jobs, "rebuilt", namespace="ns-rebuilt")
+    await history.complete()
+    await listed(http, "/api/jobs?namespace=ns-rebuilt", "events", lambda rows: len(rows) == 4)
+    await listed(http, "/api/requests?namespace=ns-rebuilt&state=Completed", "jobs", lambda rows: len(rows) == 1)
+    paths = ("/api/requests?namespace=ns-rebuilt", "/api/jobs?namespace=ns-rebuilt")
+    before = [(await http.get(path)).json() for path in paths]
+    for table in (INDEX_TABLE, FEED_TABLE):
+        async for row in jobs.storage.table(table).query_entities("namespace eq 'ns-rebuilt'"):
+            await jobs.storage.table(table).delete_entity(row)
+    assert [(await http.get(path)).json() for path in paths] == [{"jobs": []}, {"events": []}]
+    environment = {"JOBLEASE_AMQP_URL": amqp_url, "JOBLEASE_STORAGE_CONNECTION_STRING": storage}
+    done = await asyncio.to_thread(_run, [str(BIN / "joblease-dashboard"), "rebuild"], "", environment)
+    assert done.returncode == 0, done.stderr
+    assert "jobs are in the read model" in done.stdout
+    assert [(await http.get(path)).json() for path in paths] == before
+
+
+def _run(
+    command: list[str], text: str = "", environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, input=text, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "detail"),
+    [
+        ("/api/jobs?page_size=many", 400, "page_size: a whole number is expected"),
+        ("/api/jobs?page_size=0", 400, "page_size: at least 1"),
+        ("/api/jobs?page_token=tampered", 400, "page_token: "),
+        ("/api/jobs?page_token=WzEsIngiLG51bGxd", 400, "page_token: "),
+        ("/api/jobs?from=yesterday", 400, "from: an RFC 3339 time"),
+        ("/api/jobs?from=2026-01-01T00:00:00", 400, "from: the time needs a zone"),
+        ("/api/jobs?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", 400, "from: must not be later"),
+        ("/api/jobs?nmespace=x", 400, "nmespace: there is no such parameter"),
+        ("/api/requests?state=Odd", 400, "state: one of Submitted"),
+        ("/api/jobs/no-such-job", 404, "no job 'no-such-job'"),
+        ("/api/jobs/a%27b", 404, "no job"),
+        ("/api/nothing", 404, "there is nothing at /api/nothing"),
+    ],
+)
+async def test_errors_are_problem_details(http: httpx.AsyncClient, path: str, status: int, detail: str) -> None:
+    answer = await http.get(path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+    assert detail in answer.json()["detail"]
+
+
+async def test_what_is_not_a_get_is_refused(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/api/jobs")
+    assert (answer.status_code, answer.headers["content-type"]) == (405, "application/problem+json")
+
+
+async def test_the_stream_brings_events_and_resumes(jobs: Jobs, dashboard: Program, http: httpx.AsyncClient) -> None:
+    history, other = History(jobs, "streamed"), History(jobs, "other")
+    async with http.stream("GET", f"/api/stream?jobId={history.job_id}") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        assert stream.headers["x-accel-buffering"] == "no"
+        lines = stream.aiter_lines()
+        assert await anext(lines) == "retry: 2000"
+        await other.happen("Submitted", State.SUBMITTED)
+        await history.happen("Submitted", State.SUBMITTED)
+        first = await _next_event(lines)
+        assert first["data"]["jobId"] == history.job_id
+        async with asyncio.timeout(5):
+            while await anext(lines) != ": alive":
+                pass
+    await history.happen("Started", State.RUNNING)
+    await history.happen("Completed", State.COMPLETED)
+    headers = {"Last-Event-ID": first["id"]}
+    async with http.stream("GET", f"/api/stream?jobId={history.job_id}", headers=headers) as stream:
+        lines = stream.aiter_lines()
+        missed = [(await _next_event(lines))["data"]["status"] for _ in range(2)]
+    assert missed == ["Started", "Completed"]
+
+
+async def test_a_stream_resumes_across_a_restart_and_ends_with_the_dashboard(jobs: Jobs, start: Start) -> None:
+    history = History(jobs, "restarted")
+    async with (
+        start() as first,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{first.port}") as client,
+        client.stream("GET", "/api/stream", timeout=20) as stream,
+    ):
+        await history.happen("Submitted", State.SUBMITTED)
+        seen = await _next_event(stream.aiter_lines())
+        stopped = asyncio.get_running_loop().time()
+        assert await first.stop() == 0
+        assert asyncio.get_running_loop().time() - stopped < 5
+    await history.happen("Completed", State.COMPLETED)
+    async with start() as second, httpx.AsyncClient(base_url=f"http://127.0.0.1:{second.port}") as client:
+        await listed(client, "/api/jobs?name=restarted", "events", lambda rows: len(rows) == 2)
+        async with client.stream("GET", "/api/stream", headers={"Last-Event-ID": seen["id"]}, timeout=20) as stream:
+            lines = stream.aiter_lines()
+            assert (await _next_event(lines))["data"]["status"] == "Completed"
+
+
+async def _next_event(lines: AsyncIterator[str]) -> dict[str, Any]:
+    event: dict[str, Any] = {}
+    async with asyncio.timeout(10):
+        async for line in lines:
+            name, _, value = line.partition(": ")
+            if name in ("id", "event"):
+                event[name] = value
+            elif name == "data":
+                event["data"] = json.loads(value)
+            elif not line and "data" in event:
+                return event
+    raise AssertionError("the stream ended")
+
+
+async def test_pages_show_everything_and_escape_it(jobs: Jobs, http: httpx.AsyncClient) -> None:
+    history = History(jobs, "page", namespace="ns-page")
+    await history.happen("Submitted", State.SUBMITTED, data={"parameters": {"html": "<script>alert(1)</script>"}})
+    await history.happen("Started", State.RUNNING)
+    await history.happen("Failed", State.FAILED, message="<b>bold</b>", data={"error": "<i>", "traceback": "File <x>"})
+    await listed(http, "/api/requests?namespace=ns-page&state=Failed", "jobs", lambda rows: len(rows) == 1)
+    for path in ("/?namespace=ns-page", "/events?namespace=ns-page", f"/jobs/{history.job_id}"):
+        answer = await http.get(path, headers={"Accept": "text/html"})
+        assert answer.status_code == 200
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+        assert "page" in answer.text
+        for raw in ("<b>bold", "<i>", "<script>alert", "File <x>"):
+            assert raw not in answer.text
+    assert "File &lt;x&gt;" in answer.text
+    missing = await http.get("/jobs/nobody", headers={"Accept": "text/html"})
+    assert (missing.status_code, "No such job" in missing.text) == (404, True)
+    assert (await http.get("/static/live.js")).status_code == 200
+
+
+async def test_a_job_id_in_the_search_box_leads_to_the_job(http: httpx.AsyncClient) -> None:
+    job_id = "12345678-1234-1234-1234-123456789abc"
+    answer = await http.get(f"/?name={job_id}")
+    assert (answer.status_code, answer.headers["location"].endswith(f"/jobs/{job_id}")) == (303, True)
+
+
+async def test_a_page_costs_two_storage_requests_at_most(
+    jobs: Jobs, dashboard: Program, http: httpx.AsyncClient
+) -> None:
+    await History(jobs, "cheap").complete()
+    await listed(http, "/api/requests?name=cheap", "jobs", lambda rows: len(rows) == 1)
+    await listed(http, "/api/jobs?name=cheap", "events", lambda rows: len(rows) == 4)
+    for path in ("/api/requests?page_size=1", "/api/jobs?page_size=1", "/?page_size=1"):
+        before = dashboard.metric("joblease_storage_requests_total")
+        assert (await http.get(path)).status_code == 200
+        assert dashboard.metric("joblease_storage_requests_total") - before <= 2, path
+
+
+async def test_the_openapi_document_tells_the_truth(jobs: Jobs, http: httpx.AsyncClient) -> None:
+    import jsonschema
+
+    history = History(jobs, "documented")
+    await history.complete()
+    await listed(http, "/api/jobs?name=documented", "events", lambda rows: len(rows) == 4)
+    document = (await http.get("/openapi.json")).json()
+    answers = {
+        "/api/jobs": await http.get("/api/jobs?page_size=2"),
+        "/api/requests": await http.get("/api/requests?page_size=2"),
+        "/api/jobs/{jobId}": await http.get(f"/api/jobs/{history.job_id}"),
+    }
+    for path, answer in answers.items():
+        schema = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        jsonschema.validate(answer.json(), {**schema, "components": document["components"]})
+
+
+async def test_metrics_are_sound(dashboard: Program) -> None:
+    promtool = shutil.which("promtool")
+    if not promtool:
+        pytest.skip("promtool (Debian's package prometheus) is not on this machine")
+    _, text = await asyncio.to_thread(dashboard.read, "/metrics")
+    done = await asyncio.to_thread(_run, [promtool, "check", "metrics"], text)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "joblease_build_info" in text
