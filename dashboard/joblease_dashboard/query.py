@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
 
 MAX_PAGE = 1_000
-PARTITIONS_PER_REQUEST = 48
+PARTITIONS_PER_REQUEST = 72
 _AHEAD = timedelta(minutes=5)
 """How far another machine's clock may be ahead of ours."""
 _LAST = "￿"
