@@ -42,11 +42,12 @@ def up(settings: LocalSettings, say: Say, *, programs: bool) -> None:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # what follows is bounded, and must not be left half done
-        say("Stopping…")
         ready_file(state).unlink(missing_ok=True)
-        stack.stop()
+        if any(part.running for part in (*stack.parts, *stack.programs)):
+            say("Stopping…")
+            stack.stop()
+            say("Stopped. The data stays for the next 'make up'; 'make clean-local' deletes it.")
         forget(state, ITSELF)
-        say("Stopped. The data stays for the next 'make up'; 'make clean-local' deletes it.")
 
 
 def _run(settings: LocalSettings, stack: Stack, say: Say, *, programs: bool) -> None:
