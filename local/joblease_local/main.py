@@ -10,7 +10,7 @@ import time
 
 from joblease.settings import describe, load
 
-from joblease_local.processes import PartFailed, end_group, recorded, started_at
+from joblease_local.processes import PartFailed, end_leftovers, recorded, started_at
 from joblease_local.run import ITSELF, ready_file, up
 from joblease_local.settings import LocalSettings
 from joblease_local.stack import Stack
@@ -61,9 +61,7 @@ def down(settings: LocalSettings) -> int:
         deadline, identity = time.monotonic() + DOWN_SECONDS, started_at(supervisor)
         while identity and started_at(supervisor) == identity and time.monotonic() < deadline:
             time.sleep(0.1)
-    for name, pid in recorded(settings.folder).items():
-        say(f"{name} (process {pid}) still runs; ending it")
-        end_group(pid, 10)
+    end_leftovers(recorded(settings.folder), say)
     left = recorded(settings.folder)
     if left:
         raise PartFailed(f"these do not end: {left}")

@@ -12,9 +12,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 KILL_SECONDS = 5
+LEFTOVER_SECONDS = 10
 LOG_BYTES = 20 << 20
 """A log that is larger is put aside when its process is started."""
 
@@ -134,6 +136,14 @@ def end_group(pid: int, seconds: float) -> None:
             if not _group_lives(pid):
                 return
             time.sleep(0.05)
+
+
+def end_leftovers(processes: Mapping[str, int], say: Say) -> None:
+    """End recorded processes that nobody looks after any more, all at once."""
+    for name, pid in processes.items():
+        say(f"{name} (process {pid}) is left over; ending it")
+    with ThreadPoolExecutor(max_workers=len(processes) or 1) as together:
+        list(together.map(lambda pid: end_group(pid, LEFTOVER_SECONDS), processes.values()))
 
 
 def _group_lives(group: int) -> bool:

@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from joblease_local.processes import PartFailed, Say, end_group, forget, record, recorded
+from joblease_local.processes import PartFailed, Say, end_leftovers, forget, record, recorded
 from joblease_local.settings import LocalSettings
 from joblease_local.stack import Stack
 from joblease_local.supervisor import Supervisor
@@ -28,9 +28,7 @@ def up(settings: LocalSettings, say: Say, *, programs: bool) -> None:
     running = recorded(state)
     if ITSELF in running:
         raise PartFailed(f"JobLease runs here already (process {running[ITSELF]}); 'make down' ends it.")
-    for name, pid in running.items():
-        say(f"{name} (process {pid}) is left over from before; ending it")
-        end_group(pid, 10)
+    end_leftovers(running, say)
     stack = Stack(settings, say)
     stack.require_ports(programs=programs)
     ready_file(state).unlink(missing_ok=True)
