@@ -62,6 +62,7 @@ async def test_a_job_runs_and_its_history_is_complete(jobs: Jobs, worker: Progra
     assert [event.sequence for event in events] == list(range(1, 8))
     assert [event.progress for event in events[3:]] == [33, 67, 100, 100]
     assert events[3].data == {"number": 1}
+    assert [event.state for event in events[2:]] == [State.RUNNING] * 4 + [State.COMPLETED]
     assert {event.worker for event in events[2:]} == {"worker-1"}
     assert {event.epoch for event in events[2:]} == {1}
     assert [event.timestamp for event in events] == sorted(event.timestamp for event in events)

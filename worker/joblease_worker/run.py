@@ -145,7 +145,8 @@ class Run:
     async def _on_step(self, step: Mapping[str, Any]) -> None:
         progress = step["progress"]
         percent = None if progress is None else round(progress * 100)
-        await self._steps.put(NewEvent(Status.step(step["step"]), step["message"], percent, step["data"], now()))
+        word = Status.step(step["step"])
+        await self._steps.put(NewEvent(word, step["message"], percent, step["data"], now(), state=State.RUNNING))
 
     def _waiting_steps(self) -> list[NewEvent]:
         return [self._steps.get_nowait() for _ in range(self._steps.qsize())]
