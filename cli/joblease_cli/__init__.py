@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The command line: `joblease`, also as `kubectl joblease`."""

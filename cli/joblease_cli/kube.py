@@ -1,0 +1,199 @@
+"""JobRequests through the Kubernetes API, with every call bounded in time and every failure put into words.
+
+The connection is found as kubectl finds it: --kubeconfig, KUBECONFIG, ~/.kube/config, and in a pod its service account.
+"""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from joblease.resource import GROUP, KIND, PLURAL, VERSION
+from kubernetes import client, config
+from kubernetes.config.config_exception import ConfigException
+
+from joblease_cli.failures import GONE, CommandError, Exit, from_answer
+from joblease_cli.job import Job
+
+API_VERSION = f"{GROUP}/{VERSION}"
+MANAGER = "joblease-cli"
+PAGE = 500
+_COORDINATES = {"group": GROUP, "version": VERSION, "plural": PLURAL}
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which jobs: of one namespace or of all, and those that the selectors take."""
+
+    namespace: str | None = None
+    fields: str = ""
+    labels: str = ""
+
+    def query(self) -> dict[str, str]:
+        """The selectors as arguments of the client."""
+        return {
+            **({"field_selector": self.fields} if self.fields else {}),
+            **({"label_selector": self.labels} if self.labels else {}),
+        }
+
+
+class JobRequests:
+    """The JobRequests of a cluster; `namespace` is the one that commands mean when they name none."""
+
+    def __init__(self, api: Any, namespace: str, timeout: float) -> None:
+        self._custom = client.CustomObjectsApi(api)
+        self._server = str(api.configuration.host)
+        self._timeout = timeout
+        self.namespace = namespace
+
+    def get(self, name: str) -> Job:
+        """The job of this name."""
+        call = self._custom.get_namespaced_custom_object
+        return Job(self._ask(f"get jobrequest {name}", call, **self._here(), name=name))
+
+    def find(self, wanted: str) -> Job:
+        """The job of this name, of this `jobrequest…/name`, or with this job id."""
+        name = wanted.rpartition("/")[2]
+        if not name:
+            raise CommandError(f"{wanted!r} names no job", Exit.REFUSED)
+        try:
+            return self.get(name)
+        except CommandError as error:
+            if error.code is not Exit.NOT_FOUND:
+                raise
+        if _UID.fullmatch(name):
+            # The API server cannot select by uid, so look through the namespace.
+            for job in self.list(Scope(self.namespace))[0]:
+                if job.uid == name:
+                    return job
+            hint = "It may have been deleted after its end; its audit trail stays (dashboard: /jobs/" + name + ")"
+        else:
+            hint = "See `joblease list`, or `joblease list -A` for all namespaces"
+        raise CommandError(f"no job {name!r} in namespace {self.namespace!r}. {hint}", Exit.NOT_FOUND)
+
+    def list(self, scope: Scope) -> tuple[list[Job], str]:
+        """All jobs of the scope, read in pages, and the resource version to watch from."""
+        found: list[Job] = []
+        page: dict[str, Any] = {"limit": PAGE}
+        while True:
+            try:
+                answer = self._list(scope, **page)
+            except Gone:
+                # The pages' snapshot has expired on the server: once more, in one piece.
+                found, page = [], {}
+                continue
+            found += [Job(item) for item in answer.get("items") or []]
+            metadata = answer.get("metadata") or {}
+            if not metadata.get("continue"):
+                return found, str(metadata.get("resourceVersion", ""))
+            page = {"limit": PAGE, "_continue": metadata["continue"]}
+
+    def stream(self, scope: Scope, version: str, seconds: int) -> Iterator[tuple[str, Job]]:
+        """The changes since a resource version, as they happen, for so many seconds."""
+        answer = self._list(
+            scope,
+            watch=True,
+            resource_version=version,
+            allow_watch_bookmarks=True,
+            timeout_seconds=seconds,
+            _preload_content=False,
+            # The server ends the watch in time. If it does not, the connection is dead.
+            _request_timeout=(self._timeout, seconds + self._timeout),
+        )
+        try:
+            for line in answer:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise _failure(event["object"].get("code", 500), json.dumps(event["object"]), "watch jobrequests")
+                yield event["type"], Job(event["object"])
+        except (urllib3.exceptions.HTTPError, ValueError) as error:
+            raise self._unreachable("watch jobrequests", error) from None
+        finally:
+            answer.close()
+            answer.release_conn()
+
+    def create(self, body: dict[str, Any]) -> Job:
+        """Create a JobRequest in the namespace."""
+        metadata = body["metadata"]
+        doing = f"create jobrequest {metadata.get('name') or metadata['generateName'] + '…'}"
+        call = self._custom.create_namespaced_custom_object
+        return Job(self._ask(doing, call, **self._here(), body=body, field_manager=MANAGER))
+
+    def change(self, name: str, spec: dict[str, Any]) -> Job:
+        """Merge into the spec of a job."""
+        call = self._custom.patch_namespaced_custom_object
+        body = {"apiVersion": API_VERSION, "kind": KIND, "spec": spec}
+        how = {"field_manager": MANAGER, "_content_type": "application/merge-patch+json"}
+        return Job(self._ask(f"patch jobrequest {name}", call, **self._here(), name=name, body=body, **how))
+
+    def _here(self) -> dict[str, str]:
+        return {**_COORDINATES, "namespace": self.namespace}
+
+    def _list(self, scope: Scope, **arguments: Any) -> Any:
+        doing = "watch jobrequests" if arguments.get("watch") else "list jobrequests"
+        if scope.namespace is None:
+            call = self._custom.list_cluster_custom_object
+            return self._ask(doing, call, **_COORDINATES, **scope.query(), **arguments)
+        call = self._custom.list_namespaced_custom_object
+        return self._ask(doing, call, **_COORDINATES, namespace=scope.namespace, **scope.query(), **arguments)
+
+    def _ask(self, doing: str, call: Callable[..., Any], **arguments: Any) -> Any:
+        try:
+            return call(**{"_request_timeout": self._timeout, **arguments})
+        except client.ApiException as error:
+            if not error.status:
+                raise self._unreachable(doing, error) from None
+            raise _failure(error.status, error.body, doing) from None
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._unreachable(doing, error) from None
+
+    def _unreachable(self, doing: str, error: Exception) -> CommandError:
+        cause: object = getattr(error, "reason", None) or error
+        # urllib3 prefixes its messages with the connection object; what happened comes last.
+        text = str(cause).rpartition(">: ")[2].rpartition("): ")[2] or type(cause).__name__
+        return CommandError(
+            f"cannot {doing}: the API server {self._server} does not answer ({text}). "
+            "Check that it runs, and which cluster your kubeconfig means (--kubeconfig, --context)",
+            Exit.UNAVAILABLE,
+        )
+
+
+class Gone(CommandError):
+    """The server no longer has that resource version; list again."""
+
+
+def _failure(status: int, body: str | bytes | None, doing: str) -> CommandError:
+    failure = from_answer(status, body, doing)
+    return Gone(str(failure), failure.code) if status == GONE else failure
+
+
+def connect(kubeconfig: str | None, context: str | None, namespace: str | None, timeout: float) -> JobRequests:
+    """Find the cluster and the namespace that the options mean. Nothing is sent yet."""
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are reported once, by the error in the end
+    configuration = client.Configuration()
+    path = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+    in_pod = not kubeconfig and not context and "KUBERNETES_SERVICE_HOST" in os.environ
+    try:
+        if in_pod and not any(Path(each).expanduser().is_file() for each in path.split(os.pathsep)):
+            config.load_incluster_config(client_configuration=configuration)
+            default = _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else "default"
+        else:
+            config.load_kube_config(config_file=path, context=context, client_configuration=configuration)
+            contexts, active = config.list_kube_config_contexts(config_file=path)
+            chosen = next((each for each in contexts if each["name"] == context), active)
+            default = chosen["context"].get("namespace") or "default"
+    except (ConfigException, OSError, KeyError, TypeError) as error:
+        raise CommandError(
+            f"no usable kubeconfig ({path}{f', context {context}' if context else ''}): {error}. "
+            "Set KUBECONFIG or pass --kubeconfig",
+            Exit.REFUSED,
+        ) from None
+    configuration.retries = urllib3.Retry(total=1, backoff_factor=0.2)
+    return JobRequests(client.ApiClient(configuration), namespace or default, timeout)

@@ -1,0 +1,127 @@
+"""What the commands print: tables, bars and colours for people, plain stable text for pipes.
+
+Anything that is not a terminal gets aligned columns that are never cut or coloured. Text that came from elsewhere
+(messages, results) is made harmless first: it may hold control characters that a terminal obeys.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import yaml
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from joblease_cli.job import Job
+
+STYLES = {
+    "Completed": "green",
+    "Running": "cyan",
+    "Queued": "blue",
+    "Retrying": "yellow",
+    "Failed": "red",
+    "DeadlineExceeded": "red",
+    "WorkerCrashed": "red",
+    "Cancelled": "magenta",
+}
+NONE = "-"
+_BAR = 10
+
+
+@cache
+def console() -> Console:
+    """Standard output. rich itself respects NO_COLOR."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def fancy() -> bool:
+    """Whether somebody looks at it on a terminal that can be drawn on."""
+    return console().is_terminal and not console().is_dumb_terminal
+
+
+def notice(text: str) -> None:
+    """A line on standard error."""
+    sys.stderr.write(clean(text) + "\n")
+    sys.stderr.flush()
+
+
+def line(text: str | Text) -> None:
+    """A line on standard output."""
+    if fancy():
+        console().print(text, markup=False)
+    else:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+
+def clean(value: object) -> str:
+    """The text in one line, with control characters made visible instead of obeyed."""
+    text = str(value).replace("\n", " ").replace("\t", " ")
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+
+
+def status(job: Job) -> Text:
+    """The column STATUS in its colour."""
+    return Text(clean(job.reason or NONE), STYLES.get(job.reason, ""))
+
+
+def bar(percent: int | None) -> Text:
+    """Progress as a short bar."""
+    if percent is None:
+        return Text(NONE, "dim")
+    full = round(min(max(percent, 0), 100) * _BAR / 100)
+    return Text.assemble(("━" * full, "green"), ("━" * (_BAR - full), "dim"), f" {percent:>3}%")
+
+
+def span(seconds: float) -> str:
+    """A length of time in at most two units: 45s, 5m30s, 3h20m, 6d."""
+    whole = max(0, int(seconds))
+    if whole < 120:
+        return f"{whole}s"
+    for size, unit, smaller, small in ((60, "m", 1, "s"), (3600, "h", 60, "m"), (86_400, "d", 3600, "h")):
+        if whole < size * (48 if unit == "h" else 120 if unit == "m" else 10**9):
+            rest = whole % size // smaller
+            return f"{whole // size}{unit}" + (f"{rest}{small}" if rest and whole < size * 10 else "")
+    return ""
+
+
+def age(since: datetime | None) -> str:
+    """How long ago."""
+    return span((datetime.now(UTC) - since).total_seconds()) if since else NONE
+
+
+def compact(value: Any) -> str:
+    """JSON in one line."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str | Text]], *, title: bool = True) -> None:
+    """A table: drawn on a terminal, aligned text elsewhere; without `title` only its rows."""
+    if fancy():
+        drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", show_header=title)
+        for number, name in enumerate(header):
+            drawn.add_column(name, overflow="fold", no_wrap=number + 1 < len(header) and name != "MESSAGE")
+        for row in rows:
+            drawn.add_row(*row)
+        console().print(drawn, soft_wrap=False)
+        return
+    cells = [*([list(header)] if title else []), *([str(cell) for cell in row] for row in rows)]
+    if not cells:
+        return
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for row in cells:
+        line("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def objects(found: Mapping[str, Any], form: str) -> None:
+    """An object as JSON or YAML, whole."""
+    if form == "json":
+        sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(yaml.safe_dump(found, sort_keys=False, allow_unicode=True))
+    sys.stdout.flush()

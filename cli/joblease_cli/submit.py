@@ -1,0 +1,168 @@
+"""Submitting jobs: from options to a JobRequest, checked here before the API server checks it again.
+
+Checking first gives errors that name the option's field in plain words, and catches what the schema cannot count
+(the size of the parameters). `retry` is a submission too: a job has exactly one outcome for ever, so another try is
+another job.
+"""
+
+import json
+import os
+import re
+import secrets
+import string
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from joblease.resource import GROUP, KIND, MAX_PARAMETERS_BYTES, JobRequestSpec, check_parameters_size
+from joblease.tracing import ANNOTATION, child_of
+from pydantic import ValidationError
+
+from joblease_cli import follow, output
+from joblease_cli.failures import CommandError, Exit
+from joblease_cli.job import Job
+from joblease_cli.kube import API_VERSION, JobRequests
+
+RETRY_OF = f"{GROUP}/retry-of"
+_SUFFIX = 5
+_LONGEST_NAME = 253
+# Like Kubernetes' own generated names: no vowels, so no words by accident; nothing that looks like something else.
+_LETTERS = "".join(sorted(set(string.ascii_lowercase + "2456789") - set("aeioul")))
+_RETRY_NAME = re.compile(rf"-retry-[{_LETTERS}]{{{_SUFFIX}}}$")
+
+
+def run(jobs: JobRequests, options: Namespace) -> Exit:
+    """`joblease submit`."""
+    job = jobs.create(manifest(options))
+    announce(job, options.output)
+    return follow.as_asked(jobs, job, options)
+
+
+def retry(jobs: JobRequests, options: Namespace) -> Exit:
+    """`joblease retry`: a new job with the same spec."""
+    old = jobs.find(options.job)
+    if not old.ended and not options.force:
+        raise CommandError(
+            f"job {old.name!r} has not ended ({old.reason or 'new'}), so there is nothing to retry. "
+            "Follow it, cancel it first, or run a second one beside it with --force",
+            Exit.REFUSED,
+        )
+    spec = {field: value for field, value in old.spec.items() if field not in ("cancel", "suspend")}
+    stem = _RETRY_NAME.sub("", old.name)[: _LONGEST_NAME - len("-retry-") - _SUFFIX].rstrip("-.")
+    job = jobs.create(_resource({"name": f"{stem}-retry-{suffix()}"}, spec, {RETRY_OF: old.name}))
+    announce(job, options.output)
+    return follow.as_asked(jobs, job, options)
+
+
+def manifest(options: Namespace, name: str | None = None) -> dict[str, Any]:
+    """The JobRequest that the options of `submit` and `publish` describe."""
+    prefix = getattr(options, "generate_name", None)
+    name = name or getattr(options, "name", None) or f"{_stem(options.handler)}-{suffix()}"
+    return _resource({"generateName": prefix} if prefix else {"name": name}, spec_of(options))
+
+
+def spec_of(options: Namespace) -> dict[str, Any]:
+    """The spec, with only those fields that were given; the API server knows the defaults."""
+    concurrency = {"group": options.group, "limit": options.limit}
+    fields = {
+        "handler": options.handler,
+        "parameters": parameters(options.parameters, options.parameter),
+        "inputFilePath": options.input_file_path,
+        "description": options.description,
+        "queue": options.queue,
+        "priority": options.priority,
+        "concurrency": {field: value for field, value in concurrency.items() if value is not None} or None,
+        "retry": None if options.max_attempts is None else {"maxAttempts": options.max_attempts},
+        "activeDeadlineSeconds": options.deadline,
+        "startAfter": options.start_after,
+        "ttlSecondsAfterFinished": options.ttl,
+        "suspend": options.suspend or None,
+    }
+    try:
+        spec = JobRequestSpec.model_validate({field: value for field, value in fields.items() if value is not None})
+        check_parameters_size(spec.parameters)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise CommandError("refused: " + "; ".join(problems), Exit.REFUSED) from None
+    except ValueError as error:
+        raise CommandError(f"refused: {error}", Exit.REFUSED) from None
+    return spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def parameters(file: str | None, pairs: Sequence[str]) -> dict[str, Any]:
+    """The file's object, with each `key=value` put over it."""
+    found = _read(file) if file else {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not key or not equals:
+            raise CommandError(f"-p {pair!r}: expected key=value", Exit.REFUSED)
+        found[key] = value_of(text)
+    return found
+
+
+def value_of(text: str) -> Any:
+    """JSON when the text is JSON, else the text itself."""
+    try:
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False)  # Python reads NaN and 1e999, which are no JSON
+    except (ValueError, RecursionError):
+        return text
+    return value
+
+
+def _read(file: str) -> dict[str, Any]:
+    try:
+        if file == "-":
+            text = sys.stdin.read(4 * MAX_PARAMETERS_BYTES)
+        else:
+            with Path(file).open(encoding="utf-8") as opened:
+                text = opened.read(4 * MAX_PARAMETERS_BYTES)
+        found = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CommandError(f"--parameters {file}: cannot be read as JSON: {error}", Exit.REFUSED) from None
+    if not isinstance(found, dict):
+        raise CommandError(f"--parameters {file}: expected a JSON object, such as {{'steps': 3}}", Exit.REFUSED)
+    return found
+
+
+def start_after(text: str, now: datetime | None = None) -> str:
+    """An RFC 3339 time as it is, or the time so long from now."""
+    try:
+        return ((now or datetime.now(UTC)) + timedelta(seconds=seconds(text))).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):
+        return text
+
+
+def seconds(text: str) -> int:
+    """`90`, `90s`, `10m`, `2h`, `1d` in seconds."""
+    match = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
+    if not match:
+        raise ValueError(f"expected a length of time such as 90, 90s, 10m, 2h or 1d, not {text!r}")
+    return int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
+
+
+def suffix() -> str:
+    """A few random letters that make a name unique."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(_SUFFIX))
+
+
+def announce(job: Job, form: str | None) -> None:
+    """Say what was created, as kubectl does."""
+    if form in ("json", "yaml"):
+        output.objects(job.raw, form)
+    else:
+        output.line(job.reference if form == "name" else f"{job.reference} created")
+
+
+def _stem(handler: str) -> str:
+    """The handler's name as the beginning of an object's name, which knows no underscores."""
+    return re.sub(r"[^a-z0-9]+", "-", handler.lower()).strip("-")[:50].rstrip("-") or "job"
+
+
+def _resource(names: dict[str, str], spec: dict[str, Any], notes: dict[str, str] | None = None) -> dict[str, Any]:
+    trace = child_of(os.environ.get("TRACEPARENT"))
+    metadata = {**names, "annotations": {ANNOTATION: trace, **(notes or {})}}
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}

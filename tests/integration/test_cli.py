@@ -1,0 +1,235 @@
+"""The command line as a process, against a real API server; the operator's part is played by the test."""
+
+import asyncio
+import json
+import os
+import pty
+import select
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client, config
+from support.programs import BIN
+
+COORDINATES = {"group": "joblease.dev", "version": "v1alpha1", "plural": "jobrequests"}
+
+
+class Cli:
+    def __init__(self, kubeconfig: Path, namespace: str) -> None:
+        self.environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "COLUMNS": "200"}
+        self.namespace = namespace
+        self._api = client.CustomObjectsApi(config.new_client_from_config(str(kubeconfig)))
+
+    def command(self, *arguments: str, program: str = "joblease") -> list[str]:
+        return [str(BIN / program), *arguments, "-n", self.namespace]
+
+    def __call__(self, *arguments: str, text: str = "", program: str = "joblease") -> subprocess.CompletedProcess[str]:
+        command = self.command(*arguments, program=program)
+        return subprocess.run(
+            command, env=self.environment, input=text, capture_output=True, text=True, timeout=30, check=False
+        )
+
+    def submit(self, *arguments: str) -> str:
+        done = self("submit", *arguments, "-o", "name")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip().rpartition("/")[2]
+
+    def get(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._api.get_namespaced_custom_object(
+            **COORDINATES, namespace=self.namespace, name=name
+        )
+        return found
+
+    def becomes(self, name: str, reason: str, status: str = "Unknown", **more: Any) -> None:
+        """What the operator would write."""
+        condition = {
+            "type": "Succeeded", "status": status, "reason": reason, "message": "",
+            "lastTransitionTime": "2026-11-24T00:00:00Z",
+        }  # fmt: skip
+        body = {"status": {"conditions": [condition], **more}}
+        self._api.patch_namespaced_custom_object_status(**COORDINATES, namespace=self.namespace, name=name, body=body)
+
+
+@pytest.fixture
+def cli(crd: Path, kube_namespace: str) -> Cli:
+    return Cli(crd, kube_namespace)
+
+
+def test_submit_creates_what_was_asked_for(cli: Cli) -> None:
+    done = cli(
+        "submit", "resize", "-p", "width=3", "-p", "text=a b", "-p", 'list=["x"]', "--name", "mine", "--priority", "5",
+        "--group", "g", "--limit", "2", "--max-attempts", "7", "--deadline", "2m", "--ttl", "1h", "--suspend",
+        "--queue", "other", "--description", "why", "--input-file-path", "s3://b/c",
+        "--start-after", "2030-01-01T00:00:00Z",
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "jobrequest.joblease.dev/mine created\n"), done.stderr
+    resource = cli.get("mine")
+    spec = resource["spec"]
+    assert spec["parameters"] == {"width": 3, "text": "a b", "list": ["x"]}
+    assert spec["concurrency"] == {"group": "g", "limit": 2}
+    assert (spec["priority"], spec["retry"]["maxAttempts"], spec["activeDeadlineSeconds"]) == (5, 7, 120)
+    assert (spec["ttlSecondsAfterFinished"], spec["suspend"], spec["queue"]) == (3600, True, "other")
+    assert resource["metadata"]["annotations"]["joblease.dev/traceparent"].startswith("00-")
+
+
+def test_parameters_come_from_a_file_or_standard_input(cli: Cli) -> None:
+    done = cli("submit", "resize", "--name", "piped", "--parameters", "-", "-p", "b=2", text='{"a": 1, "b": 1}')
+    assert done.returncode == 0, done.stderr
+    assert cli.get("piped")["spec"]["parameters"] == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("submit", "Not A Name"), 2, "handler: String should match pattern"),
+        (("submit", "x", "-p", "novalue"), 2, "expected key=value"),
+        (("submit", "x", "--priority", "12"), 2, "priority: "),
+        (("submit", "x", "-p", "big=" + "x" * 65_536), 2, "at most 65536 fit"),
+        (("submit", "x", "--deadline", "soon"), 2, "expected a length of time"),
+        (("submit", "x", "--parameters", "/nowhere.json"), 2, "cannot be read"),
+        (("describe", "nobody"), 4, "no job 'nobody'"),
+        (("follow", "nobody"), 4, "no job 'nobody'"),
+        (("cancel", "nobody"), 4, "no job 'nobody'"),
+        (("publish",), 2, "use --count"),
+        (("list", "--kubeconfig", "/nowhere"), 2, "no usable kubeconfig"),
+        (("nonsense",), 2, "invalid choice"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line_and_an_exit_code(
+    cli: Cli, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    done = cli(*arguments)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_server_that_is_away_is_named(cli: Cli, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "away"
+    kubeconfig.write_text(
+        json.dumps(
+            {
+                "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}],
+                "users": [{"name": "u", "user": {"token": "t"}}],
+                "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+                "current-context": "x",
+            }
+        )
+    )
+    done = cli("list", "--kubeconfig", str(kubeconfig))
+    assert (done.returncode, "http://127.0.0.1:9" in done.stderr) == (6, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "code"),
+    [
+        ("Completed", "True", 0),
+        ("Failed", "False", 1),
+        ("DeadlineExceeded", "False", 1),
+        ("WorkerCrashed", "False", 1),
+        ("Cancelled", "False", 3),
+    ],
+)
+async def test_waiting_ends_with_the_job_and_tells_how_it_ended(cli: Cli, reason: str, status: str, code: int) -> None:
+    name = cli.submit("noop", "--name", f"job-{reason.lower()}")
+    following = await asyncio.create_subprocess_exec(
+        *cli.command("follow", name), env=cli.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    cli.becomes(name, "Running", attempt=1, progress=40)
+    assert following.stdout
+    async with asyncio.timeout(15):
+        while b"Running  40%" not in await following.stdout.readline():
+            pass
+    cli.becomes(name, reason, status, message="that is why", result={"n": 1})
+    output, _ = await asyncio.wait_for(following.communicate(), 15)
+    assert following.returncode == code
+    assert f"{name} {reason}" in output.decode()
+    assert ('{"n": 1}' if code == 0 else "that is why") in output.decode()
+
+
+def test_waiting_can_be_bounded(cli: Cli) -> None:
+    done = cli("submit", "noop", "--wait", "--timeout", "1")
+    assert (done.returncode, "it goes on" in done.stderr) == (5, True)
+
+
+def test_list_shows_the_columns_of_kubectl(cli: Cli) -> None:
+    first, second = cli.submit("alpha", "--name", "first"), cli.submit("beta", "--name", "second")
+    cli.becomes(first, "Running", attempt=2, progress=40, worker="worker-7")
+    lines = cli("list").stdout.splitlines()
+    assert lines[0].split() == ["NAME", "HANDLER", "STATUS", "PROGRESS", "ATTEMPT", "AGE"]
+    assert lines[1].split()[:5] == ["first", "alpha", "Running", "40%", "2"]
+    assert "worker-7" in cli("list", "-o", "wide").stdout
+    assert cli("list", "--handler", "beta", "-o", "name").stdout == f"jobrequest.joblease.dev/{second}\n"
+    assert cli("list", "--status", "Running", "-o", "name").stdout == f"jobrequest.joblease.dev/{first}\n"
+    assert len(json.loads(cli("list", "-o", "json").stdout)["items"]) == 2
+
+
+def test_describe_finds_by_name_and_by_id(cli: Cli) -> None:
+    name = cli.submit("noop", "-p", "x=1")
+    uid = cli.get(name)["metadata"]["uid"]
+    for wanted in (name, uid, f"jr/{name}"):
+        done = cli("describe", wanted)
+        assert uid in done.stdout, done.stderr
+        assert '{"x": 1}' in done.stdout
+
+
+def test_cancel_suspend_and_resume_set_the_spec(cli: Cli) -> None:
+    name = cli.submit("noop")
+    assert cli("suspend", name).returncode == 0
+    assert cli.get(name)["spec"]["suspend"] is True
+    assert cli("resume", name).returncode == 0
+    assert cli.get(name)["spec"]["suspend"] is False
+    assert cli("cancel", name).stdout == f"jobrequest.joblease.dev/{name} is being cancelled\n"
+    assert cli.get(name)["spec"]["cancel"] is True
+
+
+def test_retry_is_a_new_job_with_the_same_spec(cli: Cli) -> None:
+    name = cli.submit("noop", "-p", "x=1", "--priority", "3")
+    active = cli("retry", name)
+    assert (active.returncode, "has not ended" in active.stderr) == (2, True)
+    cli.becomes(name, "Failed", "False")
+    done = cli("retry", name, "-o", "name")
+    again = cli.get(done.stdout.strip().rpartition("/")[2])
+    assert again["metadata"]["name"].startswith(f"{name}-retry-")
+    assert (again["spec"]["parameters"], again["spec"]["priority"]) == ({"x": 1}, 3)
+    assert again["metadata"]["annotations"]["joblease.dev/retry-of"] == name
+
+
+def test_publish_by_count(cli: Cli) -> None:
+    done = cli("publish", "--count", "3", "--rate", "50", "-p", "steps=1", "-o", "name")
+    names = done.stdout.split()
+    assert (done.returncode, len(set(names))) == (0, 3), done.stderr
+    assert "3 jobs submitted" in done.stderr
+    assert cli.get(names[0].rpartition("/")[2])["spec"]["handler"] == "demo"
+
+
+def test_publish_by_keys_on_a_terminal(cli: Cli) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        cli.command("publish"), env=cli.environment, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
+    )
+    os.close(theirs)
+
+    def until(expected: str) -> str:
+        seen = ""
+        while expected not in seen:
+            ready, _, _ = select.select([ours], [], [], 20)
+            assert ready, seen
+            seen += os.read(ours, 4096).decode()
+        return seen
+
+    until("q quits")
+    for key in (b"x", b" "):
+        os.write(ours, key)
+        until("created")
+    os.write(ours, b"q")
+    until("2 jobs submitted")
+    assert process.wait(10) == 0
+    os.close(ours)
+
+
+def test_it_is_a_kubectl_plugin_too(cli: Cli) -> None:
+    done = cli("describe", "nobody", program="kubectl-joblease")
+    assert done.stderr.startswith("kubectl joblease: ")
