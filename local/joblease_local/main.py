@@ -15,7 +15,7 @@ from joblease_local.run import ITSELF, ready_file, up
 from joblease_local.settings import LocalSettings
 from joblease_local.stack import Stack
 
-FETCHED = frozenset({"bin", "bin.lock", "azurite", "azurite.lock"})
+FETCHED = frozenset({"azurite", "azurite.lock", "bin", "bin.lock", "uv"})
 """What `clean` leaves in the state folder: it holds no data, and takes long to get."""
 DOWN_SECONDS = 90
 
@@ -140,4 +140,6 @@ def main() -> int:
     except PartFailed as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return 0
