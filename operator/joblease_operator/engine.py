@@ -122,7 +122,7 @@ class Engine:
         """An ended job is recognised by its status alone; its trail need not be read."""
         for condition in job.written.get("conditions") or []:
             if condition["type"] == "Succeeded" and condition["status"] != "Unknown":
-                job.state = State(condition["reason"])
+                job.state, job.settled = State(condition["reason"]), True
                 job.completed_at = _moment(job.written.get("completedAt") or condition["lastTransitionTime"])
 
     async def on_event(self, delivery: "AbstractIncomingMessage") -> None:

@@ -58,6 +58,8 @@ class Job:
     waiting_since: float = 0
     written: Body = field(default_factory=dict)
     """The status as the API server has it from us."""
+    settled: bool = False
+    """Its status was final when this operator started; the rest of what it says is not known here."""
     written_at: float = 0
 
     @property

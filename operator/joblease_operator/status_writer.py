@@ -55,7 +55,7 @@ class StatusWriter:
 
     def write(self, job: Job) -> None:
         """Have the job's status written if it is not what the API server has."""
-        if job.gone:
+        if job.gone or job.settled:
             self.forget(job.uid)
             return
         status = self._status(job)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,7 +17,7 @@ from joblease.storage import FEED_TABLE, INDEX_TABLE
 from joblease.topology import DEAD, REASON_HEADER
 from joblease.trail import Head, NewEvent
 from support.jobs import Jobs, open_jobs
-from support.programs import BIN, Program, program
+from support.programs import BIN, Program, check_metrics, program
 
 HOUR = timedelta(hours=1)
 Start = Callable[..., AbstractAsyncContextManager[Program]]
@@ -373,10 +372,4 @@ async def test_the_openapi_document_tells_the_truth(jobs: Jobs, http: httpx.Asyn
 
 
 async def test_metrics_are_sound(dashboard: Program) -> None:
-    promtool = shutil.which("promtool")
-    if not promtool:
-        pytest.skip("promtool (Debian's package prometheus) is not on this machine")
-    _, text = await asyncio.to_thread(dashboard.read, "/metrics")
-    done = await asyncio.to_thread(_run, [promtool, "check", "metrics"], text)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "joblease_build_info" in text
+    await check_metrics(dashboard)

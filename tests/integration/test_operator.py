@@ -13,7 +13,7 @@ from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply_file
 from support.cluster import Cluster
 from support.jobs import Jobs, open_jobs
-from support.programs import Program, program
+from support.programs import Program, check_metrics, program
 
 ROOT = Path(__file__).parent.parent.parent
 Start = Callable[..., AbstractAsyncContextManager[Program]]
@@ -267,6 +267,7 @@ async def test_a_restart_loses_nothing_and_runs_nothing_twice(
     jobs: Jobs, cluster: Cluster, start_operator: Start, worker: Program, submit: Callable[..., str], number: int
 ) -> None:
     async with start_operator() as first:
+        ended = await cluster.reaches(submit("echo", parameters={"width": 1}), "Completed")
         running = submit("hold", parameters={"seconds": 4})
         waiting = [submit() for _ in range(5)]
         await cluster.reaches(running, "Running")
@@ -278,6 +279,7 @@ async def test_a_restart_loses_nothing_and_runs_nothing_twice(
             words = [event.status for event in await history(jobs, cluster, name)]
             assert words.count("Started") == 1
             assert "Deferred" not in words  # the running job's slot was remembered
+        assert cluster.get(ended["metadata"]["name"])["status"] == ended["status"]
 
 
 async def test_a_job_whose_message_was_never_published_is_published_after_a_restart(
@@ -336,3 +338,11 @@ async def test_the_trace_of_the_resource_reaches_the_handler(
     )
     resource = await cluster.reaches(name, "Completed")
     assert resource["status"]["result"]["traceparent"].split("-")[1] == trace
+
+
+async def test_the_metrics_of_operator_and_worker_are_sound(
+    cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]
+) -> None:
+    await cluster.reaches(submit(), "Completed")
+    for running in (operator, worker):
+        await check_metrics(running)

@@ -2,14 +2,18 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import pytest
 
 BIN = Path(sys.executable).parent
 TESTS = Path(__file__).parent.parent
@@ -71,6 +75,22 @@ class Program:
         if self.process.returncode is None:
             self.process.send_signal(number)
         return await asyncio.wait_for(self.process.wait(), timeout)
+
+
+async def check_metrics(running: Program) -> None:
+    """Hold a program's metrics to Prometheus' own rules."""
+    promtool = shutil.which("promtool")
+    if not promtool:
+        if os.environ.get("CI"):
+            raise AssertionError("promtool is missing")
+        pytest.skip("promtool (Debian's package prometheus) is not on this machine")
+    status, text = await asyncio.to_thread(running.read, "/metrics")
+    assert (status, "joblease_build_info" in text) == (200, True)
+    checking = await asyncio.create_subprocess_exec(
+        promtool, "check", "metrics", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    said, _ = await asyncio.wait_for(checking.communicate(text.encode()), 20)
+    assert checking.returncode == 0, said.decode()
 
 
 @asynccontextmanager

@@ -1,0 +1,88 @@
+"""What the README says is so."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from joblease import JobContext, PermanentError
+from joblease.resource import JobRequestSpec
+from joblease_dashboard.openapi import DOCUMENT
+from joblease_dashboard.settings import DashboardSettings
+from joblease_operator.settings import OperatorSettings
+from joblease_worker.parameters import fit
+from joblease_worker.settings import WorkerSettings
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_example_handler_runs() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(blocks("python")[0], "README.md", "exec"), names)
+    said: list[Any] = []
+    job = JobContext("1", parameters={"paths": ["a", "b"], "width": "640"}, report=said.append)
+    assert names["resize"](job, **fit("resize-images", names["resize"], job.parameters)) == {"resized": 2}
+    assert [(step["message"], step["progress"]) for step in said] == [
+        ("resized a to 640", 0.5),
+        ("resized b to 640", 1.0),
+    ]
+    with pytest.raises(PermanentError):
+        names["resize"](JobContext("1"))
+
+
+def test_the_example_job_is_one() -> None:
+    for text in blocks("yaml"):
+        document = yaml.safe_load(text)
+        assert document["kind"] == "JobRequest"
+        JobRequestSpec.model_validate(document["spec"])
+
+
+def test_every_setting_exists() -> None:
+    known = {
+        f"JOBLEASE_{name.upper()}"
+        for settings in (OperatorSettings, WorkerSettings, DashboardSettings)
+        for name in settings.model_fields
+    } | {"JOBLEASE_HANDLERS"}
+    named = set(re.findall(r"`?(JOBLEASE_[A-Z_]+[A-Z])", README)) - {"JOBLEASE_LOCAL"}
+    assert named <= known
+
+
+def test_the_defaults_are_those_that_are_told() -> None:
+    text = re.search(r"`JOBLEASE_LEASE_SECONDS` \|.*\| (\d+) \|", README)
+    assert text
+    assert int(text[1]) == WorkerSettings.model_fields["lease_seconds"].default
+    assert OperatorSettings.model_fields["operator_default_limit"].default == 1
+    assert WorkerSettings.model_fields["defer_seconds"].default == 10
+
+
+def test_every_address_of_the_api_exists() -> None:
+    told = set(re.findall(r"`GET (/api[^`?]*)`", README))
+    assert told == set(DOCUMENT["paths"])
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    for text in (README, (ROOT / "CONTRIBUTING.md").read_text()):
+        named = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE))
+        assert named <= targets
+    assert blocks("sh")[0].count("make ") == 2
+
+
+def test_every_file_exists() -> None:
+    for text in (README, (ROOT / "CONTRIBUTING.md").read_text()):
+        for path in re.findall(r"`((?:core|operator|worker|manifests|tests|local)/[\w./-]+)`", text):
+            assert (ROOT / path).exists(), path
+
+
+def test_changelog_and_version_agree() -> None:
+    from joblease import __version__
+
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text()
