@@ -346,8 +346,7 @@ async def test_a_page_costs_two_storage_requests_at_most(
     jobs: Jobs, dashboard: Program, http: httpx.AsyncClient
 ) -> None:
     await History(jobs, "cheap").complete()
-    await listed(http, "/api/requests?name=cheap", "jobs", lambda rows: len(rows) == 1)
-    await listed(http, "/api/jobs?name=cheap", "events", lambda rows: len(rows) == 4)
+    await listed(http, "/api/requests?name=cheap&state=Completed", "jobs", bool)  # the index has written its last row
     for path in ("/api/requests?page_size=1", "/api/jobs?page_size=1", "/?page_size=1"):
         before = dashboard.metric("joblease_storage_requests_total")
         assert (await http.get(path)).status_code == 200
