@@ -11,7 +11,7 @@ import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from joblease.messages import now
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 MAX_PAGE = 1_000
 PARTITIONS_PER_REQUEST = 72
-_AHEAD = timedelta(minutes=5)
-"""How far another machine's clock may be ahead of ours."""
 _LAST = "￿"
 
 
@@ -63,7 +61,7 @@ class TimeTable:
         """The next rows. Raises `BadToken`."""
         filters = filters or Filters()
         size = max(1, min(size, MAX_PAGE))
-        newest = min(filters.until or now() + _AHEAD, now() + _AHEAD)
+        newest = min(filters.until or now(), now())
         partition, after = self._parse(token) if token else (newest.astimezone(UTC).strftime(self._form), None)
         rows: list[Mapping[str, Any]] = []
         oldest: str | None = None
