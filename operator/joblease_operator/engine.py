@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from joblease import topology, tracing
+from joblease import logs, topology, tracing
 from joblease.broker import CONTROL, EVENTS, Broker
 from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import ControlMessage, HeadHint, JobEvent, JobMessage, RetryPolicy, State, Status, now
@@ -175,6 +175,10 @@ class Engine:
         job = self._jobs.get(uid)
         if job is None:
             return None
+        with logs.bind(job=uid, attempt=job.attempt, worker=job.worker):
+            return await self._reconcile_once(job)
+
+    async def _reconcile_once(self, job: Job) -> float | None:
         try:
             await self._reconcile(job)
         except (Gone, Conflict):
@@ -182,7 +186,7 @@ class Engine:
         except Exception as error:
             metrics.RECONCILE_ERRORS.inc()
             job.trouble = f"the operator tries again after: {type(error).__name__}: {error}"
-            log.warning("%s (%s): %s", job.label, uid, job.trouble, exc_info=log.isEnabledFor(logging.DEBUG))
+            log.warning("%s: %s", job.label, job.trouble, exc_info=log.isEnabledFor(logging.DEBUG))
             self.status_writer.write(job)
             return 1.0
         job.trouble = ""

@@ -1,15 +1,16 @@
 """Decides which jobs may go to the workers now, and in which order. Pure: no I/O, and the time is passed in.
 
-Waiting jobs of a group stand in line by priority, then age. The first in line is admitted when fewer jobs of its group
-are admitted than *its own* limit says; nobody overtakes it within the group, so a job with a small limit is never
-starved by later ones with a larger limit. Jobs with limit 0 take no slot, are not counted and never wait for others.
-Each admitted job is assigned the lowest free slot of its group, as a hint for the worker: what keeps two jobs apart is
-the slot's lease, not this bookkeeping, which is simply rebuilt after a restart.
+Waiting jobs of a group stand in line by priority, then age. The first in line is admitted when that breaks neither its
+own limit nor that of an admitted job of the group (they are the same, unless somebody mixes limits in a group). Nobody overtakes it within the group, so a job with a small limit is never starved by later ones with a larger limit.
+Jobs with limit 0 take no slot, are not counted and never wait for others. Each admitted job is assigned the lowest free
+slot of its group, as a hint for the worker: what keeps two jobs apart is the slot's lease, not this bookkeeping, which
+is simply rebuilt after a restart.
 
 Lines are heaps with lazy deletion: an entry counts only while the job still waits with that very key.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -56,6 +57,8 @@ class _Group:
     line: list[tuple[int, datetime, str]] = field(default_factory=list)
     slots: dict[str, int] = field(default_factory=dict)
     """Slot of each admitted job that takes one."""
+    limits: Counter[int] = field(default_factory=Counter)
+    """How many admitted jobs have which limit."""
 
 
 class Scheduler:
@@ -153,7 +156,7 @@ class Scheduler:
             if candidate is None or candidate.key != key or candidate.suspended or candidate.not_before:
                 heapq.heappop(group.line)  # out of date
                 continue
-            if candidate.limit and len(group.slots) >= candidate.limit:
+            if candidate.limit and len(group.slots) >= min([candidate.limit, *group.limits]):
                 return
             heapq.heappop(group.line)
             del self._waiting[candidate.uid]
@@ -163,7 +166,9 @@ class Scheduler:
         self._admitted[candidate.uid] = candidate
         if not candidate.limit:
             return None
-        slots = self._group(candidate.line).slots
+        group = self._group(candidate.line)
+        group.limits[candidate.limit] += 1
+        slots = group.slots
         if slot is None:
             taken = set(slots.values())
             slot = next(number for number in range(len(taken) + 1) if number not in taken)
@@ -174,7 +179,8 @@ class Scheduler:
         candidate = self._admitted.pop(uid, None)
         if candidate:
             group = self._group(candidate.line)
-            group.slots.pop(uid, None)
+            if group.slots.pop(uid, None) is not None:
+                group.limits -= Counter([candidate.limit])
             self._changed.add(candidate.line)
             if not group.slots and not group.line:
                 self._changed.discard(candidate.line)

@@ -1,0 +1,290 @@
+"""The scheduler: by example, exhaustively for small cases, and against a naive model by property."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import permutations, product
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from joblease.resource import Reason
+from joblease_operator.scheduler import Admission, Candidate, Scheduler
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def job(
+    uid: str,
+    *,
+    group: str = "g",
+    limit: int = 1,
+    priority: int = 0,
+    age: int = 0,
+    after: int | None = None,
+    suspended: bool = False,
+) -> Candidate:
+    not_before = None if after is None else START + timedelta(seconds=after)
+    return Candidate(uid, f"ns/{uid}", group, limit, START - timedelta(seconds=age), priority, not_before, suspended)
+
+
+def admitted(scheduler: Scheduler, seconds: int = 0) -> list[str]:
+    return [admission.uid for admission in scheduler.admit(START + timedelta(seconds=seconds))]
+
+
+def drain(scheduler: Scheduler) -> list[str]:
+    """Admit and end one job after the other."""
+    order = []
+    while batch := admitted(scheduler):
+        order += batch
+        for uid in batch:
+            scheduler.remove(uid)
+    return order
+
+
+def test_one_at_a_time_by_priority_then_age() -> None:
+    jobs = [job("a", age=1), job("b", priority=5), job("c", age=9), job("d", priority=5, age=2)]
+    for arrival in permutations(jobs):
+        scheduler = Scheduler()
+        for each in arrival:
+            scheduler.wait(each)
+        assert drain(scheduler) == ["d", "b", "c", "a"]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_as_many_as_the_limit_with_slots_of_their_own(limit: int) -> None:
+    scheduler = Scheduler()
+    for number in range(5):
+        scheduler.wait(job(str(number), limit=limit, age=-number))
+    first = scheduler.admit(START)
+    assert [each.uid for each in first] == [str(number) for number in range(limit)]
+    assert sorted(each.slot for each in first if each.slot is not None) == list(range(limit))
+    scheduler.remove("0")
+    assert scheduler.admit(START) == [Admission(str(limit), 0)]  # the slot that became free
+
+
+def test_without_a_limit_nothing_waits_for_others() -> None:
+    scheduler = Scheduler()
+    scheduler.wait(job("limited-1"))
+    scheduler.wait(job("limited-2"))
+    for number in range(10):
+        scheduler.wait(job(f"free-{number}", limit=0))
+    assert len(admitted(scheduler)) == 11
+    scheduler.remove("limited-1")
+    assert admitted(scheduler) == ["limited-2"]
+
+
+def test_groups_do_not_wait_for_each_other() -> None:
+    scheduler = Scheduler()
+    for group in ("one", "two"):
+        scheduler.wait(job(f"{group}-a", group=group))
+        scheduler.wait(job(f"{group}-b", group=group, age=-1))
+    assert sorted(admitted(scheduler)) == ["one-a", "two-a"]
+
+
+def test_nobody_overtakes_a_job_with_a_smaller_limit() -> None:
+    scheduler = Scheduler()
+    scheduler.wait(job("wide-1", limit=3, age=9))
+    assert admitted(scheduler) == ["wide-1"]
+    scheduler.wait(job("narrow", limit=1, age=5))
+    scheduler.wait(job("wide-2", limit=3, age=1))
+    assert admitted(scheduler) == []
+    scheduler.remove("wide-1")
+    assert admitted(scheduler) == ["narrow"]
+    scheduler.remove("narrow")
+    assert admitted(scheduler) == ["wide-2"]
+
+
+def test_times_are_kept() -> None:
+    scheduler = Scheduler()
+    scheduler.wait(job("later", after=10))
+    scheduler.wait(job("sooner", after=5, age=-1))
+    assert scheduler.next_due() == START + timedelta(seconds=5)
+    assert admitted(scheduler, 4) == []
+    assert admitted(scheduler, 5) == ["sooner"]
+    assert scheduler.next_due() == START + timedelta(seconds=10)
+    assert admitted(scheduler, 11) == []  # due, but the group is taken
+    assert scheduler.next_due() is None
+    scheduler.remove("sooner")
+    assert admitted(scheduler, 11) == ["later"]
+
+
+def test_a_suspended_job_waits_until_it_is_resumed() -> None:
+    scheduler = Scheduler()
+    scheduler.wait(job("held", suspended=True))
+    scheduler.wait(job("next", age=-1))
+    assert admitted(scheduler) == ["next"]
+    scheduler.remove("next")
+    assert admitted(scheduler) == []
+    scheduler.wait(job("held"))
+    assert admitted(scheduler) == ["held"]
+
+
+def test_a_changed_priority_counts() -> None:
+    scheduler = Scheduler()
+    for uid in ("a", "b", "c"):
+        scheduler.wait(job(uid, age=ord("z") - ord(uid)))
+    scheduler.wait(job("c", age=ord("z") - ord("c"), priority=9))
+    assert drain(scheduler) == ["c", "a", "b"]
+
+
+def test_a_retry_gives_up_its_slot_and_stands_in_line_again() -> None:
+    scheduler = Scheduler()
+    scheduler.wait(job("a", age=5))
+    scheduler.wait(job("b", age=1))
+    assert admitted(scheduler) == ["a"]
+    scheduler.wait(job("a", age=5, after=30))
+    assert admitted(scheduler) == ["b"]
+    scheduler.remove("b")
+    assert admitted(scheduler, 29) == []
+    assert admitted(scheduler, 30) == ["a"]
+
+
+def test_after_a_restart_running_jobs_hold_their_slots() -> None:
+    scheduler = Scheduler()
+    scheduler.hold_slot(job("running"), 0)
+    scheduler.hold_slot(job("running"), 0)
+    scheduler.wait(job("waiting"))
+    assert admitted(scheduler) == []
+    assert scheduler.why_waiting("waiting") == (
+        Reason.WAITING_FOR_GROUP,
+        "waits for group 'g' (limit 1), held by ns/running",
+    )
+    scheduler.remove("running")
+    assert admitted(scheduler) == ["waiting"]
+
+
+def test_it_says_why() -> None:
+    scheduler = Scheduler()
+    scheduler.wait(job("held", suspended=True))
+    scheduler.wait(job("later", after=5))
+    assert scheduler.why_waiting("held") == (Reason.SUSPENDED, "held back by spec.suspend")
+    assert scheduler.why_waiting("later") == (Reason.SCHEDULED, "waits until 2026-01-01T00:00:05Z")
+    for number in range(5):
+        scheduler.hold_slot(job(f"h{number}", limit=5))
+    scheduler.wait(job("full", limit=5))
+    assert scheduler.why_waiting("full")[1].endswith("held by ns/h0, ns/h1, ns/h2 and 2 more")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "third"),
+    list(product([(1, 0), (1, 9), (2, 0), (2, 9), (0, 0)], repeat=3)),
+)
+def test_every_mix_of_three_jobs_ends(first: tuple[int, int], second: tuple[int, int], third: tuple[int, int]) -> None:
+    scheduler = Scheduler()
+    for number, (limit, priority) in enumerate((first, second, third)):
+        scheduler.wait(job(str(number), limit=limit, priority=priority, age=-number))
+    assert sorted(drain(scheduler)) == ["0", "1", "2"]
+
+
+class AgainstTheModel(RuleBasedStateMachine):
+    """Whatever happens in whatever order, the scheduler does what the naive rules say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scheduler = Scheduler()
+        self.waiting: dict[str, Candidate] = {}
+        self.running: dict[str, tuple[Candidate, int | None]] = {}
+        self.now = START
+        self.count = 0
+
+    @rule(
+        group=st.sampled_from(["x", "y"]),
+        limit=st.integers(0, 3),
+        priority=st.integers(0, 2),
+        delay=st.none() | st.integers(1, 20),
+        suspended=st.booleans(),
+    )
+    def submit(self, group: str, limit: int, priority: int, delay: int | None, suspended: bool) -> None:  # noqa: FBT001
+        self.count += 1
+        uid = f"{self.count:04d}"
+        due = None if delay is None else self.now + timedelta(seconds=delay)
+        candidate = Candidate(uid, uid, group, limit, self.now, priority, due, suspended)
+        self.waiting[uid] = candidate
+        self.scheduler.wait(candidate)
+
+    @rule(data=st.data(), priority=st.integers(0, 2), suspended=st.booleans())
+    def change(self, data: st.DataObject, priority: int, suspended: bool) -> None:  # noqa: FBT001
+        if self.waiting:
+            old = self.waiting[data.draw(st.sampled_from(sorted(self.waiting)))]
+            due = old.not_before if old.not_before and old.not_before > self.now else None
+            new = Candidate(old.uid, old.label, old.group, old.limit, old.submitted_at, priority, due, suspended)
+            self.waiting[old.uid] = new
+            self.scheduler.wait(new)
+
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        if self.running:
+            uid = data.draw(st.sampled_from(sorted(self.running)))
+            del self.running[uid]
+            self.scheduler.remove(uid)
+
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        if self.waiting:
+            uid = data.draw(st.sampled_from(sorted(self.waiting)))
+            del self.waiting[uid]
+            self.scheduler.remove(uid)
+
+    @rule(data=st.data(), delay=st.integers(1, 20))
+    def retry(self, data: st.DataObject, delay: int) -> None:
+        if self.running:
+            old, _ = self.running.pop(data.draw(st.sampled_from(sorted(self.running))))
+            due = self.now + timedelta(seconds=delay)
+            again = Candidate(old.uid, old.label, old.group, old.limit, old.submitted_at, old.priority, due)
+            self.waiting[old.uid] = again
+            self.scheduler.wait(again)
+
+    @rule(seconds=st.integers(0, 30))
+    def admit(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+        expected = self._expected()
+        admissions = self.scheduler.admit(self.now)
+        assert {each.uid for each in admissions} == expected
+        for each in admissions:
+            self.running[each.uid] = (self.waiting.pop(each.uid), each.slot)
+
+    def _expected(self) -> set[str]:
+        ready = [
+            each
+            for each in self.waiting.values()
+            if not each.suspended and (each.not_before is None or each.not_before <= self.now)
+        ]
+        chosen = {each.uid for each in ready if each.limit == 0}
+        for group in ("x", "y"):
+            limits = [each.limit for each, _ in self.running.values() if each.group == group and each.limit]
+            line = sorted((e for e in ready if e.group == group and e.limit), key=lambda e: e.key)
+            for each in line:
+                if len(limits) >= min([each.limit, *limits]):
+                    break
+                chosen.add(each.uid)
+                limits.append(each.limit)
+        return chosen
+
+    @invariant()
+    def slots_are_never_shared(self) -> None:
+        for group in ("x", "y"):
+            slots = [slot for each, slot in self.running.values() if each.group == group and slot is not None]
+            assert len(slots) == len(set(slots))
+
+    @invariant()
+    def no_limit_is_broken(self) -> None:
+        for group in ("x", "y"):
+            limits = [each.limit for each, _ in self.running.values() if each.group == group and each.limit]
+            assert not limits or len(limits) <= min(limits)
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        assert self.scheduler.waiting == len(self.waiting)
+        assert self.scheduler.admitted == len(self.running)
+        for uid in self.waiting:
+            assert self.scheduler.why_waiting(uid)[1]
+
+    @invariant()
+    def the_next_time_is_known(self) -> None:
+        times = [each.not_before for each in self.waiting.values() if each.not_before and each.not_before > self.now]
+        due = self.scheduler.next_due()
+        assert not times or (due is not None and due <= min(times))
+
+
+TestAgainstTheModel = AgainstTheModel.TestCase
+TestAgainstTheModel.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

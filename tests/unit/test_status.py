@@ -1,0 +1,97 @@
+"""From what the operator knows about a job to the status that it writes."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from joblease.messages import JobEvent, State, Status
+from joblease.resource import Reason
+from joblease_operator.job import Job, stamp, status_of, without_times
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def event(sequence: int, status: str, state: State, **fields: Any) -> JobEvent:
+    values = {
+        "event_id": f"1.{sequence}", "job_id": "1", "namespace": "ns", "name": "n", "handler": "h", "queue": "q",
+        "group": "g", "submitted_at": NOW, "timestamp": NOW, "attempt": 1, "epoch": 1,
+    }  # fmt: skip
+    return JobEvent(**{**values, **fields}, sequence=sequence, status=status, state=state)
+
+
+def job(*events: JobEvent) -> Job:
+    made = Job("1", "ns", "n", NOW, generation=3)
+    for each in events:
+        made.apply(each)
+    return made
+
+
+STARTED = event(3, Status.STARTED, State.RUNNING, worker="w", message="attempt 1 of 3 on w")
+
+
+def test_a_running_job() -> None:
+    status = status_of(job(STARTED, event(4, "Step 1", State.RUNNING, progress=40, message="half way")), None)
+    assert (status["worker"], status["progress"], status["attempt"]) == ("w", 40, 1)
+    assert status["startedAt"] == "2026-01-02T03:04:05.000000Z"
+    assert status["conditions"] == [
+        {"type": "Succeeded", "status": "Unknown", "reason": "Running", "message": "half way", "observedGeneration": 3}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "status"),
+    [
+        (State.COMPLETED, "Completed", "True"),
+        (State.FAILED, "Failed", "False"),
+        (State.DEADLINE_EXCEEDED, "DeadlineExceeded", "False"),
+        (State.WORKER_CRASHED, "WorkerCrashed", "False"),
+        (State.CANCELLED, "Cancelled", "False"),
+        (State.RETRYING, "Retrying", "Unknown"),
+        (State.INTERRUPTED, "Queued", "Unknown"),
+        (State.QUEUED, "Queued", "Unknown"),
+    ],
+)
+def test_each_state_has_its_reason(state: State, reason: str, status: str) -> None:
+    condition = status_of(job(STARTED, event(4, "x", state)), None)["conditions"][0]
+    assert (condition["reason"], condition["status"]) == (reason, status)
+
+
+def test_a_waiting_job_says_why() -> None:
+    waiting = (Reason.WAITING_FOR_GROUP, "waits for group 'g'")
+    status = status_of(job(event(1, Status.SUBMITTED, State.SUBMITTED, attempt=0)), waiting)
+    assert (status["message"], status["conditions"][0]["reason"]) == ("waits for group 'g'", "WaitingForGroup")
+
+
+def test_old_news_and_repetitions_change_nothing() -> None:
+    done = event(5, Status.COMPLETED, State.COMPLETED, data={"result": {"a": None}})
+    late = job(STARTED, done, event(4, "Step 1", State.RUNNING, progress=10), done)
+    assert status_of(late, None) == status_of(job(STARTED, done), None)
+    assert status_of(late, None)["result"] == {"a": None}
+
+
+def test_a_new_attempt_begins_its_progress_anew_but_not_the_jobs_start() -> None:
+    again = job(
+        STARTED,
+        event(4, "Step 1", State.RUNNING, progress=70),
+        event(5, Status.RETRYING, State.RETRYING, data={"nextAttemptAt": "2026-01-02T03:05:00.000000Z"}),
+    )
+    assert status_of(again, None)["nextAttemptAt"] == "2026-01-02T03:05:00.000000Z"
+    again.apply(event(7, Status.STARTED, State.RUNNING, attempt=2, timestamp=NOW.replace(hour=4)))
+    status = status_of(again, None)
+    assert (status["attempt"], status["startedAt"]) == (2, "2026-01-02T03:04:05.000000Z")
+    assert not {"progress", "nextAttemptAt"} & set(status)
+
+
+def test_messages_fit_the_schema() -> None:
+    long = status_of(job(event(4, Status.FAILED, State.FAILED, message="x" * 5_000)), None)
+    assert len(long["message"]) == len(long["conditions"][0]["message"]) == 1_024
+
+
+def test_the_transition_time_is_kept_while_the_status_stays() -> None:
+    first = stamp(status_of(job(STARTED), None), {}, NOW)
+    later = NOW.replace(minute=30)
+    second = stamp(status_of(job(STARTED, event(4, "Step 1", State.RUNNING, message="on")), None), first, later)
+    assert second["conditions"][0]["lastTransitionTime"] == first["conditions"][0]["lastTransitionTime"]
+    third = stamp(status_of(job(STARTED, event(4, "Completed", State.COMPLETED)), None), second, later)
+    assert third["conditions"][0]["lastTransitionTime"] == "2026-01-02T03:30:05Z"
+    assert without_times(first) == without_times(stamp(first, {}, later))
