@@ -4,7 +4,7 @@ Waiting jobs of a group stand in line by priority, then age. The first in line i
 own limit nor that of an admitted job of the group (they are the same, unless somebody mixes limits in a group). Nobody
 overtakes it within the group, so a job with a small limit is never starved by later ones with a larger limit. Jobs with
 limit 0 take no slot, are not counted and never wait for others. Each admitted job is assigned the lowest free slot of
-its group, as a hint for the worker: what keeps two jobs apart is the slot's lease, not this bookkeeping, which is simply
+its group, as a hint for the worker: what keeps two jobs apart is the slot's lease, not this bookkeeping, which is just
 rebuilt after a restart.
 
 Lines are heaps with lazy deletion: an entry counts only while the job still waits with that very key.
