@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from joblease import logs, topology, tracing
-from joblease.broker import CONTROL, EVENTS, Broker
+from joblease import logs, tracing
+from joblease.broker import Broker
 from joblease.leases import LeaseBlobs, job_blob
-from joblease.messages import ControlMessage, HeadHint, JobEvent, JobMessage, RetryPolicy, State, Status, now
+from joblease.messages import JobEvent, State, Status, now
 from joblease.resource import JobRequestSpec, check_parameters_size
 from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent, UnknownJob
 from pydantic import ValidationError
@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from joblease_operator import metrics
 from joblease_operator.job import Body, Job
 from joblease_operator.kube import Conflict, Gone, JobRequests
+from joblease_operator.publisher import Publisher
 from joblease_operator.queue import WorkQueue
 from joblease_operator.scheduler import Candidate, Scheduler
 from joblease_operator.status_writer import StatusWriter
@@ -56,7 +57,7 @@ class Engine:
         requests: JobRequests,
     ) -> None:
         self._settings = settings
-        self._broker = broker
+        self._publisher = Publisher(settings, broker, blobs)
         self._trail = trail
         self._blobs = blobs
         self._requests = requests
@@ -64,8 +65,6 @@ class Engine:
         self._scheduler = Scheduler()
         self._queue = WorkQueue(self._reconcile_safely)
         self.status_writer = StatusWriter(settings, requests, self._scheduler)
-        self._pools: set[str] = set()
-        self._pools_of = 0
         self._restored = False
         self._timer = asyncio.Event()
         self._ttl: dict[str, datetime] = {}
@@ -261,7 +260,7 @@ class Engine:
         if job.wants_cancel:
             await self._cancel_published(job)
         elif job.state is State.QUEUED and not job.published:
-            await self._publish(job)
+            await self._publisher.publish(job, *self._group_of(job.spec))
 
     async def _cancel_published(self, job: Job) -> None:
         if job.cancel_sent:
@@ -270,8 +269,7 @@ class Engine:
             await self._append(job, job.head, [NewEvent(Status.CANCELLED, _why_cancelled(job))], state=State.CANCELLED)
         if job.state is State.RUNNING:
             await self._append(job, job.head, [], cancel_requested=True)
-            order = ControlMessage(order="cancel", job_id=job.uid)
-            await self._broker.publish(CONTROL, "", order.encode(), message_id=f"{job.uid}.cancel")
+            await self._publisher.order_cancel(job)
             job.cancel_sent = True
 
     async def _append(self, job: Job, head: Head | None, events: Sequence[NewEvent], **changes: Any) -> None:
@@ -286,17 +284,10 @@ class Engine:
                 continue
             if written:
                 self._take_note(job, written)
-                await self._announce(job, written)
+                await self._publisher.announce(job, written)
             return
         await self._read_trail(job)
         self._queue.add(job.uid)
-
-    async def _announce(self, job: Job, events: Sequence[JobEvent]) -> None:
-        headers = {tracing.HEADER: self._trace(job)}
-        for event in events:
-            await self._broker.publish(
-                EVENTS, event.routing_key, event.encode(), message_id=event.event_id, headers=headers
-            )
 
     async def _read_trail(self, job: Job) -> None:
         """Learn from the trail all that events would have told. Raises `UnknownJob`."""
@@ -304,63 +295,6 @@ class Engine:
         job.head = None
         self._take_note(job, events)
         job.last_news = time.monotonic()
-
-    async def _publish(self, job: Job) -> None:
-        assert job.spec is not None  # noqa: S101
-        message = self._message(job)
-        await self._see_to_pool(message.queue)
-        await self._blobs.create(job_blob(job.uid), {"jobId": job.uid, "namespace": job.namespace})
-        await self._broker.publish(
-            topology.JOBS,
-            message.queue,
-            message.encode(),
-            message_id=message.message_id(job.attempt + 1),
-            headers={tracing.HEADER: self._trace(job)},
-        )
-        metrics.JOBS_PUBLISHED.inc()
-        job.published, job.last_news = True, time.monotonic()
-
-    async def _see_to_pool(self, pool: str) -> None:
-        """A pool's queues must be there before its first worker is: once per connection, somebody may delete them."""
-        if self._pools_of != self._broker.connections:
-            self._pools, self._pools_of = set(), self._broker.connections
-        if pool not in self._pools:
-            await self._broker.declare(lambda channel: topology.declare_pool(channel, pool, self._settings))
-            self._pools.add(pool)
-
-    def _message(self, job: Job) -> JobMessage:
-        spec = job.spec
-        assert spec is not None  # noqa: S101
-        group, limit = self._group_of(spec)
-        head = job.head
-        return JobMessage(
-            job_id=job.uid,
-            namespace=job.namespace,
-            name=job.name,
-            handler=spec.handler,
-            queue=spec.queue,
-            parameters=spec.parameters,
-            input_file_path=spec.input_file_path,
-            description=spec.description,
-            group=group,
-            limit=limit,
-            slot=job.slot,
-            retry=RetryPolicy(
-                max_attempts=spec.retry.max_attempts,
-                initial_seconds=spec.retry.backoff.initial_seconds,
-                factor=spec.retry.backoff.factor,
-                max_seconds=spec.retry.backoff.max_seconds,
-            ),
-            active_deadline_seconds=spec.active_deadline_seconds,
-            head=head and HeadHint(
-                etag=head.etag, sequence=head.sequence, attempt=head.attempt, epoch=head.epoch,
-                submitted_at=head.submitted_at,
-            ),
-        )  # fmt: skip
-
-    def _trace(self, job: Job) -> str:
-        job.traceparent = job.traceparent or tracing.child_of(None)
-        return tracing.child_of(job.traceparent)
 
     def _candidate(self, job: Job) -> Candidate:
         spec = job.spec
@@ -378,8 +312,8 @@ class Engine:
             suspended=spec.suspend,
         )
 
-    def _group_of(self, spec: JobRequestSpec) -> tuple[str, int]:
-        concurrency, settings = spec.concurrency, self._settings
+    def _group_of(self, spec: JobRequestSpec | None) -> tuple[str, int]:
+        concurrency, settings = spec and spec.concurrency, self._settings
         group = (concurrency and concurrency.group) or settings.operator_default_group
         named = concurrency.limit if concurrency else None
         return group, settings.operator_default_limit if named is None else named
@@ -475,7 +409,7 @@ class Engine:
         if job.state is State.RUNNING and await self._blobs.holder(job_blob(job.uid)) is not None:
             return
         log.warning("%s has been %s without news for long; it is published again", job.label, job.state)
-        await self._publish(job)
+        await self._publisher.publish(job, *self._group_of(job.spec))
 
     async def _restore(self) -> None:
         """The first look at everything: admitted jobs must hold their slots before any other is admitted."""

@@ -1,0 +1,103 @@
+"""What the operator says to the others: jobs to the workers, events to everybody, orders to whom they concern."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from joblease import topology, tracing
+from joblease.broker import CONTROL, EVENTS, Broker
+from joblease.leases import LeaseBlobs, job_blob
+from joblease.messages import ControlMessage, HeadHint, JobEvent, JobMessage, RetryPolicy
+
+from joblease_operator import metrics
+from joblease_operator.job import Job
+
+if TYPE_CHECKING:
+    from joblease_operator.settings import OperatorSettings
+
+
+class Publisher:
+    """Publishes with confirms. Every method may be repeated, and raises `PublishFailed` when it should be."""
+
+    def __init__(self, settings: "OperatorSettings", broker: Broker, blobs: LeaseBlobs) -> None:
+        self._settings = settings
+        self._broker = broker
+        self._blobs = blobs
+        self._pools: set[str] = set()
+        self._pools_of = 0
+
+    async def publish(self, job: Job, group: str, limit: int) -> None:
+        """Hand an admitted job to the workers of its queue; the blob that they lease is made first."""
+        message = _message(job, group, limit)
+        await self._see_to_pool(message.queue)
+        await self._blobs.create(job_blob(job.uid), {"jobId": job.uid, "namespace": job.namespace})
+        await self._broker.publish(
+            topology.JOBS,
+            message.queue,
+            message.encode(),
+            message_id=message.message_id(job.attempt + 1),
+            headers={tracing.HEADER: _trace(job)},
+        )
+        metrics.JOBS_PUBLISHED.inc()
+        job.published, job.last_news = True, time.monotonic()
+
+    async def announce(self, job: Job, events: Sequence[JobEvent]) -> None:
+        """Tell everybody what the operator has written to the trail."""
+        headers = {tracing.HEADER: _trace(job)}
+        for event in events:
+            await self._broker.publish(
+                EVENTS, event.routing_key, event.encode(), message_id=event.event_id, headers=headers
+            )
+
+    async def order_cancel(self, job: Job) -> None:
+        """Tell whichever worker runs the job to stop it."""
+        order = ControlMessage(order="cancel", job_id=job.uid)
+        await self._broker.publish(CONTROL, "", order.encode(), message_id=f"{job.uid}.cancel")
+
+    async def _see_to_pool(self, pool: str) -> None:
+        """A pool's queues must be there before its first worker is: once per connection, somebody may delete them."""
+        if self._pools_of != self._broker.connections:
+            self._pools, self._pools_of = set(), self._broker.connections
+        if pool not in self._pools:
+            await self._broker.declare(lambda channel: topology.declare_pool(channel, pool, self._settings))
+            self._pools.add(pool)
+
+
+def _message(job: Job, group: str, limit: int) -> JobMessage:
+    spec, head = job.spec, job.head
+    if spec is None:
+        raise ValueError(f"{job.label} has ended; it is not published again")
+    hint = head and HeadHint(
+        etag=head.etag,
+        sequence=head.sequence,
+        attempt=head.attempt,
+        epoch=head.epoch,
+        submitted_at=head.submitted_at,
+    )
+    backoff = spec.retry.backoff
+    return JobMessage(
+        job_id=job.uid,
+        namespace=job.namespace,
+        name=job.name,
+        handler=spec.handler,
+        queue=spec.queue,
+        parameters=spec.parameters,
+        input_file_path=spec.input_file_path,
+        description=spec.description,
+        group=group,
+        limit=limit,
+        slot=job.slot,
+        retry=RetryPolicy(
+            max_attempts=spec.retry.max_attempts,
+            initial_seconds=backoff.initial_seconds,
+            factor=backoff.factor,
+            max_seconds=backoff.max_seconds,
+        ),
+        active_deadline_seconds=spec.active_deadline_seconds,
+        head=hint,
+    )
+
+
+def _trace(job: Job) -> str:
+    job.traceparent = job.traceparent or tracing.child_of(None)
+    return tracing.child_of(job.traceparent)
