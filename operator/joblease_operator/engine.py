@@ -23,6 +23,7 @@ from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent, UnknownJob
 from pydantic import ValidationError
 
 from joblease_operator import metrics
+from joblease_operator.expiry import Expiry
 from joblease_operator.job import Body, Job
 from joblease_operator.kube import Conflict, Gone, JobRequests
 from joblease_operator.publisher import Publisher
@@ -42,6 +43,7 @@ FINALIZER_AFTER_SECONDS = 1.0
 """Jobs that are admitted sooner are not worth two writes."""
 REPUBLISH_AFTER = timedelta(minutes=5)
 """A queued job without news for so long is published again: its message may have been lost with a queue."""
+LONGEST_SLEEP_SECONDS = 3600.0
 _CANCELLABLE = (State.SUBMITTED, State.QUEUED, State.RETRYING, State.INTERRUPTED)
 
 
@@ -67,7 +69,7 @@ class Engine:
         self.status_writer = StatusWriter(settings, requests, self._scheduler)
         self._restored = False
         self._timer = asyncio.Event()
-        self._ttl: dict[str, datetime] = {}
+        self._expiry = Expiry(settings, requests, self.status_writer)
 
     async def run(self) -> None:
         """Restore the picture from the API server and the trail, then reconcile until cancelled."""
@@ -78,7 +80,7 @@ class Engine:
                 except Exception as error:  # noqa: BLE001 - whatever is away, it is waited for
                     log.warning("the present jobs cannot be listed yet, trying again: %s", error)
                     await asyncio.sleep(1)
-            await asyncio.gather(self._keep_time(), self._resync())
+            await asyncio.gather(self._keep_time(), self._expiry.run(), self._resync())
 
     @property
     def problems(self) -> list[str]:
@@ -201,7 +203,8 @@ class Engine:
             await self._see_to_running(job)
         await self._see_to_finalizer(job)
         if job.finished:
-            self._see_to_ttl(job)
+            job.spec = job.head = None
+            self._expiry.see_to(job)
 
     async def _begin(self, job: Job) -> None:
         """The trail's first rows; or, after a restart, what they say already."""
@@ -342,47 +345,23 @@ class Engine:
         if job.finished:
             self._scheduler.remove(job.uid)
             self._jobs.pop(job.uid, None)
-            self._ttl.pop(job.uid, None)
+            self._expiry.forget(job.uid)
             self.status_writer.forget(job.uid)
 
     # What time brings
 
-    def _see_to_ttl(self, job: Job) -> None:
-        job.spec = job.head = None
-        if job.gone or job.deleting or job.completed_at is None:
-            return
-        ttl = self._settings.operator_ttl_seconds_after_finished if job.ttl is None else job.ttl
-        self._ttl[job.uid] = job.completed_at + timedelta(seconds=ttl)
-        self._timer.set()
-
     async def _keep_time(self) -> None:
-        """Admit what has become due, and delete what has outlived its time."""
+        """Admit what has become due."""
         while True:
             self._timer.clear()
-            due = [each for each in (self._scheduler.next_due(), min(self._ttl.values(), default=None)) if each]
-            pause = min(max((min(due) - now()).total_seconds(), 0.0), 3600) if due else 3600
+            due = self._scheduler.next_due()
+            pause = (due - now()).total_seconds() if due else LONGEST_SLEEP_SECONDS
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(min(max(pause, 0.0), LONGEST_SLEEP_SECONDS)):
                     await self._timer.wait()
-            next_due = self._scheduler.next_due()
-            if next_due and next_due <= now():
+            due = self._scheduler.next_due()
+            if due and due <= now():
                 self._admit()
-            for uid in [uid for uid, when in self._ttl.items() if when <= now()]:
-                del self._ttl[uid]
-                await self._delete(uid)
-
-    async def _delete(self, uid: str) -> None:
-        job = self._jobs.get(uid)
-        if job is None:
-            return
-        try:
-            await self.status_writer.flushed(uid)
-            await self._requests.delete(job)
-        except (Gone, Conflict):
-            return
-        except Exception as error:  # noqa: BLE001 - the API server is away: once more, later
-            log.warning("%s has outlived its time but cannot be deleted yet: %s", job.label, error)
-            self._ttl[uid] = now() + timedelta(seconds=10)
 
     async def _resync(self) -> None:
         """Heal what events did not tell: look into the trail of active jobs that have been silent."""

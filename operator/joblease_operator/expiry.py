@@ -1,0 +1,77 @@
+"""Deletes ended JobRequests when their time to live is over. Their audit trail stays.
+
+Times are kept in memory only: after a restart they follow from the statuses again.
+"""
+
+import asyncio
+import contextlib
+import heapq
+import logging
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from joblease.messages import now
+
+from joblease_operator.job import Job
+from joblease_operator.kube import Conflict, Gone, JobRequests
+
+if TYPE_CHECKING:
+    from joblease_operator.settings import OperatorSettings
+    from joblease_operator.status_writer import StatusWriter
+
+log = logging.getLogger(__name__)
+
+RETRY = timedelta(seconds=10)
+LONGEST_SLEEP_SECONDS = 3600.0
+
+
+class Expiry:
+    """Use `run` as a task."""
+
+    def __init__(self, settings: "OperatorSettings", requests: JobRequests, status_writer: "StatusWriter") -> None:
+        self._default = settings.operator_ttl_seconds_after_finished
+        self._requests = requests
+        self._status_writer = status_writer
+        self._jobs: dict[str, tuple[datetime, Job]] = {}
+        self._due: list[tuple[datetime, str]] = []
+        self._changed = asyncio.Event()
+
+    def see_to(self, job: Job) -> None:
+        """Delete an ended job in time; what is known from before is replaced."""
+        if job.gone or job.deleting or job.completed_at is None:
+            return
+        ttl = self._default if job.ttl is None else job.ttl
+        self._at(job.completed_at + timedelta(seconds=ttl), job)
+
+    def forget(self, uid: str) -> None:
+        """It has gone already."""
+        self._jobs.pop(uid, None)
+
+    async def run(self) -> None:
+        """Delete what is due, until cancelled."""
+        while True:
+            self._changed.clear()
+            pause = (self._due[0][0] - now()).total_seconds() if self._due else LONGEST_SLEEP_SECONDS
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(max(pause, 0.0), LONGEST_SLEEP_SECONDS)):
+                    await self._changed.wait()
+            while self._due and self._due[0][0] <= now():
+                when, uid = heapq.heappop(self._due)
+                if uid in self._jobs and self._jobs[uid][0] == when:
+                    await self._delete(self._jobs.pop(uid)[1])
+
+    def _at(self, when: datetime, job: Job) -> None:
+        if self._jobs.get(job.uid, (None,))[0] != when:
+            self._jobs[job.uid] = (when, job)
+            heapq.heappush(self._due, (when, job.uid))
+            self._changed.set()
+
+    async def _delete(self, job: Job) -> None:
+        try:
+            await self._status_writer.flushed(job.uid)
+            await self._requests.delete(job)
+        except (Gone, Conflict):
+            return
+        except Exception as error:  # noqa: BLE001 - the API server is away: once more, later
+            log.warning("%s has outlived its time but cannot be deleted yet: %s", job.label, error)
+            self._at(now() + RETRY, job)
