@@ -20,6 +20,7 @@ from joblease.messages import ControlMessage, JobMessage, State, Status
 from joblease.topology import DEAD, DEFERRALS_HEADER, JOBS, REASON_HEADER, defer_queue
 from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent, UnknownJob
 from pydantic import ValidationError
+from structlog.contextvars import bind_contextvars
 
 from joblease_worker import metrics
 from joblease_worker.announcer import Announcer
@@ -54,6 +55,8 @@ class Consumer:
         self._runs: dict[str, Run] = {}
         self._deliveries: set[asyncio.Task[None]] = set()
         self._draining = False
+        # The prefetch bounds deliveries per connection; after a reconnect, those of the lost one may still be running.
+        self._capacity = asyncio.Semaphore(settings.worker_concurrency)
 
     async def on_job(self, delivery: "AbstractIncomingMessage") -> None:
         """Handle a delivery in a task of its own, which `drain` can wait for."""
@@ -98,7 +101,10 @@ class Consumer:
             trace=tracing.trace_id(traceparent),
         ):
             try:
-                await self._work(delivery, message, traceparent)
+                async with self._capacity:
+                    if self._draining:
+                        return  # not acknowledged: the broker delivers it to another worker
+                    await self._work(delivery, message, traceparent)
             except UnknownJob as error:
                 await self._settle(delivery, self._park(delivery, "no trail", str(error)))
             except (AzureError, PublishFailed) as error:
@@ -128,6 +134,7 @@ class Consumer:
             try:
                 claimed = await claim(self._trail, message, self._settings.worker_name)
                 head = claimed.head
+                bind_contextvars(attempt=head.attempt)
                 await announcer.announce(claimed.events)
                 leases.describe(
                     {"worker": self._settings.worker_name, "jobId": message.job_id, "epoch": str(head.epoch)}
