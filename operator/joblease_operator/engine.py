@@ -283,7 +283,11 @@ class Engine:
             try:
                 job.head, written = await self._trail.append(head, events, **changes)
             except HeadChanged as changed:
-                head, before = changed.current, before or State.SUBMITTED
+                if before is None:  # our own first try, or an earlier life's: it may not have told anybody
+                    await self._publisher.announce(job, await self._read_trail(job))
+                    self._queue.add(job.uid)
+                    return
+                head = changed.current
                 continue
             if written:
                 self._take_note(job, written)
@@ -292,12 +296,13 @@ class Engine:
         await self._read_trail(job)
         self._queue.add(job.uid)
 
-    async def _read_trail(self, job: Job) -> None:
+    async def _read_trail(self, job: Job) -> list[JobEvent]:
         """Learn from the trail all that events would have told. Raises `UnknownJob`."""
         events = await self._trail.history(job.uid)
         job.head = None
         self._take_note(job, events)
         job.last_news = time.monotonic()
+        return events
 
     def _candidate(self, job: Job) -> Candidate:
         spec = job.spec

@@ -40,7 +40,7 @@ class JobRequests:
         if os.environ.get("KUBERNETES_SERVICE_HOST"):
             config.load_incluster_config()
         else:
-            await config.load_kube_config()
+            await config.load_kube_config(config_file=os.environ.get("KUBECONFIG"))
         self._client = client.ApiClient()
         self._api = client.CustomObjectsApi(self._client)
 
