@@ -210,7 +210,7 @@ class Engine:
         """The trail's first rows; or, after a restart, what they say already."""
         if job.written.get("jobId") or not self._restored:
             with contextlib.suppress(UnknownJob):
-                await self._read_trail(job)
+                await self._tell_what_is_known(job)
                 return
         assert job.spec is not None  # noqa: S101 - only ended jobs have none
         head = self._new_head(job)
@@ -283,9 +283,8 @@ class Engine:
             try:
                 job.head, written = await self._trail.append(head, events, **changes)
             except HeadChanged as changed:
-                if before is None:  # our own first try, or an earlier life's: it may not have told anybody
-                    await self._publisher.announce(job, await self._read_trail(job))
-                    self._queue.add(job.uid)
+                if before is None:
+                    await self._tell_what_is_known(job)
                     return
                 head = changed.current
                 continue
@@ -294,6 +293,11 @@ class Engine:
                 await self._publisher.announce(job, written)
             return
         await self._read_trail(job)
+        self._queue.add(job.uid)
+
+    async def _tell_what_is_known(self, job: Job) -> None:
+        """Go on with a job that was begun by a try whose answer was lost: it may not have told anybody."""
+        await self._publisher.announce(job, await self._read_trail(job))
         self._queue.add(job.uid)
 
     async def _read_trail(self, job: Job) -> list[JobEvent]:
