@@ -40,7 +40,7 @@ class Pages:
         """The list of jobs; a job's id in the search box leads to its page."""
         sought = request.query_params.get("name", "").strip()
         if _looks_like_id(sought):
-            return RedirectResponse(request.url_for("job", job_id=sought), 303)
+            return RedirectResponse(f"/jobs/{sought}", 303)
         page = await self._api.job_page(_without_empty(request))
         return self._list("jobs.html", request, jobs=page.rows, token=page.token)
 
