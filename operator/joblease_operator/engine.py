@@ -225,7 +225,7 @@ class Engine:
             return
         events = [NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=_facts(job))]
         if self._ready_now(job):
-            await self._append(job, head, [*events, NewEvent(Status.QUEUED)], state=State.QUEUED)
+            await self._append(job, head, [*events, _queued(job)], state=State.QUEUED)
         else:
             await self._append(job, head, events)
 
@@ -252,7 +252,7 @@ class Engine:
             self._scheduler.wait(self._candidate(job))
             self._admit()
         if self._scheduler.is_admitted(job.uid):
-            await self._append(job, job.head, [NewEvent(Status.QUEUED)], state=State.QUEUED)
+            await self._append(job, job.head, [_queued(job)], state=State.QUEUED)
             await self._see_to_running(job)
 
     async def _see_to_running(self, job: Job) -> None:
@@ -428,6 +428,10 @@ def _facts(job: Job, *, parameters: bool = True) -> dict[str, Any]:
     if not parameters:
         spec.pop("parameters", None)
     return {**spec, "traceparent": job.traceparent} if job.traceparent else spec
+
+
+def _queued(job: Job) -> NewEvent:
+    return NewEvent(Status.QUEUED, f"waits for a worker of queue {job.spec.queue if job.spec else ''}")
 
 
 def _why_cancelled(job: Job) -> str:

@@ -132,12 +132,8 @@ def status_of(job: Job, waiting: tuple[Reason, str] | None) -> Body:
 def _reason(job: Job, waiting: tuple[Reason, str] | None) -> tuple[Reason, str]:
     if job.state is None or job.state is State.SUBMITTED:
         return waiting or (Reason.QUEUED, "admitted, about to be published")
-    if job.state is State.QUEUED:
-        return Reason.QUEUED, job.message or "waits for a worker"
-    if job.state is State.INTERRUPTED:
+    if job.state in (State.QUEUED, State.INTERRUPTED):
         return Reason.QUEUED, job.message
-    if job.state is State.RUNNING and not job.message:
-        return Reason.RUNNING, f"runs on {job.worker}"
     return Reason(job.state.value), job.message
 
 

@@ -206,7 +206,9 @@ class Run:
             )
         if ending.kind == "completed":
             data = None if ending.result is None else {"result": ending.result}
-            return {"state": State.COMPLETED}, NewEvent(Status.COMPLETED, "", 100, data)
+            return {"state": State.COMPLETED}, NewEvent(
+                Status.COMPLETED, f"attempt {self._head.attempt} completed", 100, data
+            )
         if self.why is Why.CANCEL:
             return {"state": State.CANCELLED}, NewEvent(Status.CANCELLED, "cancelled while it was running")
         if self.why is Why.DRAIN:
