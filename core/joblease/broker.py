@@ -194,6 +194,7 @@ class Broker:
             self._settings.amqp_url.get_secret_value(),
             ssl_context=self._settings.tls(),
             timeout=self.timeout,
+            heartbeat=self._settings.amqp_heartbeat_seconds,
             client_properties={"connection_name": self._name},
         )
         try:

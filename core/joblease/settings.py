@@ -50,6 +50,8 @@ class BrokerSettings(Environment):
     """Key of the client certificate, PEM."""
     amqp_timeout_seconds: Seconds = 10
     """Bound on connecting, on declaring, and on each confirmed publish."""
+    amqp_heartbeat_seconds: Annotated[int, Field(ge=1, le=600)] = 15
+    """A peer that was silent for twice as long is taken for dead, and what it had not acknowledged goes to others."""
     defer_seconds: Annotated[int, Field(ge=1, le=600)] = 10
     """How long a job waits in the broker when somebody else holds its lease."""
     consumer_timeout_seconds: Annotated[int, Field(ge=60)] = 86_400

@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -110,3 +111,28 @@ def talkative(_: JobContext, megabytes: int = 8) -> str:
         print(("y" * 1023 + "\n") * 1024, end="")
     sys.stdout.write("z" * (2 << 20))  # one line without an end
     return "said it all"
+
+
+@handler("endless")
+def endless(job: JobContext) -> None:
+    """Holds the interpreter and never lets go: no Python thread or signal handler of its process gets a turn."""
+    _note(job.parameters, f"start:{job.name}")
+    job.step("spinning")
+    ctypes.PyDLL(None).sleep(3600)  # a C call made without releasing the interpreter lock
+
+
+@handler("greedy")
+def greedy(_: JobContext) -> int:
+    return len(bytearray(1 << 30))
+
+
+@handler("offspring")
+def offspring(job: JobContext, seconds: float = 60.0, crash: bool = False) -> None:  # noqa: FBT001, FBT002
+    """Starts a process of its own, which must not outlive the run; its id goes into the record."""
+    child = subprocess.Popen(["sleep", "3600"])
+    with Path(job.parameters["record"]).open("a") as record:
+        record.write(f"{child.pid}\n")
+    job.step("started a process")
+    if crash:
+        os._exit(3)
+    time.sleep(seconds)

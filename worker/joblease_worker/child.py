@@ -12,12 +12,15 @@ import inspect
 import json
 import os
 import queue
+import resource
 import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from joblease.handlers import JobCancelled, JobContext, PermanentError, UnknownHandler, find, load_handlers
@@ -80,6 +83,8 @@ class Child:
             raise JobCancelled
 
     def _run(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        if time.monotonic() > order["deadline"]:  # the worker was stopped after it had sent this
+            return {"type": "stopped"}
         job = JobContext(**order["job"], report=self._report)
         self._job = job
         try:
@@ -148,6 +153,9 @@ class Child:
 def _failure(error: BaseException, *, permanent: bool) -> dict[str, Any]:
     if isinstance(error, PermanentError | UnknownHandler):
         message = str(error) or type(error).__name__
+    elif isinstance(error, MemoryError):
+        limit = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20
+        message = f"MemoryError: the handler wanted more than JOBLEASE_JOB_MEMORY_LIMIT_MIB={limit} allows"
     else:
         message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     text = "".join(traceback.format_exception(error))
@@ -160,11 +168,14 @@ def _failure(error: BaseException, *, permanent: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Entry point of the process: `python -m joblease_worker.child SOCKET PARENT`."""
-    connection, parent = int(sys.argv[1]), int(sys.argv[2])
+    """Entry point of the process: `python -m joblease_worker.child SOCKET PARENT MEMORY_LIMIT_MIB`."""
+    connection, parent, memory_limit = map(int, sys.argv[1:4])
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above took effect
         os._exit(1)
+    Path("/proc/self/oom_score_adj").write_text("1000")  # a machine short of memory takes this one, not the worker
+    if memory_limit:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_limit << 20, memory_limit << 20))
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     Child(socket.socket(fileno=connection)).serve()

@@ -46,6 +46,16 @@ class Leases:
         for lease in filter(None, (self._job, self._slot)):
             lease.metadata = metadata
 
+    @property
+    def deadline(self) -> float:
+        """Until when all of them are certainly ours, if no renewal gets through; monotonic seconds."""
+        return min(lease.deadline for lease in (self._job, self._slot) if lease)
+
+    def guard(self, pid: int | None) -> None:
+        """Let a process group live only as long as all of them; None ends that."""
+        for lease in filter(None, (self._job, self._slot)):
+            self._keeper.guard(lease, pid)
+
     async def release(self, *, finished: bool) -> None:
         """Give all back; the blob of a finished job is not needed again."""
         await self._keeper.release(self._job, delete=finished)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import AzureError
 from joblease import logs, tracing
 from joblease.broker import BROKEN, Broker, PublishFailed
-from joblease.leases import LeaseMissing, job_blob
+from joblease.leases import LeaseHeld, LeaseMissing, LeaseUnknown, job_blob
 from joblease.messages import ControlMessage, JobMessage, State, Status
 from joblease.topology import DEAD, DEFERRALS_HEADER, JOBS, REASON_HEADER, defer_queue
 from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent, UnknownJob
@@ -107,7 +107,7 @@ class Consumer:
                     await self._work(delivery, message, traceparent)
             except UnknownJob as error:
                 await self._settle(delivery, self._park(delivery, "no trail", str(error)))
-            except (AzureError, PublishFailed) as error:
+            except (AzureError, LeaseHeld, LeaseUnknown, PublishFailed) as error:
                 log.warning("deferred: %s", error)
                 await self._settle(delivery, self._defer(delivery, message, "storage"))
             except Exception:
@@ -140,7 +140,7 @@ class Consumer:
                     {"worker": self._settings.worker_name, "jobId": message.job_id, "epoch": str(head.epoch)}
                 )
                 if not head.state.terminal:
-                    head = await run.execute(claimed, announcer)
+                    head = await run.execute(claimed, leases, announcer)
             except Skip as skip:
                 log.info("skipped: %s", skip)
                 head = await self._repeat_events(message.job_id, announcer)

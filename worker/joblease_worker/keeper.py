@@ -4,7 +4,8 @@ The keeper lives on a thread and an event loop of its own, where nothing that a 
 a renewal. A lease is `Held`; `Unknown` after a renewal that got no clear answer; `Lost` as soon as storage says so or
 the deadline passes; `Released` when it was given back. The deadline counts from the moment at which the last successful
 request was *sent*, on the monotonic clock, less a safety margin: before storage can give the lease to anybody else,
-`on_lost` has killed the handler. `on_lost` runs on the keeper's thread, so it must not wait for anything.
+`on_lost` has killed the handler. `on_lost` runs on the keeper's thread, so it must not wait for anything. Should this
+whole process be stopped, the guardian kills the handler a little later, still within the margin.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from joblease.leases import Grant, LeaseBlobs, LeaseHeld, LeaseLost, LeaseMissing, LeaseUnknown
 from joblease.storage import Storage
 
+from joblease_worker.guardian import Guardian
 from joblease_worker.metrics import LEASE_ACQUIRE_SECONDS, LEASE_RENEWALS, LEASE_SECONDS_REMAINING, LEASES_LOST
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class Lease:
     def __init__(self, grant: Grant, deadline: float, on_lost: Callable[[str], None]) -> None:
         self.grant = grant
         self.deadline = deadline
+        self.pid: int | None = None
+        """The handler process that must not outlive the lease."""
         self.state = LeaseState.HELD
         self.metadata: Mapping[str, str] | None = None
         """Set it to have it written into the blob, where everybody can read who holds the lease."""
@@ -63,11 +67,13 @@ class Keeper:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="keeper", daemon=True)
         self._leases: set[Lease] = set()
+        self._guardian = Guardian()
         LEASE_SECONDS_REMAINING.set_function(self._least_remaining)
 
     async def start(self) -> None:
         """Start the thread and see to the container's existence."""
         if not self._thread.is_alive():
+            self._guardian.start()
             self._thread.start()
         await self._on_thread(self._open())
 
@@ -77,6 +83,7 @@ class Keeper:
         self._loop.call_soon_threadsafe(self._loop.stop)
         await asyncio.to_thread(self._thread.join)
         self._loop.close()
+        await asyncio.to_thread(self._guardian.close)
 
     async def acquire(self, blob: str, on_lost: Callable[[str], None], *, create: bool = False) -> Lease:
         """Take a lease and keep it. Raises `LeaseHeld`, `LeaseMissing` (unless `create`) or `LeaseUnknown`."""
@@ -85,6 +92,18 @@ class Keeper:
     async def release(self, lease: Lease, *, delete: bool = False) -> None:
         """Stop renewing and give the lease back, or delete its blob. Never raises; does nothing for a lost one."""
         await self._on_thread(self._release(lease, delete=delete))
+
+    def guard(self, lease: Lease, pid: int | None) -> None:
+        """Tie the life of a process group to the lease, or untie it (None)."""
+        if lease.pid is not None:
+            self._guardian.forget(lease.pid, lease.grant.blob)
+        lease.pid = pid
+        self._tell_guardian(lease)
+
+    def _tell_guardian(self, lease: Lease) -> None:
+        if lease.pid is not None:
+            latest = lease.deadline + self._settings.lease_safety_seconds / 2
+            self._guardian.expect(lease.pid, lease.grant.blob, latest)
 
     async def _on_thread(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
@@ -168,6 +187,7 @@ class Keeper:
                 raise
             else:
                 lease.state, lease.deadline, failures = LeaseState.HELD, self._deadline(sent), 0
+                self._tell_guardian(lease)
                 LEASE_RENEWALS.labels("renewed").inc()
                 await self._pause(lease, self._settings.renew_seconds)
 

@@ -40,7 +40,7 @@ async def work(settings: WorkerSettings) -> None:
         broker = Broker(settings, f"joblease-worker {settings.worker_name}", topology.declare_exchanges)
         probes = Probes(settings, lambda: [*problems, *filter(None, [broker.problem])])
         stack.callback(probes.close)
-        pool = ProcessPool(settings.worker_concurrency, settings.output_limit_bytes)
+        pool = ProcessPool(settings)
         stack.push_async_callback(pool.close)
         await pool.start()
         log.info("handlers: %s", ", ".join(pool.handlers) or "none")

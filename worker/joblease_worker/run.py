@@ -24,7 +24,7 @@ from joblease_worker.runner import Ending, HandlerProcess, ProcessPool, StartFai
 
 if TYPE_CHECKING:
     from joblease_worker.announcer import Announcer
-    from joblease_worker.claim import Claim
+    from joblease_worker.claim import Claim, Leases
     from joblease_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class Run:
         self._traceparent = traceparent
         self._head: Head
         self._announcer: Announcer
+        self._leases: Leases
         self._process: HandlerProcess | None = None
         self._steps: asyncio.Queue[NewEvent] = asyncio.Queue(MAX_EVENTS - 1)
         self._killer: asyncio.Task[None] | None = None
@@ -73,12 +74,13 @@ class Run:
         """Kill the handler now: somebody else may hold the lease soon. May be called from any thread."""
         self.why = Why.LOST
         log.error("lease lost, the handler is killed: %s", reason)
-        if self._process:
-            self._process.kill(Why.LOST.value)
+        process = self._process
+        if process:
+            process.kill(Why.LOST.value)
 
-    async def execute(self, claimed: "Claim", announcer: "Announcer") -> Head:
+    async def execute(self, claimed: "Claim", leases: "Leases", announcer: "Announcer") -> Head:
         """Run the handler to its end and record it. Returns the head as this run left it. Raises `Fenced`."""
-        self._head, self._announcer = claimed.head, announcer
+        self._head, self._leases, self._announcer = claimed.head, leases, announcer
         started = time.monotonic()
         metrics.JOB_QUEUE_WAIT_SECONDS.observe(max(0.0, (now() - claimed.head.submitted_at).total_seconds()))
         label = self._message.handler if self._message.handler in self._pool.handlers else "unknown"
@@ -96,12 +98,16 @@ class Run:
                 self._process = await stack.enter_async_context(self._pool.process())
             except StartFailed as error:
                 return Ending("died", error=str(error))
+            stack.callback(self._let_go)
+            self._leases.guard(self._process.pid)
             if self.why:  # it was to stop before it began
                 return Ending("stopped")
             writer = asyncio.create_task(self._write_steps(), name="steps")
             deadline = asyncio.create_task(self._watch_deadline(), name="deadline")
             try:
-                return await self._process.run(self._context(), self._on_step, self._log_fields())
+                return await self._process.run(
+                    self._context(), self._leases.deadline, self._on_step, self._log_fields()
+                )
             except asyncio.CancelledError:
                 self._process.kill("the worker was stopped")
                 raise
@@ -110,6 +116,13 @@ class Run:
                     task.cancel()
                     with suppress(asyncio.CancelledError):
                         await task
+
+    def _let_go(self) -> None:
+        """The process is not ours any more: another job may use it next, unless this one had to be stopped."""
+        if self.why and self._process:  # what the handler started and left behind must not go on
+            self._process.kill(self.why.value)
+        self._process = None
+        self._leases.guard(None)
 
     def _context(self) -> dict[str, Any]:
         message = self._message
@@ -164,7 +177,8 @@ class Run:
                 raise
             except Fenced as fenced:
                 self.lease_lost(str(fenced))
-                return
+                while True:  # what is still said is not heard, but must not block
+                    await self._steps.get()
 
     async def _record(self, events: list[NewEvent], **changes: Any) -> None:
         """Write to the trail as this run, and announce it. Raises `Fenced`.
@@ -195,6 +209,8 @@ class Run:
 
     async def _finish(self, ending: Ending) -> State:
         """Write the last steps and the ending in one transaction. Returns what became of the job."""
+        if self.why is not Why.LOST and time.monotonic() > self._leases.deadline:
+            self.lease_lost("this worker was stopped for longer than its lease")  # before the keeper could say so
         changes, last = self._last_event(ending)
         await self._record([*self._waiting_steps(), last], **changes)
         return self._head.state

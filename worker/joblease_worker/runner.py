@@ -15,9 +15,12 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from joblease_worker.metrics import HANDLER_PROCESSES
+
+if TYPE_CHECKING:
+    from joblease_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 output_log = logging.getLogger("handler")
@@ -49,23 +52,24 @@ class HandlerProcess:
     """One warm process."""
 
     def __init__(self, process: asyncio.subprocess.Process, output_limit: int) -> None:
+        self.handlers: list[str] = []
         self._process = process
         self._output_limit = output_limit
         self._output_left = output_limit
         self._log_fields: Mapping[str, Any] = {}
         self._killed = ""
-        self.handlers: list[str] = []
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
         self._output: asyncio.Task[None]
 
     @classmethod
-    async def start(cls, output_limit: int) -> "HandlerProcess":
+    async def start(cls, settings: "WorkerSettings") -> "HandlerProcess":
         """Start a process and wait until its handlers are imported. Raises `StartFailed`."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "joblease_worker.child", str(theirs.fileno()), str(os.getpid())),
+                *(sys.executable, "-m", "joblease_worker.child"),
+                *map(str, (theirs.fileno(), os.getpid(), settings.job_memory_limit_mib)),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -73,7 +77,7 @@ class HandlerProcess:
                 start_new_session=True,
             )
         HANDLER_PROCESSES.inc()
-        self = cls(process, output_limit)
+        self = cls(process, settings.output_limit_bytes)
         self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
         self._output = asyncio.create_task(self._log_output(), name=f"output {process.pid}")
         try:
@@ -97,11 +101,16 @@ class HandlerProcess:
         """Whether it can take another job."""
         return self._process.returncode is None and not self._killed
 
-    async def run(self, job: Mapping[str, Any], on_step: OnStep, log_fields: Mapping[str, Any]) -> Ending:
-        """Run a job to its end; each step is passed on before the next one is read, so a flood waits here."""
+    async def run(
+        self, job: Mapping[str, Any], deadline: float, on_step: OnStep, log_fields: Mapping[str, Any]
+    ) -> Ending:
+        """Run a job to its end; each step is passed on before the next one is read, so a flood waits here.
+
+        The handler is not called after `deadline` (monotonic seconds): an order may be late.
+        """
         self._log_fields, self._output_left = log_fields, self._output_limit
         with contextlib.suppress(ConnectionError):
-            self._send({"type": "run", "job": job})
+            self._send({"type": "run", "job": job, "deadline": deadline})
             await self._writer.drain()
         while (message := await self._read()) is not None:
             if message["type"] == "step":
@@ -112,6 +121,7 @@ class HandlerProcess:
                 return Ending("stopped")
             else:
                 return Ending("failed", None, message["error"], message["traceback"], message["permanent"])
+        self._kill_group()  # what it has started dies with it
         code = await self._process.wait()
         return Ending("died", error=self._killed or _how_it_died(code))
 
@@ -124,8 +134,11 @@ class HandlerProcess:
         """End the process and all that it started, at once. May be called from any thread."""
         self._killed = self._killed or why
         if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill_group()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     async def close(self) -> None:
         """Kill the process and wait until it is gone."""
@@ -185,26 +198,26 @@ def _how_it_died(code: int) -> str:
 class ProcessPool:
     """As many warm processes as jobs may run at once."""
 
-    def __init__(self, size: int, output_limit: int) -> None:
-        self._size = size
-        self._output_limit = output_limit
+    def __init__(self, settings: "WorkerSettings") -> None:
+        self._settings = settings
         self._idle: list[HandlerProcess] = []
         self.handlers: list[str] = []
 
     async def start(self) -> None:
         """Start all processes. Raises `StartFailed`."""
-        first = await HandlerProcess.start(self._output_limit)
+        first = await HandlerProcess.start(self._settings)
         self.handlers = first.handlers
         self._idle.append(first)
-        self._idle += await asyncio.gather(*(HandlerProcess.start(self._output_limit) for _ in range(self._size - 1)))
+        others = range(self._settings.worker_concurrency - 1)
+        self._idle += await asyncio.gather(*(HandlerProcess.start(self._settings) for _ in others))
 
     @contextlib.asynccontextmanager
     async def process(self) -> AsyncIterator[HandlerProcess]:
         """A process for one job. One that died or was killed is replaced. Raises `StartFailed`."""
-        process = self._idle.pop() if self._idle else await HandlerProcess.start(self._output_limit)
+        process = self._idle.pop() if self._idle else await HandlerProcess.start(self._settings)
         if not process.alive:
             await process.close()
-            process = await HandlerProcess.start(self._output_limit)
+            process = await HandlerProcess.start(self._settings)
         try:
             yield process
         finally:

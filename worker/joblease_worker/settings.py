@@ -24,6 +24,9 @@ class WorkerSettings(ProgramSettings, BrokerSettings, StorageSettings):
     """How long a cancelled handler may clean up before it is killed."""
     drain_grace_seconds: Annotated[float, Field(ge=0)] = 30
     """How long running jobs may go on after SIGTERM before they are handed to another worker."""
+    job_memory_limit_mib: Annotated[int, Field(ge=0)] = 0
+    """Data memory that each process of a job may use (the kernel's RLIMIT_DATA); beyond it the handler gets a
+    MemoryError, and its attempt has failed. 0: no limit but the pod's."""
     output_limit_bytes: Annotated[int, Field(ge=0)] = 1 << 20
     """How much of what a run prints goes into the logs; the rest is dropped, and it is said."""
 
