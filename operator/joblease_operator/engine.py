@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from joblease import logs, tracing
@@ -41,8 +41,6 @@ log = logging.getLogger(__name__)
 FINALIZER = "joblease.dev/cancel"
 FINALIZER_AFTER_SECONDS = 1.0
 """Jobs that are admitted sooner are not worth two writes."""
-REPUBLISH_AFTER = timedelta(minutes=5)
-"""A queued job without news for so long is published again: its message may have been lost with a queue."""
 LONGEST_SLEEP_SECONDS = 3600.0
 _CANCELLABLE = (State.SUBMITTED, State.QUEUED, State.RETRYING, State.INTERRUPTED)
 
@@ -392,7 +390,7 @@ class Engine:
         if job.sequence != known:
             return
         job.last_news = silent_since
-        if time.monotonic() - silent_since < REPUBLISH_AFTER.total_seconds():
+        if time.monotonic() - silent_since < self._settings.operator_republish_seconds:
             return
         if job.state is State.RUNNING and await self._blobs.holder(job_blob(job.uid)) is not None:
             return

@@ -22,5 +22,7 @@ class OperatorSettings(ProgramSettings, BrokerSettings, StorageSettings):
     """Least time between two writes of a job's progress into its status."""
     operator_resync_seconds: Seconds = 60
     """How often active jobs without news are compared with their audit trail."""
+    operator_republish_seconds: Seconds = 300
+    """A published job without news for so long, which nobody holds, is published again: its message may be lost."""
     operator_api_timeout_seconds: Seconds = 15
     """Bound on each request to the API server."""

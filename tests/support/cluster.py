@@ -35,6 +35,11 @@ class Cluster:
         found: dict[str, Any] = self._api.get_namespaced_custom_object(**self._where, name=name, _request_timeout=10)
         return found
 
+    def all(self) -> list[dict[str, Any]]:
+        found: dict[str, Any] = self._api.list_namespaced_custom_object(**self._where, _request_timeout=10)
+        items: list[dict[str, Any]] = found["items"]
+        return items
+
     def exists(self, name: str) -> bool:
         try:
             self.get(name)

@@ -1,0 +1,130 @@
+"""Decides whether JobLease kept its promise, from what happened and from what it says happened.
+
+Each rule returns what broke it, in words. The handlers' own notes are the only witness of what really ran: a run lasts
+from its first note to its last, so a handler that is killed late shows as an overlap with its successor.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+
+from faults.history import History, Run
+
+Rule = Callable[[History], Iterable[str]]
+
+
+def check(history: History) -> list[str]:
+    """All violations; empty when the promise was kept."""
+    return [violation for rule in RULES for violation in rule(history)]
+
+
+def one_run_per_job(history: History) -> Iterator[str]:
+    """At most one live run per job."""
+    by_job: dict[str, list[Run]] = defaultdict(list)
+    for run in history.runs():
+        by_job[run.job_id].append(run)
+    for job_id, runs in by_job.items():
+        yield from _beyond(runs, 1, f"job {job_id}")
+
+
+def limit_per_group(history: History) -> Iterator[str]:
+    """Never more than `limit` live runs per group."""
+    group_of = {job.job_id: (job.group, job.limit) for job in history.jobs if job.limit}
+    by_group: dict[tuple[str, int], list[Run]] = defaultdict(list)
+    for run in history.runs():
+        if run.job_id in group_of:
+            by_group[group_of[run.job_id]].append(run)
+    for (group, limit), runs in by_group.items():
+        yield from _beyond(runs, limit, f"group {group}")
+
+
+def _beyond(runs: list[Run], limit: int, what: str) -> Iterator[str]:
+    live: list[Run] = []
+    for run in runs:  # in the order in which they began
+        live = [other for other in live if other.last_seen > run.began]
+        live.append(run)
+        if len(live) > limit:
+            shown = ", ".join(f"{each.run} (epoch {each.epoch}, until {each.last_seen:.3f})" for each in live)
+            yield f"{what}: {len(live)} runs at once at {run.began:.3f}, limit {limit}: {shown}"
+
+
+def one_outcome(history: History) -> Iterator[str]:
+    """Every accepted job reaches exactly one outcome, and nothing follows it."""
+    for job in history.jobs:
+        head, events = history.heads.get(job.job_id), history.events.get(job.job_id, [])
+        if head is None:
+            yield f"job {job.job_id} ({job.name}) has no audit trail"
+            continue
+        if not head.state.terminal:
+            yield f"job {job.job_id} ({job.name}) is stuck: {head.state} at epoch {head.epoch}"
+        outcomes = [event.sequence for event in events if event.state.terminal]
+        if len(outcomes) > 1:
+            yield f"job {job.job_id} has {len(outcomes)} outcomes, at {outcomes}"
+        if outcomes and outcomes[0] != len(events):
+            yield f"job {job.job_id} has events after its outcome at {outcomes[0]}"
+        if events and events[-1].state is not head.state:
+            yield f"job {job.job_id}: its head says {head.state}, its last event {events[-1].state}"
+
+
+def whole_trail(history: History) -> Iterator[str]:
+    """No event is lost or out of order; every one that was announced is in the trail as it was announced."""
+    for job_id, events in history.events.items():
+        head = history.heads[job_id]
+        if [event.sequence for event in events] != list(range(1, head.sequence + 1)):
+            yield f"job {job_id}: events {[event.sequence for event in events]}, its head counts {head.sequence}"
+        for before, after in pairwise(events):
+            if after.epoch < before.epoch or after.attempt < before.attempt:
+                yield f"job {job_id}: event {after.sequence} ({after.status}) is older than the one before it"
+    kept = {event.event_id: event for events in history.events.values() for event in events}
+    for event in history.announced:
+        if kept.get(event.event_id) != event:
+            yield f"event {event.event_id} ({event.status}) was announced, the trail has {kept.get(event.event_id)}"
+
+
+def runs_are_told(history: History) -> Iterator[str]:
+    """No handler runs without a `Started` of its epoch, or after the outcome; what is `Completed` came to its end."""
+    for run in history.runs():
+        events = history.events.get(run.job_id, [])
+        if not any(event.status == "Started" and event.epoch == run.epoch for event in events):
+            yield f"job {run.job_id} ran at epoch {run.epoch} ({run.run}), and the trail does not know"
+        if events and events[-1].state.terminal and run.last_seen_wall > events[-1].timestamp.timestamp():
+            late = run.last_seen_wall - events[-1].timestamp.timestamp()
+            yield f"job {run.job_id} still ran {late:.3f} s after it was {events[-1].state} ({run.run})"
+    whole = {(run.job_id, run.epoch) for run in history.runs() if run.ended}
+    for job_id, events in history.events.items():
+        for event in events:
+            if event.status == "Completed" and (job_id, event.epoch) not in whole:
+                yield f"job {job_id} is said to be completed at epoch {event.epoch}, but that run did not end"
+
+
+def steps_in_order(history: History) -> Iterator[str]:
+    """The steps of a run are numbered from 1 without gaps."""
+    for job_id, events in history.events.items():
+        steps: dict[int, list[int]] = defaultdict(list)
+        for event in events:
+            if event.status.startswith("Step "):
+                steps[event.epoch].append(int(event.status.split()[1]))
+        for epoch, numbers in steps.items():
+            if numbers != list(range(1, len(numbers) + 1)):
+                yield f"job {job_id}: steps {numbers} at epoch {epoch}"
+
+
+def nothing_left(history: History) -> Iterator[str]:
+    """No lease is held, no message left, and each resource says what the trail says."""
+    yield from (f"blob {blob} is left" for blob in history.leases)
+    yield from (f"{count} message(s) are left in {queue}" for queue, count in history.messages.items() if count)
+    for job_id, reason in history.statuses.items():
+        head = history.heads.get(job_id)
+        if head and reason != head.state.value:
+            yield f"job {job_id}: its resource says {reason or 'nothing'}, the trail {head.state}"
+
+
+RULES: list[Rule] = [
+    one_run_per_job,
+    limit_per_group,
+    one_outcome,
+    whole_trail,
+    runs_are_told,
+    steps_in_order,
+    nothing_left,
+]

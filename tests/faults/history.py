@@ -1,0 +1,87 @@
+"""What is known after a run of the system: what was asked for, what the handlers did, what JobLease says happened."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from joblease.messages import JobEvent
+from joblease.trail import Head
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """A handler's own note, made outside of JobLease: it lived and worked on a job at that time."""
+
+    job_id: str
+    run: str
+    """Process and a random number: no two runs share it."""
+    epoch: int
+    kind: str
+    """`start`, `alive`, `stopped`, or `end` when the handler came to its regular end."""
+    at: float
+    """Monotonic seconds of this machine."""
+    wall: float
+    """Unix time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a handler, as its own notes show it."""
+
+    job_id: str
+    run: str
+    epoch: int
+    began: float
+    last_seen: float
+    last_seen_wall: float
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job that the API server has accepted."""
+
+    job_id: str
+    name: str
+    group: str
+    limit: int
+
+
+@dataclass(slots=True)
+class History:
+    """Everything that the checker looks at."""
+
+    jobs: list[Submitted]
+    activities: list[Activity]
+    heads: dict[str, Head]
+    events: dict[str, list[JobEvent]]
+    """The audit trail, by job."""
+    announced: list[JobEvent] = field(default_factory=list)
+    """Events that were published: whoever publishes one has had it acknowledged by the trail."""
+    statuses: dict[str, str] = field(default_factory=dict)
+    """Reason of the condition `Succeeded` of each resource that exists, by job."""
+    leases: list[str] = field(default_factory=list)
+    """Blobs that are leased although nothing runs any more, and job blobs that were left behind."""
+    messages: dict[str, int] = field(default_factory=dict)
+    """How many messages are left in each queue that should be empty."""
+
+    def runs(self) -> list[Run]:
+        """The handlers' runs, in the order in which they began."""
+        notes: dict[str, list[Activity]] = defaultdict(list)
+        for activity in self.activities:
+            notes[activity.run].append(activity)
+        return sorted((_run(each) for each in notes.values()), key=lambda run: run.began)
+
+
+def _run(notes: list[Activity]) -> Run:
+    first, last = min(notes, key=lambda note: note.at), max(notes, key=lambda note: note.at)
+    ended = any(note.kind == "end" for note in notes)
+    return Run(first.job_id, first.run, first.epoch, first.at, last.at, last.wall, ended)
+
+
+def read_activities(record: Path) -> list[Activity]:
+    """The handlers' notes, one JSON object a line."""
+    lines: Iterable[str] = record.read_text().splitlines() if record.exists() else ()
+    return [Activity(**json.loads(line)) for line in lines]

@@ -1,0 +1,67 @@
+"""The whole system under faults: whatever breaks, and whenever, the checker finds nothing.
+
+`make faults` runs it for as long as JOBLEASE_FAULTS_SECONDS says. To repeat a run, set JOBLEASE_FAULTS_SEED to the seed
+that it has printed.
+"""
+
+import asyncio
+import os
+import secrets
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import CACHE, _need, _say
+from faults.checker import check
+from faults.history import History
+from faults.installation import Installation
+from faults.nemesis import Nemesis
+from faults.workload import Workload
+from joblease_local.azurite import require_azurite
+from joblease_local.binaries import kubernetes_binaries
+from joblease_local.rabbitmq import require_rabbitmq
+
+SECONDS = float(os.environ.get("JOBLEASE_FAULTS_SECONDS", "15"))
+SEED = os.environ.get("JOBLEASE_FAULTS_SEED")
+SEEDS = [SEED] if SEED else ["joblease", pytest.param(secrets.token_hex(4), id="random")]
+PATIENCE_SECONDS = 240
+
+
+@pytest.mark.timeout(SECONDS + PATIENCE_SECONDS + 120)
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_the_guarantee_holds(seed: str, tmp_path: Path) -> None:
+    kubernetes = _need(lambda: kubernetes_binaries(CACHE / "bin", _say))
+    rabbitmq = _need(lambda: require_rabbitmq(_say))
+    azurite = _need(lambda: require_azurite(CACHE / "azurite", _say))
+    async with Installation(tmp_path, kubernetes, rabbitmq, azurite, workers=4) as installation:
+        workload = Workload(installation, seed, pause=0.7)
+        await workload.tap()
+        installation.start()
+        nemesis = Nemesis(installation, seed, pause=8)
+        await _for_seconds(SECONDS, workload.run(), nemesis.run())
+        await nemesis.healed()
+        healed_at = time.monotonic()
+        history = await workload.finish(PATIENCE_SECONDS)
+        report(seed, nemesis.counts, history, time.monotonic() - healed_at)
+        assert nemesis.counts.total() >= SECONDS / 5
+        assert check(history) == []
+
+
+async def _for_seconds(seconds: float, *works: object) -> None:
+    tasks = [asyncio.ensure_future(work) for work in works]  # type: ignore[call-overload]
+    done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+def report(seed: str, faults: Counter[str], history: History, quiet_after: float) -> None:
+    """What was broken and what came of it, for people."""
+    outcomes = Counter(str(head.state) for head in history.heads.values())
+    print(f"\nseed {seed}: {faults.total()} faults, {len(history.jobs)} jobs, {len(history.runs())} runs")
+    print("faults:  ", ", ".join(f"{kind} {count}" for kind, count in sorted(faults.items())))
+    print("outcomes:", ", ".join(f"{state} {count}" for state, count in sorted(outcomes.items())))
+    print(f"all quiet {quiet_after:.0f} s after the last fault")

@@ -1,0 +1,97 @@
+"""A TCP proxy that breaks connections in the ways that networks do."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from typing import Self
+
+BLOCK = 65_536
+
+
+class TcpProxy:
+    """Listens on a loopback port and forwards to another. Use as an async context manager."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open = asyncio.Event()
+        self._open.set()
+        self.delay = 0.0
+        """Seconds that each block waits, in each direction."""
+        self.refusal: bytes | None = None
+        """What clients get instead of an answer; the connection is closed after it."""
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def cut(self) -> None:
+        """Reset all connections; new ones are accepted."""
+        for writer in list(self._writers):
+            endpoint = writer.get_extra_info("socket")
+            with contextlib.suppress(OSError):
+                endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+
+    def block(self) -> None:
+        """Forward nothing any more, and say nothing about it."""
+        self._open.clear()
+
+    def unblock(self) -> None:
+        """Forward again, what was held back first."""
+        self._open.set()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        target: asyncio.StreamWriter | None = None
+        try:
+            await self._open.wait()
+            answers, target = await asyncio.open_connection("127.0.0.1", self._target_port)
+            self._writers.add(target)
+            both = [
+                asyncio.create_task(self._pump(reader, target, writer)),
+                asyncio.create_task(self._pump(answers, writer)),
+            ]
+            try:
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for each in both:
+                    each.cancel()
+                await asyncio.gather(*both, return_exceptions=True)
+        except (OSError, asyncio.CancelledError):  # a target that is away is a refused connection
+            pass
+        finally:
+            self._tasks.discard(task)
+            for end in filter(None, (writer, target)):
+                self._writers.discard(end)
+                end.close()
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: asyncio.StreamWriter | None = None
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while block := await reader.read(BLOCK):
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                await self._open.wait()
+                if client and self.refusal:
+                    client.write(self.refusal)
+                    await client.drain()
+                    return
+                writer.write(block)
+                await writer.drain()
