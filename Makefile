@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := core operator worker dashboard cli local tests
+SOURCES := core operator worker dashboard cli local tests bench
 
-.PHONY: help up down status clean-local test lint requirements
+.PHONY: help up down status clean-local test faults bench-handover lint requirements
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,14 @@ clean-local: $(STAMP) ## forget the data of `make up`
 test: $(STAMP) ## unit and integration tests, on real parts of their own (beside a running `make up`)
 	@$(BIN)/python -m joblease_local prepare || test -z "$$CI" # what is missing on a laptop is skipped, with its reason
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+faults: $(STAMP) ## break everything at random for JOBLEASE_FAULTS_SECONDS (600), and check that the guarantee holds
+	@JOBLEASE_FAULTS_SECONDS=$${JOBLEASE_FAULTS_SECONDS:-600} \
+		JOBLEASE_FAULTS_SEED=$${JOBLEASE_FAULTS_SEED:-$$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')} \
+		$(BIN)/python -m pytest -s tests/faults/test_soak.py
+
+bench-handover: $(STAMP) ## time from the end of a job to the start of the next
+	@$(BIN)/python bench/handover.py --workers 2 10
 
 lint: $(STAMP) ## style, types and import layers
 	@$(BIN)/ruff check $(SOURCES)

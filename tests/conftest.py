@@ -26,11 +26,11 @@ MODULES = 40
 """Test modules that can have a vhost and a storage account each."""
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     print(text, flush=True)
 
 
-def _need(prepare: Callable[[], T]) -> T:
+def need(prepare: Callable[[], T]) -> T:
     """A part, or a reason to skip; without it CI fails."""
     try:
         return prepare()
@@ -47,7 +47,7 @@ def parts_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def api_server(parts_state: Path) -> Iterator[ControlPlane]:
-    binaries = _need(lambda: kubernetes_binaries(CACHE / "bin", _say))
+    binaries = need(lambda: kubernetes_binaries(CACHE / "bin", say))
     server, client, peer = free_ports(3)
     plane = ControlPlane(binaries, parts_state, (server, client, peer), durable=False)
     try:
@@ -86,7 +86,7 @@ def kube_namespace(control_plane: Path) -> str:
 
 @pytest.fixture(scope="session")
 def broker(parts_state: Path) -> Iterator[RabbitMQ]:
-    server = _need(lambda: require_rabbitmq(_say))
+    server = need(lambda: require_rabbitmq(say))
     amqp, distribution, epmd = free_ports(3)
     rabbitmq = RabbitMQ(server, parts_state, (amqp, distribution, epmd), [f"module-{n}" for n in range(MODULES)])
     try:
@@ -99,7 +99,7 @@ def broker(parts_state: Path) -> Iterator[RabbitMQ]:
 
 @pytest.fixture(scope="session")
 def _emulator(parts_state: Path) -> Iterator[Azurite]:
-    script = _need(lambda: require_azurite(CACHE / "azurite", _say))
+    script = need(lambda: require_azurite(CACHE / "azurite", say))
     blob, queue, table = free_ports(3)
     accounts = {f"module{n}": base64.b64encode(secrets.token_bytes(32)).decode() for n in range(MODULES)}
     azurite = Azurite(script, parts_state, (blob, queue, table), accounts, durable=False)

@@ -43,7 +43,7 @@ class Stack:
         self._say = say
         self._state = settings.folder
         self._ports = settings.ports()
-        self._environment: dict[str, str] = {}
+        self.environment: dict[str, str] = {}
         self.parts: list[Part] = []
         self.programs: list[Part] = []
 
@@ -67,7 +67,7 @@ class Stack:
         self.parts = [self._control_plane]
         if own_broker():
             rabbitmq = RabbitMQ(require_rabbitmq(self._say), self._state, (ports[3], ports[4], ports[5]))
-            self._environment["JOBLEASE_AMQP_URL"] = rabbitmq.url
+            self.environment["JOBLEASE_AMQP_URL"] = rabbitmq.url
             self.parts.append(rabbitmq)
         if own_storage():
             account = dict(item.split("=", 1) for item in AZURITE_CONNECTION_STRING.rstrip(";").split(";"))
@@ -77,7 +77,7 @@ class Stack:
                 (ports[6], ports[7], ports[8]),
                 {account["AccountName"]: account["AccountKey"]},
             )
-            self._environment["JOBLEASE_STORAGE_CONNECTION_STRING"] = azurite.connection_string(account["AccountName"])
+            self.environment["JOBLEASE_STORAGE_CONNECTION_STRING"] = azurite.connection_string(account["AccountName"])
             self.parts.append(azurite)
 
     def start_parts(self) -> None:
@@ -88,8 +88,8 @@ class Stack:
         apply_file(kubeconfig, MANIFESTS / "install.yaml", ACCESS)
         wait_for_crd(kubeconfig)
         self._control_plane.service_account_kubeconfig("joblease-system", "joblease-operator", operator)
-        self._environment["KUBECONFIG"] = str(operator)
-        lines = [f"export {name}='{value}'\n" for name, value in sorted(self._environment.items())]
+        self.environment["KUBECONFIG"] = str(operator)
+        lines = [f"export {name}='{value}'\n" for name, value in sorted(self.environment.items())]
         (self._state / "environment").write_text("".join(lines))
 
     def start_programs(self) -> None:
@@ -129,4 +129,4 @@ class Stack:
             "JOBLEASE_DRAIN_GRACE_SECONDS": os.environ.get("JOBLEASE_DRAIN_GRACE_SECONDS", "2"),
         }
         path = Path(sys.executable).parent / script
-        return Program(path, name, self._state, port, {**self._environment, **fixed, **environment})
+        return Program(path, name, self._state, port, {**self.environment, **fixed, **environment})

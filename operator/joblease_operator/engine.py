@@ -182,7 +182,8 @@ class Engine:
             await self._reconcile(job)
         except (Gone, Conflict):
             return None  # the watch brings what it is now
-        except Exception as error:
+        except Exception as caught:
+            error = caught.exceptions[0] if isinstance(caught, ExceptionGroup) else caught
             metrics.RECONCILE_ERRORS.inc()
             job.trouble = f"the operator tries again after: {type(error).__name__}: {error}"
             log.warning("%s: %s", job.label, job.trouble, exc_info=log.isEnabledFor(logging.DEBUG))
@@ -193,16 +194,22 @@ class Engine:
         return None
 
     async def _reconcile(self, job: Job) -> None:
+        try:
+            await self._see_to_state(job)
+        finally:  # after the job itself was published: nobody waits for its events, somebody may wait for it
+            await self._publisher.announce(job)
+        await self._see_to_finalizer(job)
+        if job.finished:
+            job.spec = job.head = None
+            self._expiry.see_to(job)
+
+    async def _see_to_state(self, job: Job) -> None:
         if job.state is None:
             await self._begin(job)
         if job.state in (State.SUBMITTED, State.RETRYING):
             await self._wait_or_publish(job)
         elif not job.finished:
             await self._see_to_running(job)
-        await self._see_to_finalizer(job)
-        if job.finished:
-            job.spec = job.head = None
-            self._expiry.see_to(job)
 
     async def _begin(self, job: Job) -> None:
         """The trail's first rows; or, after a restart, what they say already."""
@@ -250,7 +257,9 @@ class Engine:
             self._scheduler.wait(self._candidate(job))
             self._admit()
         if self._scheduler.is_admitted(job.uid):
-            await self._append(job, job.head, [_queued(job)], state=State.QUEUED)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._publisher.prepare(job))
+                both.create_task(self._append(job, job.head, [_queued(job)], state=State.QUEUED))
             await self._see_to_running(job)
 
     async def _see_to_running(self, job: Job) -> None:
@@ -286,16 +295,15 @@ class Engine:
                     return
                 head = changed.current
                 continue
-            if written:
-                self._take_note(job, written)
-                await self._publisher.announce(job, written)
+            job.unannounced += written
+            self._take_note(job, written)
             return
         await self._read_trail(job)
         self._queue.add(job.uid)
 
     async def _tell_what_is_known(self, job: Job) -> None:
         """Go on with a job that was begun by a try whose answer was lost: it may not have told anybody."""
-        await self._publisher.announce(job, await self._read_trail(job))
+        job.unannounced = await self._read_trail(job)
         self._queue.add(job.uid)
 
     async def _read_trail(self, job: Job) -> list[JobEvent]:

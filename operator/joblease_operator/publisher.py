@@ -1,13 +1,12 @@
 """What the operator says to the others: jobs to the workers, events to everybody, orders to whom they concern."""
 
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from joblease import topology, tracing
-from joblease.broker import CONTROL, EVENTS, Broker
+from joblease.broker import CONTROL, EVENTS, Broker, PublishFailed
 from joblease.leases import LeaseBlobs, job_blob
-from joblease.messages import ControlMessage, HeadHint, JobEvent, JobMessage, RetryPolicy
+from joblease.messages import ControlMessage, HeadHint, JobMessage, RetryPolicy
 
 from joblease_operator import metrics
 from joblease_operator.job import Job
@@ -26,28 +25,41 @@ class Publisher:
         self._pools: set[str] = set()
         self._pools_of = 0
 
-    async def publish(self, job: Job, group: str, limit: int) -> None:
-        """Hand an admitted job to the workers of its queue; the blob that they lease is made first."""
-        message = _message(job, group, limit)
-        await self._see_to_pool(message.queue)
-        await self._blobs.create(job_blob(job.uid), {"jobId": job.uid, "namespace": job.namespace})
-        await self._broker.publish(
-            topology.JOBS,
-            message.queue,
-            message.encode(),
-            message_id=message.message_id(job.attempt + 1),
-            headers={tracing.HEADER: _trace(job)},
-        )
-        metrics.JOBS_PUBLISHED.inc()
-        job.published, job.last_news = True, time.monotonic()
+    async def prepare(self, job: Job) -> None:
+        """Make what the workers need before they get the job: their queue, and the blob that they lease."""
+        if job.spec and not job.prepared:
+            await self._see_to_pool(job.spec.queue)
+            await self._blobs.create(job_blob(job.uid), {"jobId": job.uid, "namespace": job.namespace})
+            job.prepared = True
 
-    async def announce(self, job: Job, events: Sequence[JobEvent]) -> None:
+    async def publish(self, job: Job, group: str, limit: int) -> None:
+        """Hand an admitted job to the workers of its queue."""
+        message = _message(job, group, limit)
+        await self.prepare(job)
+        try:
+            await self._broker.publish(
+                topology.JOBS,
+                message.queue,
+                message.encode(),
+                message_id=message.message_id(job.attempt + 1),
+                headers={tracing.HEADER: _trace(job)},
+            )
+        except PublishFailed:  # somebody may have deleted the queue: the next try declares it anew
+            self._pools.discard(message.queue)
+            job.prepared = False
+            raise
+        metrics.JOBS_PUBLISHED.inc()
+        job.published, job.prepared, job.last_news = True, False, time.monotonic()
+
+    async def announce(self, job: Job) -> None:
         """Tell everybody what the operator has written to the trail."""
-        headers = {tracing.HEADER: _trace(job)}
-        for event in events:
+        while job.unannounced:
+            event = job.unannounced[0]
+            headers = {tracing.HEADER: _trace(job)}
             await self._broker.publish(
                 EVENTS, event.routing_key, event.encode(), message_id=event.event_id, headers=headers
             )
+            job.unannounced.pop(0)
 
     async def order_cancel(self, job: Job) -> None:
         """Tell whichever worker runs the job to stop it."""

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import CACHE, _need, _say
+from conftest import CACHE, need, say
 from faults.checker import check
 from faults.history import History
 from faults.installation import Installation
@@ -31,9 +31,9 @@ PATIENCE_SECONDS = 240
 @pytest.mark.timeout(SECONDS + PATIENCE_SECONDS + 120)
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_the_guarantee_holds(seed: str, tmp_path: Path) -> None:
-    kubernetes = _need(lambda: kubernetes_binaries(CACHE / "bin", _say))
-    rabbitmq = _need(lambda: require_rabbitmq(_say))
-    azurite = _need(lambda: require_azurite(CACHE / "azurite", _say))
+    kubernetes = need(lambda: kubernetes_binaries(CACHE / "bin", say))
+    rabbitmq = need(lambda: require_rabbitmq(say))
+    azurite = need(lambda: require_azurite(CACHE / "azurite", say))
     async with Installation(tmp_path, kubernetes, rabbitmq, azurite, workers=4) as installation:
         workload = Workload(installation, seed, pause=0.7)
         await workload.tap()

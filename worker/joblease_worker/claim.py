@@ -5,6 +5,7 @@ may have happened since the message was published: the job was finished, cancell
 died in the middle of it.
 """
 
+import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,9 +59,8 @@ class Leases:
 
     async def release(self, *, finished: bool) -> None:
         """Give all back; the blob of a finished job is not needed again."""
-        await self._keeper.release(self._job, delete=finished)
-        if self._slot:
-            await self._keeper.release(self._slot)
+        slot = [self._keeper.release(self._slot)] if self._slot else []  # first: somebody may wait for it
+        await asyncio.gather(*slot, self._keeper.release(self._job, delete=finished))
 
 
 async def take_leases(keeper: "Keeper", message: JobMessage, on_lost: Callable[[str], None]) -> Leases:
