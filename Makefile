@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := core operator worker dashboard cli local tests bench
 
-.PHONY: help up down status clean-local test faults bench-handover lint requirements
+.PHONY: help up down status clean-local test faults bench-handover bench-recovery lint requirements
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ faults: $(STAMP) ## break everything at random for JOBLEASE_FAULTS_SECONDS (600)
 
 bench-handover: $(STAMP) ## time from the end of a job to the start of the next
 	@$(BIN)/python bench/handover.py --workers 2 10
+
+bench-recovery: $(STAMP) ## time until jobs go on after each kind of failure
+	@$(BIN)/python bench/recovery.py
 
 lint: $(STAMP) ## style, types and import layers
 	@$(BIN)/ruff check $(SOURCES)

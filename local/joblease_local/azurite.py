@@ -70,7 +70,7 @@ class Azurite:
         self._ports = ports
         self._accounts = accounts
         self._durable = durable
-        self._process = Process("azurite", state)
+        self.process = Process("azurite", state)
 
     def connection_string(self, account: str) -> str:
         """How to reach one of the accounts."""
@@ -83,12 +83,12 @@ class Azurite:
     @property
     def running(self) -> bool:
         """Whether it lives."""
-        return self._process.running
+        return self.process.running
 
     @property
     def ending(self) -> str:
         """How it ended."""
-        return self._process.ending
+        return self.process.ending
 
     def start(self) -> None:
         """Start it."""
@@ -99,7 +99,7 @@ class Azurite:
         node = shutil.which("node")
         if not node:
             raise PartFailed("Azurite needs Node.js, and there is no node on the PATH")
-        self._process.start(
+        self.process.start(
             [node, self._script, *map(str, ports), *map(str, storage), "--skipApiVersionCheck", "--silent",
              "--disableTelemetry"],
             {"AZURITE_ACCOUNTS": ";".join(f"{name}:{key}" for name, key in self._accounts.items())},
@@ -108,8 +108,8 @@ class Azurite:
     def ready(self) -> None:
         """Wait until both services take connections."""
         blob, _, table = self._ports
-        self._process.until(lambda: listening(blob) and listening(table), READY_SECONDS)
+        self.process.until(lambda: listening(blob) and listening(table), READY_SECONDS)
 
     def stop(self) -> None:
         """End it; it writes what it holds to disk first."""
-        self._process.stop(15)
+        self.process.stop(15)

@@ -34,8 +34,8 @@ class ControlPlane:
         self._port, self._etcd_port, self._peer_port = ports
         self._durable = durable
         self._certificate = self._folder / "certificates" / "apiserver.crt"
-        self._etcd = Process("etcd", state)
-        self._server = Process("kube-apiserver", state)
+        self.etcd = Process("etcd", state)
+        self.server = Process("kube-apiserver", state)
         self.kubeconfig = state / "kubeconfig"
 
     def start(self) -> None:
@@ -49,36 +49,36 @@ class ControlPlane:
             tokens.touch(mode=0o600)
             tokens.write_text(f"{secrets.token_hex(24)},admin,admin,system:masters\n")
         self._token = tokens.read_text().split(",")[0]
-        if not self._etcd.running:
+        if not self.etcd.running:
             self._start_etcd()
-        if not self._server.running:
+        if not self.server.running:
             self._start_server(key, tokens)
 
     def ready(self) -> None:
         """Wait until the API server serves, and write an administrator's kubeconfig."""
-        self._server.until(
+        self.server.until(
             lambda: self._certificate.exists() and self.request("GET", "/readyz") is not None, READY_SECONDS
         )
         _write(self.kubeconfig, self._kubeconfig("admin", self._token))
 
     def stop(self) -> None:
         """End both, the API server first."""
-        self._server.stop()
-        self._etcd.stop()
+        self.server.stop()
+        self.etcd.stop()
 
     @property
     def running(self) -> bool:
         """Whether both live."""
-        return self._etcd.running and self._server.running
+        return self.etcd.running and self.server.running
 
     @property
     def ending(self) -> str:
         """How it ended."""
-        return " and ".join(f"({each.name}) {each.ending}" for each in (self._etcd, self._server) if not each.running)
+        return " and ".join(f"({each.name}) {each.ending}" for each in (self.etcd, self.server) if not each.running)
 
     def _start_etcd(self) -> None:
         client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._peer_port}"
-        self._etcd.start(
+        self.etcd.start(
             [
                 self._binaries / "etcd",
                 f"--data-dir={self._folder / 'etcd'}",
@@ -92,10 +92,10 @@ class ControlPlane:
                 *([] if self._durable else ["--unsafe-no-fsync"]),
             ]
         )
-        self._etcd.until(lambda: _answers(f"{client}/health"), READY_SECONDS)
+        self.etcd.until(lambda: _answers(f"{client}/health"), READY_SECONDS)
 
     def _start_server(self, key: Path, tokens: Path) -> None:
-        self._server.start(
+        self.server.start(
             [
                 self._binaries / "kube-apiserver",
                 f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",

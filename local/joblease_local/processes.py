@@ -81,6 +81,18 @@ class Process:
         text = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return "\n".join([*(f"    {line}" for line in text[-lines:]), f"  (from {self.log})"])
 
+    def signal(self, number: int) -> None:
+        """Send a signal to it alone, for tests of what happens when it fails."""
+        if self._child:
+            self._child.send_signal(number)
+
+    def kill(self) -> None:
+        """End it and its group at once, without a chance to tidy up."""
+        if self._child:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+            self._child.wait()
+
     def stop(self, seconds: float = 10) -> None:
         """Ask it to end, and end it for certain when it has not after some seconds."""
         if self._child is None:

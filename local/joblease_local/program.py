@@ -19,29 +19,29 @@ class Program:
         self._script = script
         self._probe = f"http://127.0.0.1:{port}/readyz"
         self._environment = environment
-        self._process = Process(name, state)
+        self.process = Process(name, state)
 
     @property
     def running(self) -> bool:
         """Whether it lives."""
-        return self._process.running
+        return self.process.running
 
     @property
     def ending(self) -> str:
         """How it ended."""
-        return self._process.ending
+        return self.process.ending
 
     def start(self) -> None:
         """Start it."""
-        self._process.start([self._script], self._environment)
+        self.process.start([self._script], self._environment)
 
     def ready(self) -> None:
         """Wait until it says that it is ready."""
-        self._process.until(self._answers, READY_SECONDS)
+        self.process.until(self._answers, READY_SECONDS)
 
     def stop(self) -> None:
         """End it; what it runs gets a moment to be handed back."""
-        self._process.stop(STOP_SECONDS)
+        self.process.stop(STOP_SECONDS)
 
     def _answers(self) -> bool:
         try:

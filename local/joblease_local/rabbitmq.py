@@ -67,7 +67,7 @@ class RabbitMQ:
         self._port, self._distribution_port, self._epmd_port = ports
         self._vhosts = ["/", *vhosts]
         self._epmd = Process("epmd", state)
-        self._process = Process("rabbitmq", state)
+        self.process = Process("rabbitmq", state)
 
     @property
     def url(self) -> str:
@@ -77,12 +77,12 @@ class RabbitMQ:
     @property
     def running(self) -> bool:
         """Whether the broker lives."""
-        return self._process.running
+        return self.process.running
 
     @property
     def ending(self) -> str:
         """How it ended."""
-        return self._process.ending
+        return self.process.ending
 
     def start(self) -> None:
         """Start it, its name server first."""
@@ -117,15 +117,15 @@ class RabbitMQ:
         if epmd and not self._epmd.running:
             self._epmd.start([epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"], environment)
             self._epmd.until(lambda: listening(self._epmd_port), READY_SECONDS)
-        self._process.start([self._server], environment)
+        self.process.start([self._server], environment)
 
     def ready(self) -> None:
         """Wait until it takes connections."""
-        self._process.until(lambda: listening(self._port), READY_SECONDS)
+        self.process.until(lambda: listening(self._port), READY_SECONDS)
 
     def stop(self) -> None:
         """End the broker, then its name server."""
-        self._process.stop(20)
+        self.process.stop(20)
         self._epmd.stop()
 
     def _definitions(self) -> dict[str, object]:

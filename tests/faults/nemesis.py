@@ -18,7 +18,6 @@ from azure.storage.blob.aio import BlobLeaseClient
 from faults.installation import LEASE_SECONDS, Installation, Supervised
 from joblease.settings import StorageSettings
 from joblease.storage import Storage
-from joblease_local.processes import Process
 from pydantic import SecretStr
 from support.tcp_proxy import TcpProxy
 
@@ -144,19 +143,17 @@ class Nemesis:
     def _part_faults(self) -> list[tuple[str, Fault]]:
         api, broker, storage = self._installation.api, self._installation.broker, self._installation.storage
 
-        async def restart(part: Part, process: Process, number: int) -> bool:
-            assert process._child is not None
-            os.killpg(process._child.pid, number)
-            self._restart = asyncio.ensure_future(asyncio.to_thread(_start_again, part, process))
+        async def restart(part: Part, end: Callable[[], None]) -> bool:
+            self._restart = asyncio.ensure_future(asyncio.to_thread(_start_again, part, end))
             await asyncio.shield(self._restart)
             return True
 
         return [
-            ("restart RabbitMQ", lambda: restart(broker, broker._process, signal.SIGTERM)),
-            ("kill -9 RabbitMQ", lambda: restart(broker, broker._process, signal.SIGKILL)),
-            ("restart Azurite", lambda: restart(storage, storage._process, signal.SIGTERM)),
-            ("kill -9 kube-apiserver", lambda: restart(api, api._server, signal.SIGKILL)),
-            ("kill -9 etcd", lambda: restart(api, api._etcd, signal.SIGKILL)),
+            ("restart RabbitMQ", lambda: restart(broker, broker.process.stop)),
+            ("kill -9 RabbitMQ", lambda: restart(broker, broker.process.kill)),
+            ("restart Azurite", lambda: restart(storage, storage.process.stop)),
+            ("kill -9 kube-apiserver", lambda: restart(api, api.server.kill)),
+            ("kill -9 etcd", lambda: restart(api, api.etcd.kill)),
         ]
 
     async def _break(self) -> bool:
@@ -172,8 +169,7 @@ class Nemesis:
         return False
 
 
-def _start_again(part: Part, process: Process) -> None:
-    assert process._child is not None
-    process._child.wait()
+def _start_again(part: Part, end: Callable[[], None]) -> None:
+    end()
     part.start()
     part.ready()
