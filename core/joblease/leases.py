@@ -5,6 +5,7 @@ memory. This module makes single requests and says what an answer *means* (held 
 worker's keeper decides what to do about it and when.
 """
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -19,7 +20,7 @@ from azure.core.exceptions import (
 from azure.storage.blob.aio import BlobLeaseClient
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from azure.storage.blob.aio import ContainerClient
 
@@ -119,6 +120,19 @@ class LeaseBlobs:
         except ResourceNotFoundError:
             return None
         return properties.metadata if properties.lease.state == "leased" else None
+
+    async def jobs(self) -> "AsyncIterator[tuple[str, Mapping[str, str], bool]]":
+        """Each job that has a blob: its id, what the blob says, and whether somebody holds the lease.
+
+        These are the jobs that have not ended, and some that have, whose last worker could not delete the blob.
+        """
+        async for blob in self._container.list_blobs(name_starts_with=job_blob(""), include=["metadata"]):
+            yield blob.name.removeprefix(job_blob("")), blob.metadata or {}, blob.lease.state == "leased"
+
+    async def discard(self, blob: str) -> None:
+        """Delete a blob that nobody leases; one that somebody leases, or that has gone, is left alone."""
+        with contextlib.suppress(ResourceNotFoundError, ResourceExistsError, ResourceModifiedError):
+            await self._container.delete_blob(blob)
 
     def _lease(self, blob: str, lease_id: str) -> BlobLeaseClient:
         return BlobLeaseClient(self._container.get_blob_client(blob), lease_id=lease_id)

@@ -6,7 +6,7 @@ program exports them and the tests hold them to a budget.
 
 from typing import TYPE_CHECKING, Any, Self
 
-from azure.core.exceptions import ResourceExistsError
+from azure.core.exceptions import ResourceExistsError, ServiceRequestError
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.data.tables.aio import TableServiceClient
 from azure.identity.aio import DefaultAzureCredential
@@ -38,7 +38,10 @@ class CountingTransport(AioHttpTransport):  # type: ignore[misc] # azure-core lo
         """Send one HTTP request."""
         operation = "batch" if request.url.endswith("$batch") else request.method.lower()
         STORAGE_REQUESTS.labels(self._service, operation).inc()
-        return await super().send(request, **config)
+        try:
+            return await super().send(request, **config)
+        except AssertionError as error:  # aiohttp's word for a kept connection that was cut in this very moment
+            raise ServiceRequestError("the connection to storage was lost") from error
 
 
 class Storage:

@@ -30,6 +30,7 @@ from joblease_operator.publisher import Publisher
 from joblease_operator.queue import WorkQueue
 from joblease_operator.scheduler import Candidate, Scheduler
 from joblease_operator.status_writer import StatusWriter
+from joblease_operator.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractIncomingMessage
@@ -57,7 +58,7 @@ class Engine:
         requests: JobRequests,
     ) -> None:
         self._settings = settings
-        self._publisher = Publisher(settings, broker, blobs)
+        self._publisher = Publisher(settings, broker)
         self._trail = trail
         self._blobs = blobs
         self._requests = requests
@@ -67,6 +68,7 @@ class Engine:
         self.status_writer = StatusWriter(settings, requests, self._scheduler)
         self._restored = False
         self._timer = asyncio.Event()
+        self._sweeper = Sweeper(settings, trail, blobs, self._publisher, self._jobs)
         self._expiry = Expiry(settings, requests, self.status_writer)
 
     async def run(self) -> None:
@@ -78,7 +80,7 @@ class Engine:
                 except Exception as error:  # noqa: BLE001 - whatever is away, it is waited for
                     log.warning("the present jobs cannot be listed yet, trying again: %s", error)
                     await asyncio.sleep(1)
-            await asyncio.gather(self._keep_time(), self._expiry.run(), self._resync())
+            await asyncio.gather(self._keep_time(), self._expiry.run(), self._resync(), self._sweeper.run())
 
     @property
     def problems(self) -> list[str]:
@@ -182,8 +184,7 @@ class Engine:
             await self._reconcile(job)
         except (Gone, Conflict):
             return None  # the watch brings what it is now
-        except Exception as caught:
-            error = caught.exceptions[0] if isinstance(caught, ExceptionGroup) else caught
+        except Exception as error:
             metrics.RECONCILE_ERRORS.inc()
             job.trouble = f"the operator tries again after: {type(error).__name__}: {error}"
             log.warning("%s: %s", job.label, job.trouble, exc_info=log.isEnabledFor(logging.DEBUG))
@@ -228,6 +229,9 @@ class Engine:
                 state=State.FAILED,
             )  # fmt: skip
             return
+        # The blob comes first: by it the sweeper finds every job that was begun, also when its resource has gone.
+        await self._blobs.create(job_blob(job.uid), {"jobId": job.uid, "namespace": job.namespace})
+        self._sweeper.work.set()
         events = [NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=_facts(job))]
         if self._ready_now(job):
             await self._append(job, head, [*events, _queued(job)], state=State.QUEUED)
@@ -252,14 +256,13 @@ class Engine:
             self._scheduler.remove(job.uid)
             self._admit()
             await self._append(job, job.head, [NewEvent(Status.CANCELLED, _why_cancelled(job))], state=State.CANCELLED)
+            await self._blobs.discard(job_blob(job.uid))
             return
         if not self._scheduler.is_admitted(job.uid):
             self._scheduler.wait(self._candidate(job))
             self._admit()
         if self._scheduler.is_admitted(job.uid):
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._publisher.prepare(job))
-                both.create_task(self._append(job, job.head, [_queued(job)], state=State.QUEUED))
+            await self._append(job, job.head, [_queued(job)], state=State.QUEUED)
             await self._see_to_running(job)
 
     async def _see_to_running(self, job: Job) -> None:
@@ -279,7 +282,7 @@ class Engine:
             await self._append(job, job.head, [NewEvent(Status.CANCELLED, _why_cancelled(job))], state=State.CANCELLED)
         if job.state is State.RUNNING:
             await self._append(job, job.head, [], cancel_requested=True)
-            await self._publisher.order_cancel(job)
+            await self._publisher.order_cancel(job.uid)
             job.cancel_sent = True
 
     async def _append(self, job: Job, head: Head | None, events: Sequence[NewEvent], **changes: Any) -> None:

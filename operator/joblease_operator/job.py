@@ -53,8 +53,6 @@ class Job:
     unannounced: list[JobEvent] = field(default_factory=list)
     """Written to the trail, and still to be published."""
     slot: int | None = None
-    prepared: bool = False
-    """What the workers need for the next run is there."""
     published: bool = False
     cancel_sent: bool = False
     trouble: str = ""

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 from joblease import topology, tracing
 from joblease.broker import CONTROL, EVENTS, Broker, PublishFailed
-from joblease.leases import LeaseBlobs, job_blob
-from joblease.messages import ControlMessage, HeadHint, JobMessage, RetryPolicy
+from joblease.messages import ControlMessage, HeadHint, JobEvent, JobMessage, RetryPolicy
 
 from joblease_operator import metrics
 from joblease_operator.job import Job
@@ -18,24 +17,16 @@ if TYPE_CHECKING:
 class Publisher:
     """Publishes with confirms. Every method may be repeated, and raises `PublishFailed` when it should be."""
 
-    def __init__(self, settings: "OperatorSettings", broker: Broker, blobs: LeaseBlobs) -> None:
+    def __init__(self, settings: "OperatorSettings", broker: Broker) -> None:
         self._settings = settings
         self._broker = broker
-        self._blobs = blobs
         self._pools: set[str] = set()
         self._pools_of = 0
-
-    async def prepare(self, job: Job) -> None:
-        """Make what the workers need before they get the job: their queue, and the blob that they lease."""
-        if job.spec and not job.prepared:
-            await self._see_to_pool(job.spec.queue)
-            await self._blobs.create(job_blob(job.uid), {"jobId": job.uid, "namespace": job.namespace})
-            job.prepared = True
 
     async def publish(self, job: Job, group: str, limit: int) -> None:
         """Hand an admitted job to the workers of its queue."""
         message = _message(job, group, limit)
-        await self.prepare(job)
+        await self._see_to_pool(message.queue)
         try:
             await self._broker.publish(
                 topology.JOBS,
@@ -46,25 +37,26 @@ class Publisher:
             )
         except PublishFailed:  # somebody may have deleted the queue: the next try declares it anew
             self._pools.discard(message.queue)
-            job.prepared = False
             raise
         metrics.JOBS_PUBLISHED.inc()
-        job.published, job.prepared, job.last_news = True, False, time.monotonic()
+        job.published, job.last_news = True, time.monotonic()
 
     async def announce(self, job: Job) -> None:
         """Tell everybody what the operator has written to the trail."""
         while job.unannounced:
-            event = job.unannounced[0]
-            headers = {tracing.HEADER: _trace(job)}
-            await self._broker.publish(
-                EVENTS, event.routing_key, event.encode(), message_id=event.event_id, headers=headers
-            )
+            await self.tell(job.unannounced[0], _trace(job))
             job.unannounced.pop(0)
 
-    async def order_cancel(self, job: Job) -> None:
+    async def tell(self, event: JobEvent, trace: str) -> None:
+        """Publish one event that is in the trail."""
+        await self._broker.publish(
+            EVENTS, event.routing_key, event.encode(), message_id=event.event_id, headers={tracing.HEADER: trace}
+        )
+
+    async def order_cancel(self, job_id: str) -> None:
         """Tell whichever worker runs the job to stop it."""
-        order = ControlMessage(order="cancel", job_id=job.uid)
-        await self._broker.publish(CONTROL, "", order.encode(), message_id=f"{job.uid}.cancel")
+        order = ControlMessage(order="cancel", job_id=job_id)
+        await self._broker.publish(CONTROL, "", order.encode(), message_id=f"{job_id}.cancel")
 
     async def _see_to_pool(self, pool: str) -> None:
         """A pool's queues must be there before its first worker is: once per connection, somebody may delete them."""

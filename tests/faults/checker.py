@@ -53,7 +53,8 @@ def one_outcome(history: History) -> Iterator[str]:
     for job in history.jobs:
         head, events = history.heads.get(job.job_id), history.events.get(job.job_id, [])
         if head is None:
-            yield f"job {job.job_id} ({job.name}) has no audit trail"
+            if not job.deleted:
+                yield f"job {job.job_id} ({job.name}) has no audit trail"
             continue
         if not head.state.terminal:
             yield f"job {job.job_id} ({job.name}) is stuck: {head.state} at epoch {head.epoch}"

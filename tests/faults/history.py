@@ -47,6 +47,8 @@ class Submitted:
     name: str
     group: str
     limit: int
+    deleted: bool = False
+    """Its resource was deleted, perhaps before anybody had seen it."""
 
 
 @dataclass(slots=True)

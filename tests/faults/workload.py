@@ -64,7 +64,9 @@ class Workload:
     async def _one(self, name: str, spec: dict[str, Any], fate: str, pause: float) -> None:
         body = await self._persist(self._submit, name, spec)
         concurrency = spec["concurrency"]
-        self.jobs.append(Submitted(body["metadata"]["uid"], name, concurrency["group"], concurrency["limit"]))
+        self.jobs.append(
+            Submitted(body["metadata"]["uid"], name, concurrency["group"], concurrency["limit"], fate == "delete")
+        )
         if fate == "run":
             return
         await asyncio.sleep(pause)
@@ -133,8 +135,13 @@ class Workload:
         history.statuses = await asyncio.to_thread(self._reasons)
         await self._read_trail(trail, history)
         heads = history.heads
-        ended = all(job.job_id in heads and heads[job.job_id].state.terminal for job in history.jobs)
-        return ended and all(heads[uid].state == reason for uid, reason in history.statuses.items() if uid in heads)
+        begun = all(job.job_id in heads or job.deleted for job in history.jobs)
+        ended = all(head.state.terminal for head in heads.values())
+        return (
+            begun
+            and ended
+            and all(heads[uid].state == reason for uid, reason in history.statuses.items() if uid in heads)
+        )
 
     async def _read_trail(self, trail: AuditTrail, history: History) -> None:
         async for head, events in trail.everything():

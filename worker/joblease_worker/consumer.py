@@ -137,7 +137,12 @@ class Consumer:
                 bind_contextvars(attempt=head.attempt)
                 await announcer.announce(claimed.events)
                 leases.describe(
-                    {"worker": self._settings.worker_name, "jobId": message.job_id, "epoch": str(head.epoch)}
+                    {
+                        "worker": self._settings.worker_name,
+                        "namespace": message.namespace,
+                        "jobId": message.job_id,
+                        "epoch": str(head.epoch),
+                    }
                 )
                 if not head.state.terminal:
                     head = await run.execute(claimed, leases, announcer)
