@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FINALIZER = "joblease.dev/cancel"
-FINALIZER_AFTER_SECONDS = 1.0
-"""Jobs that are admitted sooner are not worth two writes."""
 LONGEST_SLEEP_SECONDS = 3600.0
 _CANCELLABLE = (State.SUBMITTED, State.QUEUED, State.RETRYING, State.INTERRUPTED)
 
@@ -102,7 +99,6 @@ class Engine:
             self._recall_outcome(job)
         job.generation = metadata.get("generation", 0)
         job.resource_version = metadata.get("resourceVersion", "")
-        job.finalizers = tuple(metadata.get("finalizers") or ())
         job.traceparent = (metadata.get("annotations") or {}).get(tracing.ANNOTATION)
         job.deleting = bool(metadata.get("deletionTimestamp"))
         job.gone = kind == "DELETED"
@@ -199,8 +195,9 @@ class Engine:
             await self._see_to_state(job)
         finally:  # after the job itself was published: nobody waits for its events, somebody may wait for it
             await self._publisher.announce(job)
-        await self._see_to_finalizer(job)
-        if job.finished:
+        if job.gone:
+            self._forget_if_done(job)
+        elif job.finished:
             job.spec = job.head = None
             self._expiry.see_to(job)
 
@@ -338,26 +335,6 @@ class Engine:
         group = (concurrency and concurrency.group) or settings.operator_default_group
         named = concurrency.limit if concurrency else None
         return group, settings.operator_default_limit if named is None else named
-
-    async def _see_to_finalizer(self, job: Job) -> None:
-        """A job that only the operator has must not vanish unnoticed while the operator is away."""
-        if job.gone:
-            if job.finished or job.cancel_sent:
-                self._forget_if_done(job)
-            return
-        waits = job.state in (State.SUBMITTED, State.RETRYING)
-        if not waits:
-            job.waiting_since = 0
-            if FINALIZER in job.finalizers:
-                await self._requests.set_finalizers(job, [each for each in job.finalizers if each != FINALIZER])
-            return
-        if FINALIZER in job.finalizers or job.deleting:
-            return
-        job.waiting_since = job.waiting_since or time.monotonic()
-        if time.monotonic() - job.waiting_since >= FINALIZER_AFTER_SECONDS:
-            await self._requests.set_finalizers(job, [*job.finalizers, FINALIZER])
-        else:
-            self._queue.add(job.uid, FINALIZER_AFTER_SECONDS)
 
     def _forget_if_done(self, job: Job) -> None:
         if job.finished:

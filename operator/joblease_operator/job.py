@@ -27,7 +27,6 @@ class Job:
     """None once the job has ended: it is not needed again."""
     generation: int = 0
     resource_version: str = ""
-    finalizers: tuple[str, ...] = ()
     traceparent: str | None = None
     ttl: int | None = None
     deleting: bool = False
@@ -57,7 +56,6 @@ class Job:
     cancel_sent: bool = False
     trouble: str = ""
     """Why the last reconciliation failed."""
-    waiting_since: float = 0
     written: Body = field(default_factory=dict)
     """The status as the API server has it from us."""
     settled: bool = False

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from joblease_operator.job import Body, Job
     from joblease_operator.settings import OperatorSettings
 
-MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 PAGE = 500
 NOT_FOUND, CONFLICT = 404, 409
@@ -80,13 +79,6 @@ class JobRequests:
             {"op": "add", "path": "/status", "value": status},
         ]
         await self._write("status", self._api.patch_namespaced_custom_object_status, job, JSON_PATCH, body=patch)
-
-    async def set_finalizers(self, job: "Job", finalizers: list[str]) -> None:
-        """Replace the finalizers, if the resource is as we saw it last. Raises `Gone` or `Conflict`."""
-        metadata = {"finalizers": finalizers, "resourceVersion": job.resource_version}
-        await self._write(
-            "finalizers", self._api.patch_namespaced_custom_object, job, MERGE_PATCH, body={"metadata": metadata}
-        )
 
     async def delete(self, job: "Job") -> None:
         """Delete this very resource, not one of the same name that came after it. Raises `Gone` or `Conflict`."""

@@ -422,7 +422,7 @@ def test_services_find_their_pods_and_ports(installed: list[dict[str, Any]]) -> 
     [
         ("list", "jobrequests.joblease.dev", True),
         ("watch", "jobrequests.joblease.dev", True),
-        ("patch", "jobrequests.joblease.dev", True),
+        ("patch", "jobrequests.joblease.dev", False),
         ("delete", "jobrequests.joblease.dev", True),
         ("patch", "jobrequests.joblease.dev/status", True),
         ("watch", "customresourcedefinitions.apiextensions.k8s.io", True),

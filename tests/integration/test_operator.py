@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from joblease.leases import job_blob
 from joblease.messages import JobEvent, State
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply_file
@@ -231,24 +232,36 @@ async def test_deleting_a_job_cancels_it(
     await cluster.reaches(submit(), "Completed")
 
 
-async def test_a_waiting_job_that_is_deleted_while_the_operator_is_away_is_still_recorded(
-    jobs: Jobs, cluster: Cluster, start_operator: Start, submit: Callable[..., str]
+@pytest.mark.parametrize(("spec", "reason"), [({"suspend": True}, "Suspended"), ({}, "Queued")])
+async def test_a_job_that_is_deleted_while_the_operator_is_away_is_cancelled_and_leaves_nothing(
+    jobs: Jobs, cluster: Cluster, start_operator: Start, submit: Callable[..., str], spec: dict[str, Any], reason: str
 ) -> None:
     async with start_operator() as first:
-        name = submit(suspend=True)
-        await cluster.reaches(name, "Suspended")
-        async with asyncio.timeout(10):
-            while not cluster.get(name)["metadata"].get("finalizers"):
-                await asyncio.sleep(0.1)
-        await first.stop()
+        name = submit(**spec)
+        await cluster.reaches(name, reason)
+        await first.stop(signal.SIGKILL)
     uid = cluster.get(name)["metadata"]["uid"]
     cluster.delete(name)
-    assert cluster.exists(name)
-    async with start_operator():
+    assert not cluster.exists(name)
+    async with start_operator(JOBLEASE_OPERATOR_RESYNC_SECONDS="1"):
         assert (await jobs.outcome(uid))[0] is State.CANCELLED
         async with asyncio.timeout(10):
-            while cluster.exists(name):
+            while await jobs.storage.locks().get_blob_client(job_blob(uid)).exists():
                 await asyncio.sleep(0.1)
+
+
+async def test_a_running_job_that_is_deleted_while_the_operator_is_away_is_cancelled(
+    jobs: Jobs, cluster: Cluster, start_operator: Start, worker: Program, submit: Callable[..., str]
+) -> None:
+    async with start_operator() as first:
+        name = submit("hold")
+        await cluster.reaches(name, "Running")
+        await first.stop(signal.SIGKILL)
+    uid = cluster.get(name)["metadata"]["uid"]
+    cluster.delete(name)
+    async with start_operator(JOBLEASE_OPERATOR_RESYNC_SECONDS="1"):
+        state, events = await jobs.outcome(uid)
+    assert (state, events[-1].worker) == (State.CANCELLED, "worker-1")
 
 
 async def test_an_ended_job_is_deleted_in_time_and_its_trail_stays(
