@@ -16,7 +16,7 @@ from azure.core.exceptions import AzureError
 from joblease import logs, tracing
 from joblease.broker import BROKEN, Broker, PublishFailed
 from joblease.leases import LeaseHeld, LeaseMissing, LeaseUnknown, job_blob
-from joblease.messages import ControlMessage, JobMessage, State, Status
+from joblease.messages import ControlMessage, JobEvent, JobMessage, State, Status
 from joblease.topology import DEAD, DEFERRALS_HEADER, JOBS, REASON_HEADER, defer_queue
 from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent, UnknownJob
 from pydantic import ValidationError
@@ -128,6 +128,7 @@ class Consumer:
             return
         async with Announcer(self._broker, traceparent) as announcer:
             head: Head | None = None
+            outcome: list[JobEvent] = []
             self._runs[message.job_id] = run  # before the claim: an order that comes in between must find it
             if self._draining:
                 run.stop(Why.DRAIN)
@@ -135,17 +136,12 @@ class Consumer:
                 claimed = await claim(self._trail, message, self._settings.worker_name)
                 head = claimed.head
                 bind_contextvars(attempt=head.attempt)
-                await announcer.announce(claimed.events)
-                leases.describe(
-                    {
-                        "worker": self._settings.worker_name,
-                        "namespace": message.namespace,
-                        "jobId": message.job_id,
-                        "epoch": str(head.epoch),
-                    }
-                )
-                if not head.state.terminal:
-                    head = await run.execute(claimed, leases, announcer)
+                if head.state.terminal:
+                    outcome = claimed.events
+                else:
+                    await announcer.announce(claimed.events)
+                    leases.describe(self._holder(message, head))
+                    head, outcome = await run.execute(claimed, leases, announcer)
             except Skip as skip:
                 log.info("skipped: %s", skip)
                 head = await self._repeat_events(message.job_id, announcer)
@@ -154,6 +150,7 @@ class Consumer:
             finally:
                 self._runs.pop(message.job_id, None)
                 await leases.release(finished=bool(head and head.state.terminal))
+            await announcer.announce(outcome)
             if not await announcer.finished():
                 raise PublishFailed(f"not every event of {message.job_id} was announced")
         if run.why is Why.LOST:
@@ -162,6 +159,15 @@ class Consumer:
             await self._settle(delivery, self._hand_back(delivery, message))
         else:
             await self._settle(delivery)
+
+    def _holder(self, message: JobMessage, head: Head) -> dict[str, str]:
+        """What the blobs say about who holds them."""
+        return {
+            "worker": self._settings.worker_name,
+            "namespace": message.namespace,
+            "jobId": message.job_id,
+            "epoch": str(head.epoch),
+        }
 
     async def _without_blob(self, delivery: "AbstractIncomingMessage", message: JobMessage, traceparent: str) -> None:
         """A job without a lease blob has ended, or else the blob is made and the job tried again at once."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError
 from joblease import backoff
-from joblease.messages import JobMessage, State, Status, now, rfc3339
+from joblease.messages import JobEvent, JobMessage, State, Status, now, rfc3339
 from joblease.trail import MAX_EVENTS, AuditTrail, Head, HeadChanged, NewEvent
 
 from joblease_worker import metrics
@@ -78,19 +78,23 @@ class Run:
         if process:
             process.kill(Why.LOST.value)
 
-    async def execute(self, claimed: "Claim", leases: "Leases", announcer: "Announcer") -> Head:
-        """Run the handler to its end and record it. Returns the head as this run left it. Raises `Fenced`."""
+    async def execute(self, claimed: "Claim", leases: "Leases", announcer: "Announcer") -> tuple[Head, list[JobEvent]]:
+        """Run the handler to its end and record it. Raises `Fenced`.
+
+        Returns the head as this run left it, and the last events, which are not announced yet: whoever hears of the
+        end sends the next job, and must find the leases free.
+        """
         self._head, self._leases, self._announcer = claimed.head, leases, announcer
         started = time.monotonic()
         metrics.JOB_QUEUE_WAIT_SECONDS.observe(max(0.0, (now() - claimed.head.submitted_at).total_seconds()))
         label = self._message.handler if self._message.handler in self._pool.handlers else "unknown"
         with metrics.JOBS_RUNNING.track_inprogress():
             ending = await self._run_handler()
-        last = await self._finish(ending)
+        last_events = await self._finish(ending)
         metrics.JOB_DURATION_SECONDS.labels(label).observe(time.monotonic() - started)
-        metrics.JOBS_FINISHED.labels(label, last.value).inc()
-        log.info("%s: %s", last.value, ending.error or ending.kind)
-        return self._head
+        metrics.JOBS_FINISHED.labels(label, self._head.state.value).inc()
+        log.info("%s: %s", self._head.state.value, ending.error or ending.kind)
+        return self._head, last_events
 
     async def _run_handler(self) -> Ending:
         async with AsyncExitStack() as stack:
@@ -168,7 +172,7 @@ class Run:
         """Write steps as they come; those that arrive during a write go together into the next one."""
         while True:
             steps = [await self._steps.get(), *self._waiting_steps()]
-            write = asyncio.ensure_future(self._record(steps))
+            write = asyncio.ensure_future(self._tell(steps))
             try:
                 await asyncio.shield(write)
             except asyncio.CancelledError:  # the run ends: let the write end too, then the last one follows
@@ -180,8 +184,12 @@ class Run:
                 while True:  # what is still said is not heard, but must not block
                     await self._steps.get()
 
-    async def _record(self, events: list[NewEvent], **changes: Any) -> None:
-        """Write to the trail as this run, and announce it. Raises `Fenced`.
+    async def _tell(self, steps: list[NewEvent]) -> None:
+        """Write steps to the trail, and announce them. Raises `Fenced`."""
+        await self._announcer.announce(await self._record(steps))
+
+    async def _record(self, events: list[NewEvent], **changes: Any) -> list[JobEvent]:
+        """Write to the trail as this run. Raises `Fenced`.
 
         Somebody else may have touched the head (a cancel request, a deferral): that is read and respected. Storage
         trouble is waited out for as long as the lease is ours.
@@ -204,16 +212,14 @@ class Run:
                 log.warning("the audit trail cannot be written, trying again: %s", error)
                 await asyncio.sleep(TRAIL_RETRY_SECONDS)
             else:
-                await self._announcer.announce(written)
-                return
+                return written
 
-    async def _finish(self, ending: Ending) -> State:
-        """Write the last steps and the ending in one transaction. Returns what became of the job."""
+    async def _finish(self, ending: Ending) -> list[JobEvent]:
+        """Write the last steps and the ending in one transaction."""
         if self.why is not Why.LOST and time.monotonic() > self._leases.deadline:
             self.lease_lost("this worker was stopped for longer than its lease")  # before the keeper could say so
         changes, last = self._last_event(ending)
-        await self._record([*self._waiting_steps(), last], **changes)
-        return self._head.state
+        return await self._record([*self._waiting_steps(), last], **changes)
 
     def _last_event(self, ending: Ending) -> tuple[dict[str, Any], NewEvent]:
         if self.why is Why.LOST:
