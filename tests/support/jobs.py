@@ -25,17 +25,17 @@ class Jobs:
         self.trail = AuditTrail(storage.table(TRAIL_TABLE))
         self.blobs = LeaseBlobs(storage.locks())
 
-    async def submit(self, handler: str, *, publish: bool = True, **fields: Any) -> JobMessage:
+    async def submit(self, handler: str, *, publish: bool = True, queue: str = "default", **fields: Any) -> JobMessage:
         """Submit a job as the operator does; `fields` are those of `JobMessage`, in snake case."""
         job_id = str(uuid4())
         fields = {"name": f"{handler}-{job_id[:5]}", "group": "default", "limit": 1, "slot": 0, **fields}
-        head = Head(job_id, "default", str(fields["name"]), handler, "default", str(fields["group"]), now())
+        head = Head(job_id, "default", str(fields["name"]), handler, queue, str(fields["group"]), now())
         head, _ = await self.trail.append(
             head, [NewEvent(Status.SUBMITTED, state=State.SUBMITTED), NewEvent(Status.QUEUED)], state=State.QUEUED
         )
         await self.blobs.create(job_blob(job_id), {})
         hint = HeadHint(etag=head.etag, sequence=head.sequence, attempt=0, epoch=0, submitted_at=head.submitted_at)
-        message = JobMessage(job_id=job_id, namespace="default", handler=handler, queue="default", head=hint, **fields)
+        message = JobMessage(job_id=job_id, namespace="default", handler=handler, queue=queue, head=hint, **fields)
         if publish:
             await self.publish(message)
         return message

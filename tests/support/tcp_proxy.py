@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections.abc import Callable
 from typing import Self
 
 BLOCK = 65_536
@@ -22,6 +23,8 @@ class TcpProxy:
         """Seconds that each block waits, in each direction."""
         self.refusal: bytes | None = None
         """What clients get instead of an answer; the connection is closed after it."""
+        self.observer: Callable[[str, bytes], bool] | None = None
+        """Sees each `request` and `answer` block before it is forwarded; False closes the connection instead."""
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -64,8 +67,8 @@ class TcpProxy:
             answers, target = await asyncio.open_connection("127.0.0.1", self._target_port)
             self._writers.add(target)
             both = [
-                asyncio.create_task(self._pump(reader, target, writer)),
-                asyncio.create_task(self._pump(answers, writer)),
+                asyncio.create_task(self._pump("request", reader, target, writer)),
+                asyncio.create_task(self._pump("answer", answers, writer)),
             ]
             try:
                 await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -82,7 +85,11 @@ class TcpProxy:
                 end.close()
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: asyncio.StreamWriter | None = None
+        self,
+        kind: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        client: asyncio.StreamWriter | None = None,
     ) -> None:
         with contextlib.suppress(OSError):
             while block := await reader.read(BLOCK):
@@ -92,6 +99,8 @@ class TcpProxy:
                 if client and self.refusal:
                     client.write(self.refusal)
                     await client.drain()
+                    return
+                if self.observer and not self.observer(kind, block):
                     return
                 writer.write(block)
                 await writer.drain()

@@ -1,0 +1,122 @@
+"""A worker that is killed at every point of a job's path: before and after each of its requests to storage.
+
+A proxy sees the requests and kills the worker at the chosen one, either before storage gets it or before the worker
+gets the answer. The points are tried side by side, since each costs the length of a lease.
+"""
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from joblease.leases import job_blob, slot_blob
+from joblease.messages import JobEvent, State
+from support.jobs import Jobs, open_jobs
+from support.programs import program
+from support.tcp_proxy import TcpProxy
+
+REQUESTS = 8
+"""Of a job in a new group: take the slot (missing), create it, take it; job's lease; claim; outcome; two releases."""
+CLAIM, OUTCOME = 5, 6
+METHODS = (b"GET ", b"PUT ", b"POST ", b"DELETE ")
+
+
+@pytest.fixture
+async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
+    async with open_jobs(amqp_url, storage) as opened:
+        yield opened
+
+
+class Killer:
+    """Kills a process at its n-th request, or at the answer to it."""
+
+    def __init__(self, number: int, kind: str) -> None:
+        self._left = number
+        self._kind = kind
+        self.pid = 0
+        self.done = asyncio.Event()
+
+    def see(self, kind: str, block: bytes) -> bool:
+        if not self.pid:
+            return True
+        if kind == "request" and block.startswith(METHODS):
+            self._left -= 1
+        if self._left == 0 and kind == self._kind and not self.done.is_set():
+            os.kill(self.pid, signal.SIGKILL)
+            self.done.set()
+        return not self.done.is_set()
+
+
+async def kill_at(
+    number: int, kind: str, jobs: Jobs, amqp_url: str, storage: str, folder: Path
+) -> tuple[list[JobEvent], list[str]]:
+    """Run a job whose worker dies there, and then a worker that lives; the job's history and its handlers' runs."""
+    queue = f"{kind}-{number}"
+    record = folder / f"{queue}.record"
+    settings = {
+        "JOBLEASE_AMQP_URL": amqp_url,
+        "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
+        "JOBLEASE_HANDLERS": "support.handlers",
+        "JOBLEASE_WORKER_QUEUE": queue,
+        "JOBLEASE_LEASE_SECONDS": "15",
+        "JOBLEASE_DEFER_SECONDS": "1",
+    }
+    killer = Killer(number, kind)
+    async with AsyncExitStack() as stack:
+        connection = storage
+        for part in storage.split(";"):
+            if "Endpoint=" in part:
+                port = int(part.rsplit(":", 1)[1].split("/")[0])
+                proxy = await stack.enter_async_context(TcpProxy(port))
+                proxy.observer = killer.see
+                connection = connection.replace(f":{port}/", f":{proxy.port}/")
+        victim_settings = {
+            **settings,
+            "JOBLEASE_STORAGE_CONNECTION_STRING": connection,
+            "JOBLEASE_WORKER_NAME": "victim",
+        }
+        async with program("joblease-worker", victim_settings, folder / f"{queue}.victim.log") as victim:
+            killer.pid = victim.process.pid
+            job = await jobs.submit("noop", queue=queue, group=queue, parameters={"record": str(record)})
+            await asyncio.wait_for(killer.done.wait(), 30)
+            assert await victim.process.wait() == -signal.SIGKILL
+    async with program("joblease-worker", settings, folder / f"{queue}.rescuer.log"):
+        state, events = await jobs.outcome(job.job_id, timeout=60)
+        assert state is State.COMPLETED
+        async with asyncio.timeout(30):
+            while await jobs.storage.locks().get_blob_client(job_blob(job.job_id)).exists():
+                await asyncio.sleep(0.1)
+            while await jobs.blobs.holder(slot_blob(queue, 0)) is not None:
+                await asyncio.sleep(0.1)
+    return events, record.read_text().splitlines()
+
+
+@pytest.mark.timeout(180)
+async def test_a_worker_killed_at_any_point_leaves_one_outcome(
+    jobs: Jobs, amqp_url: str, storage: str, tmp_path: Path
+) -> None:
+    points = [(number, kind) for number in range(1, REQUESTS + 1) for kind in ("request", "answer")]
+    starting = asyncio.Semaphore(8)
+
+    async def at(number: int, kind: str) -> tuple[list[JobEvent], list[str]]:
+        async with starting:
+            return await kill_at(number, kind, jobs, amqp_url, storage, tmp_path)
+
+    found = await asyncio.gather(*(at(*point) for point in points))
+    runs = {}
+    lost = []
+    for point, (events, record) in zip(points, found, strict=True):
+        words = Counter(event.status for event in events)
+        assert [event.sequence for event in events] == list(range(1, len(events) + 1)), point
+        assert words["Completed"] == 1, point
+        assert events[-1].status == "Completed", point
+        assert words["Started"] - words["Interrupted"] == 1, point
+        runs[point] = len(record)
+        lost += [point] * words["Interrupted"]
+    # It runs twice only if it had run and could not say so.
+    assert runs == {point: 2 if point == (OUTCOME, "request") else 1 for point in points}
+    assert lost == [(CLAIM, "answer"), (OUTCOME, "request")]
