@@ -1,7 +1,7 @@
-"""A worker that is killed at every point of a job's path: before and after each of its requests to storage.
+"""Programs that are killed at every point of a job's path: before and after each word to storage and broker.
 
-A proxy sees the requests and kills the worker at the chosen one, either before storage gets it or before the worker
-gets the answer. The points are tried side by side, since each costs the length of a lease.
+Proxies see what is said and kill the program at the chosen point, either before the other side gets it or before the
+program gets the answer. The points are tried side by side, since a worker's costs the length of a lease.
 """
 
 import asyncio
@@ -11,10 +11,13 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from joblease.leases import job_blob, slot_blob
 from joblease.messages import JobEvent, State
+from joblease_local.manifests import apply
+from support.cluster import Cluster
 from support.jobs import Jobs, open_jobs
 from support.programs import program
 from support.tcp_proxy import TcpProxy
@@ -22,7 +25,15 @@ from support.tcp_proxy import TcpProxy
 REQUESTS = 8
 """Of a job in a new group: take the slot (missing), create it, take it; job's lease; claim; outcome; two releases."""
 CLAIM, OUTCOME = 5, 6
-METHODS = (b"GET ", b"PUT ", b"POST ", b"DELETE ")
+QUEUE = "operators"
+METHODS = (b"PUT ", b"POST ", b"DELETE ")
+OPERATOR_POINTS = [
+    ("storage", 1),  # the lease blob
+    ("storage", 2),  # the first rows
+    ("broker", 1),  # the job
+    ("broker", 2),  # its first event
+    ("broker", 3),  # its second one
+]
 
 
 @pytest.fixture
@@ -38,17 +49,31 @@ class Killer:
         self._left = number
         self._kind = kind
         self.pid = 0
+        self.word = b""
+        """Counts only what contains it."""
         self.done = asyncio.Event()
 
     def see(self, kind: str, block: bytes) -> bool:
         if not self.pid:
             return True
-        if kind == "request" and block.startswith(METHODS):
+        if kind == "request" and (self.word in block if self.word else block.startswith(METHODS)):
             self._left -= 1
         if self._left == 0 and kind == self._kind and not self.done.is_set():
             os.kill(self.pid, signal.SIGKILL)
             self.done.set()
         return not self.done.is_set()
+
+
+async def through_proxies(storage: str, killer: Killer, stack: AsyncExitStack) -> str:
+    """A connection string by which the killer sees every request."""
+    connection = storage
+    for part in storage.split(";"):
+        if "Endpoint=" in part:
+            port = int(part.rsplit(":", 1)[1].split("/")[0])
+            proxy = await stack.enter_async_context(TcpProxy(port))
+            proxy.observer = killer.see
+            connection = connection.replace(f":{port}/", f":{proxy.port}/")
+    return connection
 
 
 async def kill_at(
@@ -67,13 +92,7 @@ async def kill_at(
     }
     killer = Killer(number, kind)
     async with AsyncExitStack() as stack:
-        connection = storage
-        for part in storage.split(";"):
-            if "Endpoint=" in part:
-                port = int(part.rsplit(":", 1)[1].split("/")[0])
-                proxy = await stack.enter_async_context(TcpProxy(port))
-                proxy.observer = killer.see
-                connection = connection.replace(f":{port}/", f":{proxy.port}/")
+        connection = await through_proxies(storage, killer, stack)
         victim_settings = {
             **settings,
             "JOBLEASE_STORAGE_CONNECTION_STRING": connection,
@@ -120,3 +139,67 @@ async def test_a_worker_killed_at_any_point_leaves_one_outcome(
     # It runs twice only if it had run and could not say so.
     assert runs == {point: 2 if point == (OUTCOME, "request") else 1 for point in points}
     assert lost == [(CLAIM, "answer"), (OUTCOME, "request")]
+
+
+async def kill_operator_at(
+    point: tuple[str, int], kind: str, jobs: Jobs, amqp_url: str, storage: str, kubeconfig: Path, folder: Path
+) -> list[JobEvent]:
+    """Submit a job to an operator that dies there, and start another one; the job's history."""
+    where, number = point
+    namespace = f"crash-{where}-{number}-{kind}"
+    await asyncio.to_thread(
+        apply, kubeconfig, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    )
+    cluster = Cluster(kubeconfig, namespace)
+    killer = Killer(number, kind)
+    settings = {
+        "KUBECONFIG": str(kubeconfig),
+        "JOBLEASE_AMQP_URL": amqp_url,
+        "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
+        "JOBLEASE_OPERATOR_NAMESPACES": f'["{namespace}"]',
+        "JOBLEASE_OPERATOR_RESYNC_SECONDS": "2",  # the operators of this test take events from each other
+    }
+    async with AsyncExitStack() as stack:
+        victim_settings = dict(settings)
+        if where == "storage":
+            victim_settings["JOBLEASE_STORAGE_CONNECTION_STRING"] = await through_proxies(storage, killer, stack)
+        else:
+            port = urlsplit(amqp_url).port or 0
+            proxy = await stack.enter_async_context(TcpProxy(port))
+            proxy.observer = killer.see
+            killer.word = b"application/json"  # a message's properties
+            victim_settings["JOBLEASE_AMQP_URL"] = amqp_url.replace(f":{port}/", f":{proxy.port}/")
+        async with program("joblease-operator", victim_settings, folder / f"{namespace}.victim.log") as victim:
+            killer.pid = victim.process.pid
+            name = await asyncio.to_thread(
+                cluster.create, "noop", concurrency={"group": namespace, "limit": 1}, queue=QUEUE
+            )
+            await asyncio.wait_for(killer.done.wait(), 30)
+            assert await victim.process.wait() == -signal.SIGKILL
+    async with program("joblease-operator", settings, folder / f"{namespace}.rescuer.log"):
+        body = await cluster.reaches(name, "Completed")
+    return await jobs.trail.history(body["metadata"]["uid"])
+
+
+@pytest.mark.timeout(180)
+async def test_an_operator_killed_at_any_point_loses_nothing_and_runs_nothing_twice(
+    jobs: Jobs, amqp_url: str, storage: str, crd: Path, tmp_path: Path
+) -> None:
+    worker = {
+        "JOBLEASE_AMQP_URL": amqp_url,
+        "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
+        "JOBLEASE_HANDLERS": "support.handlers",
+        "JOBLEASE_WORKER_QUEUE": QUEUE,
+        "JOBLEASE_DEFER_SECONDS": "1",
+    }
+    points = [(point, kind) for point in OPERATOR_POINTS for kind in ("request", "answer")]
+    starting = asyncio.Semaphore(5)
+
+    async def at(point: tuple[str, int], kind: str) -> list[JobEvent]:
+        async with starting:
+            return await kill_operator_at(point, kind, jobs, amqp_url, storage, crd, tmp_path)
+
+    async with program("joblease-worker", worker, tmp_path / "worker.log"):
+        found = await asyncio.gather(*(at(*point) for point in points))
+    for where, events in zip(points, found, strict=True):
+        assert [event.status for event in events] == ["Submitted", "Queued", "Started", "Completed"], where
