@@ -253,6 +253,7 @@ class Engine:
             self._scheduler.remove(job.uid)
             self._admit()
             await self._append(job, job.head, [NewEvent(Status.CANCELLED, _why_cancelled(job))], state=State.CANCELLED)
+            await self._publisher.announce(job)
             await self._blobs.discard(job_blob(job.uid))
             return
         if not self._scheduler.is_admitted(job.uid):
@@ -395,7 +396,9 @@ class Engine:
         async def read(job: Job) -> None:
             async with limit:
                 with contextlib.suppress(UnknownJob):
-                    await self._read_trail(job)
+                    events = await self._read_trail(job)
+                    if job.state not in (State.RUNNING, State.INTERRUPTED):
+                        job.unannounced = events  # the operator before this one may have died before it told anybody
             if job.state not in (None, State.SUBMITTED, State.RETRYING) and not job.finished:
                 self._scheduler.hold_slot(self._candidate(job))
 

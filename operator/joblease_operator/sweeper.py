@@ -95,19 +95,21 @@ class Sweeper:
                 self._unheld[job_id] = head.epoch
                 return False
             await self._cancel(head)
+            return False  # the next round tells of it
+        if head:  # its last worker may have died before it told everybody
+            for event in await self._trail.history(job_id):
+                await self._publisher.tell(event, tracing.child_of(None))
         await self._blobs.discard(job_blob(job_id))
         return not leased
 
     async def _cancel(self, head: Head) -> None:
         log.warning("%s/%s was deleted while nobody looked: cancelled", head.namespace, head.name)
         try:
-            _, written = await self._trail.append(
+            await self._trail.append(
                 head, [NewEvent(Status.CANCELLED, "the JobRequest was deleted")], state=State.CANCELLED
             )
-        except HeadChanged:  # a worker has it: the next round looks again
-            return
-        for event in written:
-            await self._publisher.tell(event, tracing.child_of(None))
+        except HeadChanged as changed:
+            log.info("%s: somebody was faster", changed)
 
     def _serves(self, namespace: str) -> bool:
         served = self._settings.operator_namespaces

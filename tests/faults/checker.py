@@ -120,6 +120,19 @@ def nothing_left(history: History) -> Iterator[str]:
             yield f"job {job_id}: its resource says {reason or 'nothing'}, the trail {head.state}"
 
 
+def dashboard_knows(history: History) -> Iterator[str]:
+    """The dashboard's tables have every job's outcome.
+
+    They may lack an earlier event whose writer was killed between the trail and the broker; `rebuild` adds it.
+    """
+    for job_id, events in history.events.items():
+        for event in events:
+            if event.state.terminal and event.event_id not in history.fed:
+                yield f"job {job_id}: the feed lacks event {event.sequence}, its outcome"
+        if history.indexed.get(job_id) != history.heads[job_id].state.value:
+            yield f"job {job_id}: the index says {history.indexed.get(job_id)}, the trail {history.heads[job_id].state}"
+
+
 RULES: list[Rule] = [
     one_run_per_job,
     limit_per_group,
@@ -128,4 +141,5 @@ RULES: list[Rule] = [
     runs_are_told,
     steps_in_order,
     nothing_left,
+    dashboard_knows,
 ]

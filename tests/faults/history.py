@@ -64,6 +64,10 @@ class History:
     """Events that were published: whoever publishes one has had it acknowledged by the trail."""
     statuses: dict[str, str] = field(default_factory=dict)
     """Reason of the condition `Succeeded` of each resource that exists, by job."""
+    fed: set[str] = field(default_factory=set)
+    """Ids of the events in the dashboard's feed."""
+    indexed: dict[str, str] = field(default_factory=dict)
+    """State of each job in the dashboard's index."""
     leases: list[str] = field(default_factory=list)
     """Blobs that are leased although nothing runs any more, and job blobs that were left behind."""
     messages: dict[str, int] = field(default_factory=dict)

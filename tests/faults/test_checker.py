@@ -59,6 +59,8 @@ def good() -> History:
     }
     history.announced = [each for events in history.events.values() for each in events] * 2
     history.statuses = {"a": "Completed", "b": "Completed"}
+    history.fed = {each.event_id for each in history.announced}
+    history.indexed = dict(history.statuses)
     history.messages = {"joblease.jobs.q": 0}
     return history
 
@@ -139,6 +141,14 @@ def left_message(history: History) -> None:
     history.messages["joblease.jobs.q"] = 1
 
 
+def unfed(history: History) -> None:
+    history.fed.discard("a.9")
+
+
+def stale_index(history: History) -> None:
+    history.indexed["b"] = "Running"
+
+
 def stale_status(history: History) -> None:
     history.statuses["b"] = "Running"
 
@@ -162,6 +172,8 @@ def stale_status(history: History) -> None:
         (lost_step, "job a: steps [3, 2] at epoch 2"),
         (held_lease, "blob group/g/0 is left"),
         (left_message, "1 message(s) are left in joblease.jobs.q"),
+        (unfed, "job a: the feed lacks event 9, its outcome"),
+        (stale_index, "job b: the index says Running"),
         (stale_status, "its resource says Running, the trail Completed"),
     ],
 )
@@ -172,7 +184,7 @@ def test_a_forged_history_is_rejected(forge: Forge, words: str) -> None:
 
 
 def test_every_rule_can_fail() -> None:
-    forged = [killed_late, group_overlap, two_outcomes, lost_event, unknown_run, lost_step, held_lease]
+    forged = [killed_late, group_overlap, two_outcomes, lost_event, unknown_run, lost_step, held_lease, unfed]
     for rule, forge in zip(RULES, forged, strict=True):
         history = good()
         forge(history)

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import aio_pika
+from faults.checker import dashboard_knows
 from faults.history import History, Submitted, read_activities
 from faults.installation import LEASE_SECONDS, NAMESPACE, Installation
 from joblease import topology
 from joblease.broker import EVENTS
 from joblease.messages import JobEvent
 from joblease.settings import StorageSettings
-from joblease.storage import TRAIL_TABLE, Storage
+from joblease.storage import FEED_TABLE, INDEX_TABLE, TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
 from kubernetes import client
 from pydantic import SecretStr
@@ -126,6 +127,10 @@ class Workload:
                     while not await self._empty(storage, history):
                         await asyncio.sleep(1)
             await self._read_trail(trail, history)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(20):
+                    while list(dashboard_knows(history)):
+                        await self._read_tables(storage, history)
         history.activities = await asyncio.to_thread(read_activities, Path(self._installation.record))
         history.announced = await self._announced()
         return history
@@ -146,6 +151,12 @@ class Workload:
     async def _read_trail(self, trail: AuditTrail, history: History) -> None:
         async for head, events in trail.everything():
             history.heads[head.job_id], history.events[head.job_id] = head, events
+
+    async def _read_tables(self, storage: Storage, history: History) -> None:
+        """What the dashboard has made of the events."""
+        history.fed = {row["eventId"] async for row in storage.table(FEED_TABLE).list_entities()}
+        rows = storage.table(INDEX_TABLE).list_entities()
+        history.indexed = {row["jobId"]: row["state"] async for row in rows}
 
     async def _empty(self, storage: Storage, history: History) -> bool:
         """Whether no lease is held and no message waits."""

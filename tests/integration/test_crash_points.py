@@ -20,7 +20,7 @@ from joblease_local.manifests import apply
 from support.cluster import Cluster
 from support.jobs import Jobs, open_jobs
 from support.programs import program
-from support.tcp_proxy import TcpProxy
+from support.tcp_proxy import TcpProxy, storage_through_proxies
 
 REQUESTS = 8
 """Of a job in a new group: take the slot (missing), create it, take it; job's lease; claim; outcome; two releases."""
@@ -66,13 +66,9 @@ class Killer:
 
 async def through_proxies(storage: str, killer: Killer, stack: AsyncExitStack) -> str:
     """A connection string by which the killer sees every request."""
-    connection = storage
-    for part in storage.split(";"):
-        if "Endpoint=" in part:
-            port = int(part.rsplit(":", 1)[1].split("/")[0])
-            proxy = await stack.enter_async_context(TcpProxy(port))
-            proxy.observer = killer.see
-            connection = connection.replace(f":{port}/", f":{proxy.port}/")
+    connection, proxies = await storage_through_proxies(storage, stack)
+    for proxy in proxies:
+        proxy.observer = killer.see
     return connection
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from joblease.messages import RetryPolicy, State
 from joblease_worker.guardian import Guardian
 from support.jobs import Jobs, open_jobs
 from support.programs import Program, program
+from support.tcp_proxy import storage_through_proxies
 
 StartWorker = Callable[..., AbstractAsyncContextManager[Program]]
 LEASE_SECONDS = 15
@@ -161,6 +162,43 @@ async def test_a_stopped_worker_loses_its_handler_before_its_lease(
     assert [line.split(":")[0] for line in lines] == ["start", "start"]
     assert [event.worker for event in events if event.status == "Started"] == ["worker-1", "worker-2"]
     assert events[-1].worker == "worker-2"
+
+
+@pytest.mark.parametrize(
+    ("outage", "runs", "epochs"),
+    [(LEASE_SECONDS * 0.5, ["start", "end"], [1]), (None, ["start", "start", "end"], [1, 2])],
+)
+async def test_a_storage_outage_costs_a_run_only_if_it_outlasts_the_lease(
+    jobs: Jobs,
+    start_worker: StartWorker,
+    storage: str,
+    tmp_path: Path,
+    outage: float | None,
+    runs: list[str],
+    epochs: list[int],
+) -> None:
+    record = tmp_path / "record"
+    async with AsyncExitStack() as stack:
+        connection, proxies = await storage_through_proxies(storage, stack)
+        settings = {"JOBLEASE_STORAGE_CONNECTION_STRING": connection, "JOBLEASE_STORAGE_TIMEOUT_SECONDS": "2"}
+        await stack.enter_async_context(start_worker(**settings))
+        job = await jobs.submit("hold", parameters={"seconds": 12, "record": str(record)})
+        pid = int((await recorded(record))[0].split()[1])
+        await jobs.reaches(job.job_id, State.RUNNING)
+        for proxy in proxies:
+            proxy.block()
+        if outage:
+            await asyncio.sleep(outage)
+        else:  # the lease is free for others only after the handler has died
+            await until(lambda: not alive(pid), timeout=LEASE_SECONDS)
+            assert await jobs.blobs.holder(job_blob(job.job_id)) is not None
+        for proxy in proxies:
+            proxy.cut()
+            proxy.unblock()
+        state, events = await jobs.outcome(job.job_id, timeout=60)
+    assert state is State.COMPLETED
+    assert [line.split(":")[0] for line in record.read_text().splitlines()] == runs
+    assert [event.epoch for event in events if event.status == "Started"] == epochs
 
 
 @pytest.mark.parametrize("how", ["cancelled", "crashed handler", "drained", "killed worker"])

@@ -5,7 +5,9 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Self
+from urllib.parse import urlsplit
 
 BLOCK = 65_536
 
@@ -104,3 +106,15 @@ class TcpProxy:
                     return
                 writer.write(block)
                 await writer.drain()
+
+
+async def storage_through_proxies(connection_string: str, stack: AsyncExitStack) -> tuple[str, list[TcpProxy]]:
+    """A connection string that leads to the same storage through proxies, and the proxies."""
+    proxies = []
+    for part in connection_string.split(";"):
+        if "Endpoint=" in part:
+            port = urlsplit(part.split("=", 1)[1]).port or 0
+            proxy = await stack.enter_async_context(TcpProxy(port))
+            connection_string = connection_string.replace(f":{port}/", f":{proxy.port}/")
+            proxies.append(proxy)
+    return connection_string, proxies

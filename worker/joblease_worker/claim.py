@@ -105,6 +105,8 @@ class Claim:
 
     head: Head
     events: list[JobEvent]
+    recovered: bool
+    """Somebody had it before, and may have died before telling everybody what it had written."""
 
 
 async def claim(trail: AuditTrail, message: JobMessage, worker: str) -> Claim:
@@ -116,7 +118,8 @@ async def claim(trail: AuditTrail, message: JobMessage, worker: str) -> Claim:
     while True:
         events, changes = _next(head, message, worker)
         try:
-            return Claim(*await trail.append(head, events, worker=worker, **changes))
+            recovered = head.state in (State.RUNNING, State.INTERRUPTED)
+            return Claim(*await trail.append(head, events, worker=worker, **changes), recovered)
         except HeadChanged as changed:
             head = changed.current
 

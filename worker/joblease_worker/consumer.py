@@ -135,11 +135,15 @@ class Consumer:
             try:
                 claimed = await claim(self._trail, message, self._settings.worker_name)
                 head = claimed.head
+                events = claimed.events
+                if claimed.recovered:
+                    with contextlib.suppress(AzureError):  # what the lists lack is still in the trail
+                        events = await self._trail.history(message.job_id)
                 bind_contextvars(attempt=head.attempt)
                 if head.state.terminal:
-                    outcome = claimed.events
+                    outcome = events
                 else:
-                    await announcer.announce(claimed.events)
+                    await announcer.announce(events)
                     leases.describe(self._holder(message, head))
                     head, outcome = await run.execute(claimed, leases, announcer)
             except Skip as skip:
@@ -185,10 +189,9 @@ class Consumer:
         await self._settle(delivery)
 
     async def _repeat_events(self, job_id: str, announcer: Announcer) -> Head:
-        """Announce a finished job's history again: whoever missed an event hears it now, the others skip it."""
+        """Announce a job's history again: whoever missed an event hears it now, the others skip it."""
         head = await self._trail.head(job_id)
-        if head.state.terminal:
-            await announcer.announce(await self._trail.history(job_id))
+        await announcer.announce(await self._trail.history(job_id))
         return head
 
     async def _note_deferral(
