@@ -131,6 +131,22 @@ async def test_what_a_job_costs_the_operator(
     assert operator.metric("joblease_api_writes_total") - writes <= 5 * 3
 
 
+async def test_waiting_jobs_cost_no_storage_requests(
+    cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]
+) -> None:
+    await cluster.reaches(submit("hold", parameters={"seconds": 30}), "Running")
+    for name in [submit() for _ in range(10)]:
+        await cluster.reaches(name, "WaitingForGroup")
+
+    def requests() -> float:
+        return sum(each.metric("joblease_storage_requests_total") for each in (operator, worker))
+
+    before, interval = await asyncio.to_thread(requests), 4.0
+    await asyncio.sleep(interval)
+    renewals_and_holder = 2 * (interval // 5 + 1) + 2  # of the running job: two leases, renewed every 5 s
+    assert await asyncio.to_thread(requests) - before <= renewals_and_holder < 10
+
+
 async def test_the_group_is_waited_for_by_priority_then_age(
     jobs: Jobs, cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]
 ) -> None:
