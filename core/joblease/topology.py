@@ -21,6 +21,7 @@ DEAD = "joblease.dead"
 REASON_HEADER = "x-joblease-reason"
 DEFERRALS_HEADER = "x-joblease-deferrals"
 DELIVERY_LIMIT = 20
+READERS = ("operator", "index")
 _KNOWS_CONSUMER_TIMEOUT = (3, 12)
 
 
@@ -78,6 +79,13 @@ async def declare_events(channel: "AbstractChannel", reader: str) -> "AbstractQu
     )
     await queue.bind(EVENTS, "#")
     return queue
+
+
+async def declare_readers(channel: "AbstractChannel") -> None:
+    """Exchanges, and the queues of all who must miss no event: made before the first event, whoever starts first."""
+    await declare_exchanges(channel)
+    for reader in READERS:
+        await declare_events(channel, reader)
 
 
 async def declare_private(channel: "AbstractChannel", exchange: str) -> "AbstractQueue":

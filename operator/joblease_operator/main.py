@@ -69,7 +69,7 @@ async def operate(settings: OperatorSettings) -> None:
         requests = JobRequests(settings)
         stack.push_async_callback(requests.close)
         storage = await stack.enter_async_context(Storage(settings))
-        broker = Broker(settings, "joblease-operator", topology.declare_exchanges)
+        broker = Broker(settings, "joblease-operator", topology.declare_readers)
         engine = Engine(settings, broker, AuditTrail(storage.table(TRAIL_TABLE)), LeaseBlobs(storage.locks()), requests)
 
         async def events(channel: "AbstractChannel") -> "AbstractQueue":

@@ -131,6 +131,16 @@ async def test_what_a_job_costs_the_operator(
     assert operator.metric("joblease_api_writes_total") - writes <= 5 * 3
 
 
+async def test_events_wait_for_a_dashboard_that_has_never_been_there(
+    jobs: Jobs, cluster: Cluster, operator: Program, submit: Callable[..., str]
+) -> None:
+    await cluster.reaches(submit(), "Queued")
+    channel = jobs.broker._channel
+    assert channel is not None
+    queue = await channel.get_queue("joblease.events.index")
+    assert (queue.declaration_result.message_count or 0) >= 2
+
+
 async def test_waiting_jobs_cost_no_storage_requests(
     cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]
 ) -> None:
