@@ -201,6 +201,30 @@ async def test_a_storage_outage_costs_a_run_only_if_it_outlasts_the_lease(
     assert [event.epoch for event in events if event.status == "Started"] == epochs
 
 
+@pytest.mark.parametrize("jump", [600, -600])
+async def test_a_wall_clock_that_jumps_moves_no_deadline(
+    jobs: Jobs, start_worker: StartWorker, tmp_path: Path, jump: int
+) -> None:
+    library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)  # noqa: ASYNC240
+    if library is None:
+        if os.environ.get("CI"):
+            raise AssertionError("libfaketime is missing")
+        pytest.skip("libfaketime (Debian's package faketime) is not on this machine")
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    settings = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(clock), "DONT_FAKE_MONOTONIC": "1"}
+    async with start_worker(FAKETIME_NO_CACHE="1", **settings):
+        seconds = LEASE_SECONDS + 5.0  # asynchronous, because libfaketime breaks time.sleep
+        job = await jobs.submit("hold-async", group=f"clock{jump}", parameters={"seconds": seconds})
+        await jobs.reaches(job.job_id, State.RUNNING)
+        clock.write_text(f"{jump:+d}")
+        state, events = await jobs.outcome(job.job_id, timeout=seconds + 20)
+    assert state is State.COMPLETED
+    started, ended = (next(event for event in events if event.status == word) for word in ("Started", "Completed"))
+    assert ended.epoch == 1
+    assert abs((ended.timestamp - started.timestamp).total_seconds() - seconds - jump) < 30  # the clock did jump
+
+
 @pytest.mark.parametrize("how", ["cancelled", "crashed handler", "drained", "killed worker"])
 async def test_what_a_handler_has_started_dies_with_its_run(
     jobs: Jobs, start_worker: StartWorker, tmp_path: Path, how: str
