@@ -35,11 +35,16 @@ _CHUNK = 30_000
 
 
 class HeadChanged(Exception):
-    """Somebody else changed the job first; `current` is its head now."""
+    """Somebody else changed the job; `current` is its head now.
 
-    def __init__(self, current: "Head") -> None:
+    `written` are our events when they went into the trail all the same: an earlier try did it whose answer was lost,
+    and the change came after it. Empty otherwise.
+    """
+
+    def __init__(self, current: "Head", written: Sequence[JobEvent] = ()) -> None:
         super().__init__(f"job {current.job_id} is {current.state} at epoch {current.epoch} by now")
         self.current = current
+        self.written = list(written)
 
 
 class UnknownJob(Exception):
@@ -91,10 +96,13 @@ class AuditTrail:
     def __init__(self, table: "TableClient") -> None:
         self._table = table
 
-    async def append(self, before: Head, events: Sequence[NewEvent], **changes: Any) -> tuple[Head, list[JobEvent]]:
+    async def append(
+        self, before: Head, events: Sequence[NewEvent], *, write: str = "", **changes: Any
+    ) -> tuple[Head, list[JobEvent]]:
         """Write events and the head's `changes` (fields of `Head`) in one transaction, if the head still is `before`.
 
-        Returns the new head and the events as written. An empty `events` changes the head only. Raises `HeadChanged`
+        Whoever repeats a transaction after an error passes the same `write` mark and the same timestamps each time, so
+        that a try whose answer was lost is recognised. Returns the new head and the events as written. An empty `events` changes the head only. Raises `HeadChanged`
         when somebody else was first, `UnknownJob` when the head has gone, `HttpResponseError` when storage fails.
         """
         if len(events) > MAX_EVENTS:
@@ -105,7 +113,7 @@ class AuditTrail:
             **changes,
             sequence=before.sequence + len(events),
             updated_at=moment,
-            write=secrets.token_hex(8),
+            write=write or secrets.token_hex(8),
         )
         written = [
             _event(after, event, before.sequence + n, event.timestamp or moment) for n, event in enumerate(events, 1)
@@ -129,8 +137,9 @@ class AuditTrail:
             if current.write == after.write:  # our own first try, whose answer was lost
                 result = "written"
                 return current, written
-            result = "refused"
-            raise HeadChanged(current) from None
+            ours = bool(written) and current.sequence >= after.sequence and await self._has(written[0], after)
+            result = "written" if ours else "refused"
+            raise HeadChanged(current, written if ours else ()) from None
         finally:
             AUDIT_WRITES.labels(result).inc()
             AUDIT_WRITE_SECONDS.labels(result).observe(time.monotonic() - started)
@@ -142,6 +151,14 @@ class AuditTrail:
         except ResourceNotFoundError:
             raise UnknownJob(f"job {job_id} has no audit trail") from None
         return _head_from(row)
+
+    async def _has(self, event: JobEvent, head: Head) -> bool:
+        """Whether the trail has this very event, and not another one in its place."""
+        try:
+            row = await self._table.get_entity(event.job_id, _row_key(event))
+        except ResourceNotFoundError:
+            return False
+        return _event_from(row, head) == event
 
     async def history(self, job_id: str) -> list[JobEvent]:
         """All events of a job, oldest first. Raises `UnknownJob`."""
@@ -274,10 +291,14 @@ def _event(after: Head, event: NewEvent, sequence: int, moment: datetime) -> Job
     )
 
 
+def _row_key(event: JobEvent) -> str:
+    return f"{event.sequence:010d}"
+
+
 def _event_row(event: JobEvent) -> dict[str, Any]:
     row: dict[str, Any] = {
         "PartitionKey": event.job_id,
-        "RowKey": f"{event.sequence:010d}",
+        "RowKey": _row_key(event),
         "eventId": event.event_id,
         "status": event.status,
         "state": event.state.value,

@@ -128,10 +128,7 @@ async def test_a_lease_broken_by_somebody_else_kills_the_handler_and_the_job_goe
     async with start_worker():
         job = await jobs.submit("hold", parameters={"seconds": 8, "record": str(record)})
         first = int((await recorded(record))[0].split()[1])
-        lease = jobs.storage.locks().get_blob_client(job_blob(job.job_id))
-        from azure.storage.blob.aio import BlobLeaseClient
-
-        await BlobLeaseClient(lease).break_lease(lease_break_period=0)
+        await jobs.break_lease(job_blob(job.job_id))
         await until(lambda: not alive(first), timeout=LEASE_SECONDS)
         state, events = await jobs.outcome(job.job_id, timeout=40)
     assert state is State.COMPLETED
@@ -199,6 +196,39 @@ async def test_a_storage_outage_costs_a_run_only_if_it_outlasts_the_lease(
     assert state is State.COMPLETED
     assert [line.split(":")[0] for line in record.read_text().splitlines()] == runs
     assert [event.epoch for event in events if event.status == "Started"] == epochs
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+async def test_a_step_whose_write_fails_as_the_lease_is_lost_leaves_no_gap(
+    jobs: Jobs, start_worker: StartWorker, storage: str, lost: str
+) -> None:
+    """The first step's write fails, the others wait behind it, the lease goes, storage is back for the last word."""
+    failing = asyncio.Event()
+
+    def observe(kind: str, block: bytes) -> bool:
+        if kind == "request" and b"Step 1" in block and not healed:
+            failing.set()
+        return healed or not (failing.is_set() and kind == lost)
+
+    healed = False
+    async with AsyncExitStack() as stack:
+        connection, proxies = await storage_through_proxies(storage, stack)
+        settings = {"JOBLEASE_STORAGE_CONNECTION_STRING": connection, "JOBLEASE_STORAGE_TIMEOUT_SECONDS": "1"}
+        worker = await stack.enter_async_context(start_worker(**settings))
+        proxies[-1].observer = observe
+        job = await jobs.submit("steps", parameters={"count": 40})
+        await asyncio.wait_for(failing.wait(), 20)
+        await jobs.break_lease(job_blob(job.job_id))
+        await until(lambda: "lease lost" in worker.output, timeout=LEASE_SECONDS)
+        healed = True
+        state, events = await jobs.outcome(job.job_id, timeout=40)
+    assert state is State.COMPLETED
+    words = [event.status for event in events]
+    second = words.index("Started", words.index("Started") + 1)
+    steps = [[word for word in run if word.startswith("Step ")] for run in (words[:second], words[second:])]
+    whole = [f"Step {n}" for n in range(1, 41)]
+    assert steps[1] == whole
+    assert steps[0] == whole[: len(steps[0])]
 
 
 @pytest.mark.parametrize("jump", [600, -600])

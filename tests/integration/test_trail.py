@@ -98,6 +98,22 @@ async def test_a_lost_answer_is_recognised_as_our_own_write(
     assert [event.status for event in await trail.history(head.job_id)] == ["Submitted", "Queued"]
 
 
+async def test_a_lost_answer_is_recognised_even_after_somebody_elses_write(trail: AuditTrail) -> None:
+    head, _ = await trail.append(new_head(), [NewEvent(Status.SUBMITTED)])
+    step = NewEvent(Status.step(1), timestamp=now())
+    after, written = await trail.append(head, [step], write="one")  # its writer never hears of it
+    again, told = await trail.append(head, [step], write="one")
+    assert (again, told) == (after, written)
+    await trail.append(after, [], cancel_requested=True)
+    with pytest.raises(HeadChanged) as changed:
+        await trail.append(head, [step], write="one")
+    assert changed.value.written == written
+    with pytest.raises(HeadChanged) as refused:  # another's step in this place is not ours
+        await trail.append(head, [NewEvent(Status.step(1), timestamp=now())])
+    assert refused.value.written == []
+    assert len(await trail.history(head.job_id)) == 2
+
+
 async def test_the_head_can_change_without_an_event(trail: AuditTrail) -> None:
     head, _ = await trail.append(new_head(), [NewEvent(Status.SUBMITTED)])
     await trail.append(head, [], cancel_requested=True)

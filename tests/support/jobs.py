@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
+from azure.storage.blob.aio import BlobLeaseClient
 from joblease import topology
 from joblease.broker import CONTROL, Broker
 from joblease.leases import LeaseBlobs, job_blob
@@ -49,6 +50,11 @@ class Jobs:
         """Order the workers to stop a job."""
         order = ControlMessage(order="cancel", job_id=job_id)
         await self.broker.publish(CONTROL, "", order.encode(), message_id=job_id)
+
+    async def break_lease(self, blob: str) -> None:
+        """Take a lease away from its holder, as an administrator can."""
+        client = BlobLeaseClient(self.storage.locks().get_blob_client(blob))
+        await client.break_lease(lease_break_period=0)
 
     async def reaches(self, job_id: str, *states: State, timeout: float = 30) -> Head:
         """Wait until the job is in one of the states."""

@@ -7,9 +7,11 @@ write goes and which knows whether the job is still ours.
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -62,6 +64,7 @@ class Run:
         self._process: HandlerProcess | None = None
         self._steps: asyncio.Queue[NewEvent] = asyncio.Queue(MAX_EVENTS - 1)
         self._killer: asyncio.Task[None] | None = None
+        self._fenced: Fenced | None = None
         self.why: Why | None = None
 
     def stop(self, why: Why) -> None:
@@ -176,29 +179,33 @@ class Run:
             try:
                 await asyncio.shield(write)
             except asyncio.CancelledError:  # the run ends: let the write end too, then the last one follows
-                with suppress(Fenced):
-                    await write
+                await write
                 raise
-            except Fenced as fenced:
-                self.lease_lost(str(fenced))
-                while True:  # what is still said is not heard, but must not block
-                    await self._steps.get()
+            while self._fenced:  # what is still said is not heard, but must not block
+                await self._steps.get()
 
     async def _tell(self, steps: list[NewEvent]) -> None:
-        """Write steps to the trail, and announce them. Raises `Fenced`."""
-        await self._announcer.announce(await self._record(steps))
+        """Write steps to the trail, and announce them."""
+        try:
+            await self._announcer.announce(await self._record(steps))
+        except Fenced as fenced:  # nothing may follow these steps without them
+            self._fenced = fenced
+            self.lease_lost(str(fenced))
 
     async def _record(self, events: list[NewEvent], **changes: Any) -> list[JobEvent]:
         """Write to the trail as this run. Raises `Fenced`.
 
         Somebody else may have touched the head (a cancel request, a deferral): that is read and respected. Storage
-        trouble is waited out for as long as the lease is ours.
+        trouble is waited out for as long as the lease is ours; after that, what was said is tried once more, so that the
+        trail can tell how far the run came, but no outcome is.
         """
+        moment, mark = now(), secrets.token_hex(8)  # the same for each try: one that went through is recognised
+        events = [replace(event, timestamp=event.timestamp or moment) for event in events]
         while True:
-            if self.why is Why.LOST and changes.get("state") is not State.INTERRUPTED:
+            if self.why is Why.LOST and changes.get("state") not in (None, State.INTERRUPTED):
                 raise Fenced(Why.LOST.value)
             try:
-                self._head, written = await self._trail.append(self._head, events, **changes)
+                self._head, written = await self._trail.append(self._head, events, write=mark, **changes)
             except HeadChanged as changed:
                 current = changed.current
                 if current.epoch != self._head.epoch or current.state is not State.RUNNING:
@@ -206,6 +213,8 @@ class Run:
                 self._head = current
                 if current.cancel_requested:
                     self.stop(Why.CANCEL)
+                if changed.written:
+                    return changed.written
             except AzureError as error:
                 if self.why is Why.LOST:
                     raise Fenced(Why.LOST.value) from None
@@ -215,7 +224,9 @@ class Run:
                 return written
 
     async def _finish(self, ending: Ending) -> list[JobEvent]:
-        """Write the last steps and the ending in one transaction."""
+        """Write the last steps and the ending in one transaction. Raises `Fenced`."""
+        if self._fenced:
+            raise self._fenced
         if self.why is not Why.LOST and time.monotonic() > self._leases.deadline:
             self.lease_lost("this worker was stopped for longer than its lease")  # before the keeper could say so
         changes, last = self._last_event(ending)
