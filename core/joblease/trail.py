@@ -102,7 +102,9 @@ class AuditTrail:
         """Write events and the head's `changes` (fields of `Head`) in one transaction, if the head still is `before`.
 
         Whoever repeats a transaction after an error passes the same `write` mark and the same timestamps each time, so
-        that a try whose answer was lost is recognised. Returns the new head and the events as written. An empty `events` changes the head only. Raises `HeadChanged`
+        that a try whose answer was lost is recognised.
+
+        Returns the new head and the events as written. An empty `events` changes the head only. Raises `HeadChanged`
         when somebody else was first, `UnknownJob` when the head has gone, `HttpResponseError` when storage fails.
         """
         if len(events) > MAX_EVENTS:

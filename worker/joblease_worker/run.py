@@ -196,8 +196,8 @@ class Run:
         """Write to the trail as this run. Raises `Fenced`.
 
         Somebody else may have touched the head (a cancel request, a deferral): that is read and respected. Storage
-        trouble is waited out for as long as the lease is ours; after that, what was said is tried once more, so that the
-        trail can tell how far the run came, but no outcome is.
+        trouble is waited out for as long as the lease is ours; after that, what was said is tried once more, so that
+        the trail can tell how far the run came, but no outcome is.
         """
         moment, mark = now(), secrets.token_hex(8)  # the same for each try: one that went through is recognised
         events = [replace(event, timestamp=event.timestamp or moment) for event in events]
