@@ -53,8 +53,14 @@ lint: $(STAMP) ## style, types and import layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-requirements: ## pin the dependencies anew
+UV_COMPILE = .local/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet \
+	--no-emit-index-url --no-annotate --no-header
+
+requirements: ## pin the dependencies anew, and each image's own from among them
 	@test -x .local/uv/bin/uv || { $(PYTHON) -m venv .local/uv && .local/uv/bin/pip install --quiet uv; }
-	@.local/uv/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --quiet \
-		--no-emit-index-url --no-annotate --no-header --upgrade --output-file requirements.txt.new requirements.in
+	@$(UV_COMPILE) pyproject.toml --all-extras --upgrade --output-file requirements.txt.new requirements.in
 	@mv requirements.txt.new requirements.txt
+	@$(UV_COMPILE) --constraint requirements.txt --output-file requirements-build.txt requirements.in
+	@for program in operator worker dashboard; do \
+		$(UV_COMPILE) pyproject.toml --extra $$program --constraint requirements.txt \
+			--output-file $$program/requirements.txt || exit 1; done
