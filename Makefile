@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := core operator worker dashboard cli local tests bench
 
-.PHONY: help up down status clean-local test faults bench-handover bench-recovery lint requirements
+.PHONY: help up down status clean-local test faults kind kind-down e2e chart-docs bench-handover bench-recovery lint \
+	requirements
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +41,19 @@ faults: $(STAMP) ## break everything at random for JOBLEASE_FAULTS_SECONDS (600)
 	@JOBLEASE_FAULTS_SECONDS=$${JOBLEASE_FAULTS_SECONDS:-600} \
 		JOBLEASE_FAULTS_SEED=$${JOBLEASE_FAULTS_SEED:-$$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')} \
 		$(BIN)/python -m pytest -s tests/faults/test_soak.py
+
+kind: ## JobLease on a kind cluster with ten workers, RabbitMQ and Azurite
+	@scripts/kind-up.sh
+
+kind-down: ## delete that cluster and all its data
+	@kind delete cluster --name joblease
+
+e2e: $(STAMP) kind ## delete pods, drain nodes, upgrade and uninstall on that cluster, while jobs run
+	@$(BIN)/python -m pytest tests/e2e --timeout 600 -v
+
+chart-docs: ## make the table of the chart's README from its values
+	@GOBIN=$(CURDIR)/.local/bin go install github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2
+	@.local/bin/helm-docs --chart-search-root charts --log-level warning
 
 bench-handover: $(STAMP) ## time from the end of a job to the start of the next
 	@$(BIN)/python bench/handover.py --workers 2 10

@@ -1,0 +1,180 @@
+"""JobLease on a real cluster: what happens to jobs while everything around them is deleted, drained and upgraded."""
+
+import json
+from datetime import datetime
+from itertools import pairwise
+
+import httpx
+import pytest
+from e2e.cluster import (
+    DASHBOARD,
+    completed,
+    helm,
+    history,
+    job,
+    kubectl,
+    rolled_out,
+    run,
+    running,
+    submit,
+    system,
+    until,
+    words,
+)
+
+pytestmark = pytest.mark.timeout(600)
+LONG = {"steps": 20, "seconds": 1}
+
+
+@pytest.fixture(autouse=True)
+def everything_ready() -> None:
+    rolled_out()
+
+
+def test_a_job_applied_with_kubectl_completes() -> None:
+    kubectl("delete", "jr", "demo", "--ignore-not-found")
+    kubectl("apply", "--filename", "manifests/samples/demo.yaml")
+    kubectl("wait", "--for=condition=Succeeded", "jr/demo", "--timeout=180s")
+
+
+def test_ten_workers_run_one_job_at_a_time() -> None:
+    names = [submit(parameters={"steps": 1, "seconds": 0.3}) for _ in range(15)]
+    runs = []
+    for name in names:
+        events = completed(name)
+        at = {event["status"]: datetime.fromisoformat(event["timestamp"]) for event in events}
+        assert words(events).count("Started") == 1
+        runs.append((at["Started"], at["Completed"], events[-1]["worker"]))
+    for before, after in pairwise(sorted(runs)):
+        assert before[1] <= after[0], "two jobs ran at once"
+    assert len({worker for _, _, worker in runs}) > 1
+
+
+def test_a_worker_pod_deleted_in_mid_job_hands_it_over() -> None:
+    name = submit(parameters=LONG)
+    system("delete", "pod", running(name), "--wait=false")
+    events = completed(name)
+    started = [event for event in events if event["status"] == "Started"]
+    assert "Interrupted" in words(events)
+    assert [event["attempt"] for event in started] == [1, 1]
+    assert started[0]["worker"] != started[1]["worker"]
+
+
+def test_a_worker_pod_deleted_by_force_costs_one_attempt() -> None:
+    name = submit(parameters=LONG)
+    system("delete", "pod", running(name), "--force", "--grace-period=0")
+    events = completed(name)
+    assert words(events).count("Completed") == 1
+    assert [event["epoch"] for event in events if event["status"] == "Started"] == [1, 2]
+
+
+def test_a_drained_node_hands_its_jobs_over() -> None:
+    name = submit(parameters=LONG)
+    node = system("get", "pod", running(name), "--output", "jsonpath={.spec.nodeName}")
+    try:
+        kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s")
+        left = system("get", "pod", "--selector", "app.kubernetes.io/component=worker", "--output", "json")
+        assert not [pod for pod in json.loads(left)["items"] if pod["spec"]["nodeName"] == node]
+    finally:
+        kubectl("uncordon", node)
+    assert words(completed(name)).count("Completed") == 1
+
+
+def test_the_operators_pod_is_deleted_while_jobs_run_and_wait() -> None:
+    names = [submit(parameters={"steps": 5, "seconds": 1}) for _ in range(3)]
+    running(names[0])
+    system("delete", "pod", "--selector", "app.kubernetes.io/component=operator", "--wait=false")
+    for name in names:
+        assert words(completed(name)).count("Started") == 1
+
+
+def test_rabbitmq_restarts_while_a_job_runs() -> None:
+    names = [submit(parameters=LONG), submit(parameters={"steps": 1, "seconds": 0.1})]
+    running(names[0])
+    system("rollout", "restart", "statefulset/joblease-rabbitmq")
+    for name in names:
+        assert words(completed(name)).count("Completed") == 1
+
+
+def test_an_upgrade_of_the_release_while_a_job_runs() -> None:
+    name = submit(parameters={"steps": 60, "seconds": 1})
+    running(name)
+    helm("upgrade", "joblease", "charts/joblease", "--reuse-values", "--set", "env.JOBLEASE_LOG_LEVEL=DEBUG")
+    rolled_out()
+    events = completed(name)
+    assert words(events).count("Completed") == 1
+    assert {event["attempt"] for event in events if event["status"] == "Started"} == {1}
+    helm("upgrade", "joblease", "charts/joblease", "--reuse-values", "--set", "env.JOBLEASE_LOG_LEVEL=INFO")
+
+
+def test_no_workers_for_a_while_with_work_waiting() -> None:
+    system("scale", "deployment/joblease-worker-default", "--replicas=0")
+    until(lambda: not workers(), "all workers have gone")
+    names = [submit(parameters={"steps": 1, "seconds": 0.1}) for _ in range(3)]
+    until(lambda: "Queued" in kubectl("get", "jr", names[0], "--output", "json"), "the first one is queued")
+    system("scale", "deployment/joblease-worker-default", "--replicas=10")
+    for name in names:
+        assert words(completed(name)).count("Started") == 1
+
+
+def workers() -> list[str]:
+    return system("get", "pod", "--selector", "app.kubernetes.io/component=worker", "--output", "name").split()
+
+
+def test_helm_test_passes() -> None:
+    assert "Phase:          Succeeded" in helm("test", "joblease")
+
+
+def test_every_pod_exports_metrics() -> None:
+    pods = json.loads(system("get", "pod", "--output", "json"))["items"]
+    seen = []
+    for pod in pods:
+        component = pod["metadata"]["labels"].get("app.kubernetes.io/component")
+        if component not in ("operator", "worker", "dashboard"):
+            continue
+        port = 8080 if component == "dashboard" else 9090
+        path = f"/api/v1/namespaces/joblease/pods/{pod['metadata']['name']}:{port}/proxy/metrics"
+        assert f'joblease_build_info{{program="{component}"' in kubectl("get", "--raw", path)
+        seen.append(component)
+    assert sorted(seen) == sorted(["operator", "dashboard", *["worker"] * 10])
+
+
+@pytest.mark.parametrize(
+    ("account", "verb", "resource", "allowed"),
+    [
+        ("operator", "delete", "jobrequests.joblease.dev", "yes"),
+        ("operator", "patch", "jobrequests.joblease.dev/status", "yes"),
+        ("operator", "patch", "jobrequests.joblease.dev", "no"),
+        ("operator", "create", "jobrequests.joblease.dev", "no"),
+        ("operator", "get", "secrets", "no"),
+        ("operator", "list", "pods", "no"),
+        ("worker", "get", "jobrequests.joblease.dev", "no"),
+        ("worker", "get", "secrets", "no"),
+        ("dashboard", "get", "jobrequests.joblease.dev", "no"),
+        ("dashboard", "get", "secrets", "no"),
+    ],
+)
+def test_accounts_may_do_what_they_need_and_no_more(account: str, verb: str, resource: str, allowed: str) -> None:
+    who = f"system:serviceaccount:joblease:joblease-{account}"
+    resource, _, subresource = resource.partition("/")
+    more = [f"--subresource={subresource}"] if subresource else []
+    answer = kubectl("auth", "can-i", verb, resource, "--as", who, "--all-namespaces", *more, check=False)
+    assert answer == allowed
+
+
+def test_the_dashboard_is_reached_through_its_service() -> None:
+    page = httpx.get(DASHBOARD, timeout=10)
+    assert page.status_code == 200
+    assert "JobLease" in page.text
+    assert httpx.get(f"{DASHBOARD}/readyz", timeout=10).status_code == 200
+
+
+def test_uninstalling_leaves_requests_and_trail() -> None:
+    """Last: takes the release away, and installs it again over what it has left."""
+    name = submit(parameters={"steps": 1, "seconds": 0.1})
+    before = completed(name)
+    helm("uninstall", "joblease", "--wait")
+    job_id = job(name)["metadata"]["uid"]
+    run("make", "kind", timeout=500)
+    assert history(job_id) == before
+    completed(submit(parameters={"steps": 1, "seconds": 0.1}))
