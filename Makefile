@@ -9,7 +9,7 @@ SOURCES := core operator worker dashboard cli local tests bench
 	requirements
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): requirements.txt pyproject.toml
 	@echo "Python: installing what JobLease needs into $(VENV) (about a minute, once)"
