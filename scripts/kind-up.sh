@@ -25,11 +25,12 @@ for image in "${servers[@]}"; do
   docker image inspect "$image" >/dev/null 2>&1 || docker pull --quiet "$image"
 done
 for image in "${images[@]/%/:$tag}" "${servers[@]}"; do
-  kind load docker-image --name joblease "$image" 2>&1 | { grep -v "found to be already present" || true; }
+  echo "Loading: $image"
+  kind load docker-image --quiet --name joblease "$image"
 done
 
 kubectl create namespace joblease --dry-run=client --output yaml | kubectl apply --filename - >/dev/null
-kubectl label namespace joblease pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
+kubectl label namespace joblease pod-security.kubernetes.io/enforce=baseline --overwrite >/dev/null
 helm upgrade joblease charts/joblease --install --kube-context kind-joblease --namespace joblease \
   --values charts/joblease/ci/kind-values.yaml --set image.tag="$tag" "$@" >/dev/null
 for server in rabbitmq azurite; do

@@ -1,6 +1,8 @@
 """JobLease on a real cluster: what happens to jobs while everything around them is deleted, drained and upgraded."""
 
 import json
+import re
+import subprocess
 from datetime import datetime
 from itertools import pairwise
 
@@ -160,6 +162,14 @@ def test_accounts_may_do_what_they_need_and_no_more(account: str, verb: str, res
     more = [f"--subresource={subresource}"] if subresource else []
     answer = kubectl("auth", "can-i", verb, resource, "--as", who, "--all-namespaces", *more, check=False)
     assert answer == allowed
+
+
+def test_only_the_development_servers_are_not_restricted() -> None:
+    change = ["kubectl", "--context", "kind-joblease", "label", "namespace", "joblease", "--overwrite"]
+    label = "pod-security.kubernetes.io/enforce=restricted"
+    answer = subprocess.run([*change, label, "--dry-run=server"], capture_output=True, text=True, check=True).stderr
+    violators = set(re.findall(r"Warning: (joblease-[a-z0-9-]+)", answer))
+    assert violators <= {"joblease-rabbitmq-0", "joblease-azurite-0"}, answer
 
 
 def test_the_dashboard_is_reached_through_its_service() -> None:
