@@ -43,7 +43,7 @@ async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
 
 
 class Killer:
-    """Kills a process at its n-th request, or at the answer to it."""
+    """Kills a process at its n-th request, or at the first answer after it: the next request may be on its way by then."""
 
     def __init__(self, number: int, kind: str) -> None:
         self._left = number
@@ -58,7 +58,7 @@ class Killer:
             return True
         if kind == "request" and (self.word in block if self.word else block.startswith(METHODS)):
             self._left -= 1
-        if self._left == 0 and kind == self._kind and not self.done.is_set():
+        if self._left <= 0 and kind == self._kind and not self.done.is_set():
             os.kill(self.pid, signal.SIGKILL)
             self.done.set()
         return not self.done.is_set()
