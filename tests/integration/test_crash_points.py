@@ -43,7 +43,7 @@ async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
 
 
 class Killer:
-    """Kills a process at its n-th request, or at the first answer after it: the next request may be on its way by then."""
+    """Kills a process at its n-th request, or at the first answer after it (the next request may be on its way)."""
 
     def __init__(self, number: int, kind: str) -> None:
         self._left = number
