@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := core operator worker dashboard cli local tests bench
 
-.PHONY: help up down status clean-local test faults kind kind-down e2e chart-docs bench-handover bench-recovery lint \
-	requirements
+.PHONY: help up down status clean-local test faults kind kind-down e2e chart-docs manifests bench-handover \
+	bench-recovery lint requirements
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,9 @@ bench-handover: $(STAMP) ## time from the end of a job to the start of the next
 
 bench-recovery: $(STAMP) ## time until jobs go on after each kind of failure
 	@$(BIN)/python bench/recovery.py
+
+manifests: ## make manifests/install.yaml from the chart
+	@scripts/manifests.sh > manifests/install.yaml.new && mv manifests/install.yaml.new manifests/install.yaml
 
 lint: $(STAMP) ## style, types and import layers
 	@$(BIN)/ruff check $(SOURCES)

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,17 @@ def helm() -> None:
         pytest.skip("helm is not installed")
 
 
-def template(*values: str, expect: int = 0) -> str:
+def template(*values: str, expect: int = 0, files: Sequence[Path] = ()) -> str:
     flags = [flag for value in values for flag in ("--set", value)]
+    flags += [flag for path in files for flag in ("--values", str(path))]
     command = ["helm", "template", "joblease", str(CHART), "--namespace", "jl", *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == expect, done.stderr
     return done.stdout if not expect else done.stderr
 
 
-def objects(*values: str) -> list[Object]:
-    return [each for each in yaml.safe_load_all(template(*values)) if each]
+def objects(*values: str, files: Sequence[Path] = ()) -> list[Object]:
+    return [each for each in yaml.safe_load_all(template(*values, files=files)) if each]
 
 
 def pods(found: list[Object]) -> dict[str, Object]:
@@ -66,6 +68,37 @@ def test_the_versions_agree() -> None:
     assert (chart["version"], chart["appVersion"]) == (version, version)
     for program in ("operator", "worker", "dashboard"):
         assert f"ARG VERSION={version}" in (ROOT / program / "Dockerfile").read_text()
+
+
+def test_the_manifests_are_what_the_chart_makes() -> None:
+    script = [str(ROOT / "scripts" / "manifests.sh")]
+    made = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    assert made == (ROOT / "manifests" / "install.yaml").read_text(), "run `make manifests`"
+
+
+@pytest.mark.parametrize("document", ["docs/install.md", "charts/joblease/README.md"])
+def test_the_values_in_the_documents_are_accepted(document: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    values = [block for block in blocks if "kind:" not in block]
+    assert values
+    for block in values:
+        (tmp_path / "values.yaml").write_text(block)
+        needed = () if "broker:" in block else SECRETS
+        assert objects(*needed, files=[tmp_path / "values.yaml"])
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/install.md", "charts/joblease/README.md"])
+def test_the_commands_in_the_documents_are_accepted(document: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    commands = [
+        each for block in blocks for each in re.findall(r"helm install (.*?[^\\])$", block, re.MULTILINE | re.DOTALL)
+    ]
+    assert commands
+    (tmp_path / "values.yaml").write_text("broker: {existingSecret: a}\nstorage: {existingSecret: b}\n")
+    (tmp_path / "charts").symlink_to(ROOT / "charts")
+    for command in commands:
+        words = [word for word in command.replace("\\\n", " ").split() if word != "--create-namespace"]
+        subprocess.run(["helm", "template", *words], cwd=tmp_path, capture_output=True, check=True)
 
 
 def test_each_image_installs_what_the_tests_ran_with() -> None:
