@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ASSETS := dashboard/joblease_dashboard/static/vendor/htmx.min.js
 SOURCES := core operator worker dashboard cli local tests bench
 
-.PHONY: help up down status clean-local test faults kind kind-down e2e chart-docs manifests bench-handover \
+.PHONY: help assets up down status clean-local test faults kind kind-down e2e chart-docs manifests bench-handover \
 	bench-recovery lint requirements
 
 help: ## list the targets
@@ -21,7 +22,12 @@ $(STAMP): requirements.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
-up: $(STAMP) ## run everything on this machine, without containers, until Ctrl-C (DETACH=1: in the background)
+$(ASSETS): dashboard/package-lock.json scripts/assets.sh
+	@scripts/assets.sh
+
+assets: $(ASSETS) ## what the pages load in the browser, from npm
+
+up: $(STAMP) $(ASSETS) ## run everything on this machine, without containers, until Ctrl-C (DETACH=1: in the background)
 	@$(BIN)/python -m joblease_local up $(if $(DETACH),--detach)
 
 down: $(STAMP) ## end what `make up` started
@@ -33,7 +39,7 @@ status: $(STAMP) ## say what runs
 clean-local: $(STAMP) ## forget the data of `make up`
 	@$(BIN)/python -m joblease_local clean
 
-test: $(STAMP) ## unit and integration tests, on real parts of their own (beside a running `make up`)
+test: $(STAMP) $(ASSETS) ## unit and integration tests, on real parts of their own (beside a running `make up`)
 	@$(BIN)/python -m joblease_local prepare || test -z "$$CI" # what is missing on a laptop is skipped, with its reason
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
@@ -42,7 +48,7 @@ faults: $(STAMP) ## break everything at random for JOBLEASE_FAULTS_SECONDS (600)
 		JOBLEASE_FAULTS_SEED=$${JOBLEASE_FAULTS_SEED:-$$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')} \
 		$(BIN)/python -m pytest -s tests/faults/test_soak.py
 
-kind: ## JobLease on a kind cluster with ten workers, RabbitMQ and Azurite
+kind: $(ASSETS) ## JobLease on a kind cluster with ten workers, RabbitMQ and Azurite
 	@scripts/kind-up.sh
 
 kind-down: ## delete that cluster and all its data

@@ -11,6 +11,8 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from joblease.names import suffix
+
 from joblease_cli import output, submit
 from joblease_cli.failures import CommandError, Exit
 from joblease_cli.kube import JobRequests
@@ -55,7 +57,7 @@ def run(jobs: JobRequests, options: Namespace) -> Exit:
 
 def random_name() -> str:
     """A name that is easy to say and to tell apart."""
-    return f"{random.choice(_QUALITIES)}-{random.choice(_THINGS)}-{submit.suffix()}"
+    return f"{random.choice(_QUALITIES)}-{random.choice(_THINGS)}-{suffix()}"
 
 
 def _submit(jobs: JobRequests, options: Namespace) -> None:

@@ -8,8 +8,6 @@ another job.
 import json
 import os
 import re
-import secrets
-import string
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -17,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from joblease.resource import GROUP, KIND, MAX_PARAMETERS_BYTES, JobRequestSpec, check_parameters_size
+from joblease.names import RETRY_OF, job_name, retry_name
+from joblease.resource import KIND, MAX_PARAMETERS_BYTES, JobRequestSpec, check_parameters_size
 from joblease.tracing import ANNOTATION, child_of
 from pydantic import ValidationError
 
@@ -25,13 +24,6 @@ from joblease_cli import follow, output
 from joblease_cli.failures import CommandError, Exit
 from joblease_cli.job import Job
 from joblease_cli.kube import API_VERSION, JobRequests
-
-RETRY_OF = f"{GROUP}/retry-of"
-_SUFFIX = 5
-_LONGEST_NAME = 253
-# Like Kubernetes' own generated names: no vowels, so no words by accident; nothing that looks like something else.
-_LETTERS = "".join(sorted(set(string.ascii_lowercase + "2456789") - set("aeioul")))
-_RETRY_NAME = re.compile(rf"-retry-[{_LETTERS}]{{{_SUFFIX}}}$")
 
 
 def run(jobs: JobRequests, options: Namespace) -> Exit:
@@ -51,8 +43,7 @@ def retry(jobs: JobRequests, options: Namespace) -> Exit:
             Exit.REFUSED,
         )
     spec = {field: value for field, value in old.spec.items() if field not in ("cancel", "suspend")}
-    stem = _RETRY_NAME.sub("", old.name)[: _LONGEST_NAME - len("-retry-") - _SUFFIX].rstrip("-.")
-    job = jobs.create(_resource({"name": f"{stem}-retry-{suffix()}"}, spec, {RETRY_OF: old.name}))
+    job = jobs.create(_resource({"name": retry_name(old.name)}, spec, {RETRY_OF: old.name}))
     announce(job, options.output)
     return follow.as_asked(jobs, job, options)
 
@@ -60,7 +51,7 @@ def retry(jobs: JobRequests, options: Namespace) -> Exit:
 def manifest(options: Namespace, name: str | None = None) -> dict[str, Any]:
     """The JobRequest that the options of `submit` and `publish` describe."""
     prefix = getattr(options, "generate_name", None)
-    name = name or getattr(options, "name", None) or f"{_stem(options.handler)}-{suffix()}"
+    name = name or getattr(options, "name", None) or job_name(options.handler)
     return _resource({"generateName": prefix} if prefix else {"name": name}, spec_of(options))
 
 
@@ -144,22 +135,12 @@ def seconds(text: str) -> int:
     return int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
 
 
-def suffix() -> str:
-    """A few random letters that make a name unique."""
-    return "".join(secrets.choice(_LETTERS) for _ in range(_SUFFIX))
-
-
 def announce(job: Job, form: str | None) -> None:
     """Say what was created, as kubectl does."""
     if form in ("json", "yaml"):
         output.objects(job.raw, form)
     else:
         output.line(job.reference if form == "name" else f"{job.reference} created")
-
-
-def _stem(handler: str) -> str:
-    """The handler's name as the beginning of an object's name, which knows no underscores."""
-    return re.sub(r"[^a-z0-9]+", "-", handler.lower()).strip("-")[:50].rstrip("-") or "job"
 
 
 def _resource(names: dict[str, str], spec: dict[str, Any], notes: dict[str, str] | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import aio_pika
 from aio_pika import DeliveryMode, Message
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from joblease.settings import BrokerSettings
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 Callback = Callable[["AbstractIncomingMessage"], Awaitable[None]]
 Declare = Callable[["AbstractChannel"], Awaitable["AbstractQueue"]]
@@ -69,6 +70,7 @@ class Broker:
         self._name = name
         self._prepare = prepare
         self._subscriptions: list[Subscription] = []
+        self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._up = asyncio.Event()
         self._lost = asyncio.Event()
@@ -126,6 +128,27 @@ class Broker:
             self._lost.set()
             raise PublishFailed(f"a queue cannot be declared: {error or type(error).__name__}") from error
 
+    async def ask(self, work: Callable[["AbstractChannel"], Awaitable[T]]) -> T:
+        """Do something on a channel of its own, which is closed afterwards. Raises `PublishFailed`.
+
+        What the work has got and not acknowledged goes back to its queue. An error of the work's own, such as a queue
+        that does not exist, costs nothing but that channel, and is raised as it is.
+        """
+        try:
+            async with asyncio.timeout(self.timeout):
+                await self._up.wait()
+                connection = self._connection
+                if connection is None:
+                    raise PublishFailed("no connection to the broker")
+                channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+                try:
+                    return await work(channel)
+                finally:
+                    with contextlib.suppress(*BROKEN):
+                        await channel.close()
+        except TimeoutError as error:
+            raise PublishFailed("the broker does not answer") from error
+
     async def publish(
         self,
         exchange: str,
@@ -182,7 +205,7 @@ class Broker:
             finally:
                 self._up.clear()
                 BROKER_CONNECTED.set(0)
-                self._channel, self._consumers, self._exchanges = None, [], {}
+                self._connection, self._channel, self._consumers, self._exchanges = None, None, [], {}
                 if connection:
                     with contextlib.suppress(*BROKEN, asyncio.CancelledError):
                         await asyncio.wait_for(connection.close(), 2)
@@ -210,6 +233,7 @@ class Broker:
             with contextlib.suppress(*BROKEN):
                 await connection.close()
             raise
+        self._connection = connection
         self.problem = None
         self.connections += 1
         self._up.set()
@@ -234,4 +258,5 @@ class Broker:
 
 EVENTS = "joblease.events"
 CONTROL = "joblease.control"
-OPTIONAL = (EVENTS, CONTROL)
+WORKERS = "joblease.workers"
+OPTIONAL = (EVENTS, CONTROL, WORKERS)

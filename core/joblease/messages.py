@@ -169,4 +169,36 @@ class ControlMessage(Wire):
     job_id: str
 
 
+class HandlerDescription(Wire):
+    """What a worker tells of a handler, for whoever wants to submit a job to it."""
+
+    name: str
+    description: str = ""
+    """The first paragraph of its docstring."""
+    parameters: dict[str, Any] = {}
+    """JSON schema of the parameters that its signature names."""
+
+
+class WorkerReport(Wire):
+    """What a worker says of itself every few seconds. Nobody stores it: whoever listens knows within one period."""
+
+    version: Literal[1] = 1
+    worker: str
+    queue: str
+    concurrency: int
+    lease_seconds: int
+    period_seconds: float
+    """When the next report is due."""
+    started_at: Moment
+    timestamp: Moment
+    release: str = ""
+    """Version of JobLease."""
+    state: Literal["serving", "draining", "stopped"] = "serving"
+    jobs: list[str] = []
+    """Ids of the jobs that it runs."""
+    unacknowledged: int = 0
+    """Messages that it has taken from its queue and not yet settled."""
+    handlers: list[HandlerDescription] = []
+
+
 JobMessage.model_rebuild()

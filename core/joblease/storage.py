@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 TRAIL_TABLE = "JobAuditTrail"
 INDEX_TABLE = "JobIndex"
 FEED_TABLE = "JobFeed"
+STATS_TABLE = "JobStats"
+ACTIONS_TABLE = "JobActions"
 LOCKS_CONTAINER = "job-locks"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aio_pika import ExchangeType
 
-from joblease.broker import CONTROL, EVENTS
+from joblease.broker import CONTROL, EVENTS, WORKERS
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractQueue
@@ -23,6 +23,7 @@ DEFERRALS_HEADER = "x-joblease-deferrals"
 DELIVERY_LIMIT = 20
 READERS = ("operator", "index")
 _KNOWS_CONSUMER_TIMEOUT = (3, 12)
+_LIMITS_DELIVERIES = (4, 0)
 
 
 def jobs_queue(queue: str) -> str:
@@ -40,7 +41,16 @@ async def declare_exchanges(channel: "AbstractChannel") -> None:
     await channel.declare_exchange(JOBS, ExchangeType.DIRECT, durable=True)
     await channel.declare_exchange(EVENTS, ExchangeType.TOPIC, durable=True)
     await channel.declare_exchange(CONTROL, ExchangeType.FANOUT, durable=True)
-    await channel.declare_queue(DEAD, durable=True, arguments={"x-queue-type": "quorum"})
+    await channel.declare_exchange(WORKERS, ExchangeType.FANOUT, durable=True)
+    await declare_dead(channel)
+
+
+async def declare_dead(channel: "AbstractChannel") -> "AbstractQueue":
+    """The queue of the dead letters. Looking at them must not use them up, and RabbitMQ 4 has a limit unless told."""
+    arguments: dict[str, Any] = {"x-queue-type": "quorum"}
+    if await server_version(channel) >= _LIMITS_DELIVERIES:
+        arguments["x-delivery-limit"] = -1
+    return await channel.declare_queue(DEAD, durable=True, arguments=arguments)
 
 
 async def declare_pool(channel: "AbstractChannel", queue: str, settings: "BrokerSettings") -> "AbstractQueue":

@@ -7,11 +7,13 @@ from joblease.trail import AuditTrail, UnknownJob
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from joblease_dashboard.access import Access
 from joblease_dashboard.live import Live, TooManyStreams
-from joblease_dashboard.parameters import COMMON, check_known, filters, page_size
+from joblease_dashboard.parameters import COMMON, bad, check_known, filters, page_size
 from joblease_dashboard.problems import Problem
 from joblease_dashboard.query import BadToken, Page, TimeTable
 from joblease_dashboard.rows import Row, event_fields, job_row
+from joblease_dashboard.stats import WINDOWS, Stats, totals
 
 if TYPE_CHECKING:
     from joblease.messages import JobEvent
@@ -24,7 +26,11 @@ JOB_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 class Api:
     """Answers of `/api`."""
 
-    def __init__(self, trail: AuditTrail, index: TimeTable, feed: TimeTable, live: Live) -> None:
+    def __init__(
+        self, access: Access, trail: AuditTrail, index: TimeTable, feed: TimeTable, live: Live, stats: Stats
+    ) -> None:
+        self._access = access
+        self._stats = stats
         self._trail = trail
         self._index = index
         self._feed = feed
@@ -43,15 +49,17 @@ class Api:
     async def job(self, request: Request) -> Response:
         """`GET /api/jobs/{jobId}`: a job and its complete history."""
         check_known(request, ())
-        fields, events = await self.history(request.path_params["job_id"])
+        fields, events = await self.history(request)
         return JSONResponse({"job": fields, "events": [event_json(event) for event in events]})
 
     async def stream(self, request: Request) -> Response:
         """`GET /api/stream`: events as they happen."""
-        check_known(request, ("jobId", "lastEventId"))
+        check_known(request, ("jobId", "namespace", "lastEventId"))
         last_id = request.headers.get("last-event-id") or request.query_params.get("lastEventId")
+        wanted = {name: value for name in ("jobId", "namespace") if (value := request.query_params.get(name))}
+        await self._access.require(request, "watch", wanted.get("namespace", ""))
         try:
-            stream = self._live.open(last_id, request.query_params.get("jobId"))
+            stream = self._live.open(last_id, **wanted)
         except TooManyStreams:
             raise Problem(503, "Too many streams", "all live streams are taken; try again later") from None
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -60,19 +68,34 @@ class Api:
     async def event_page(self, request: Request) -> Page:
         """The page of events that a request asks for."""
         check_known(request, (*COMMON, "status"))
+        await self._access.require(request, "list", request.query_params.get("namespace", ""))
         return await _page(self._feed, request, EVENTS_PAGE)
 
     async def job_page(self, request: Request) -> Page:
         """The page of jobs that a request asks for."""
         check_known(request, (*COMMON, "state"))
+        await self._access.require(request, "list", request.query_params.get("namespace", ""))
         return await _page(self._index, request, JOBS_PAGE)
 
-    async def history(self, job_id: str) -> "tuple[Row, list[JobEvent]]":
-        """A job's row and events. Raises `Problem` when there is no such job."""
+    async def statistics(self, request: Request) -> Response:
+        """`GET /api/stats`: jobs that ended, and how long they waited and ran, over a window."""
+        check_known(request, ("window",))
+        await self._access.require(request, "list", "")
+        window = request.query_params.get("window", "1h")
+        if window not in WINDOWS:
+            raise bad("window", f"one of {', '.join(WINDOWS)} is expected, not {window!r}")
+        points = await self._stats.read(window)
+        return JSONResponse({"window": window, **totals(points), "points": points})
+
+    async def history(self, request: Request) -> "tuple[Row, list[JobEvent]]":
+        """A job's row and events. Raises `Problem` when there is no such job, or none that the user may see."""
+        job_id = request.path_params["job_id"]
         try:
             if not JOB_ID.fullmatch(job_id):
                 raise UnknownJob(job_id)
             events = await self._trail.history(job_id)
+            if not await self._access.allows(request, "get", events[0].namespace):
+                raise UnknownJob(job_id)
         except UnknownJob:
             raise Problem(404, "No such job", f"there is no job {job_id!r} in the audit trail", jobId=job_id) from None
         return job_fields(job_row(events) or {}), events

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
+from joblease.broker import PublishFailed
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,6 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from joblease_dashboard.access import Guard
 from joblease_dashboard.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from joblease_dashboard.openapi import DOCUMENT
 from joblease_dashboard.problems import Problem, problem_response, wants_page
@@ -22,6 +24,7 @@ from joblease_dashboard.problems import Problem, problem_response, wants_page
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from joblease_dashboard.access import Access
     from joblease_dashboard.api import Api
     from joblease_dashboard.pages import Pages
 
@@ -65,7 +68,7 @@ def _method(scope: "Scope") -> str:
     return method if method in ("GET", "HEAD", "POST", "OPTIONS") else "other"  # callers must not make up labels
 
 
-def application(api: "Api", pages: "Pages", problems: Callable[[], list[str]]) -> Starlette:
+def application(api: "Api", pages: "Pages", access: "Access", problems: Callable[[], list[str]]) -> Starlette:
     """The application; `problems` says what keeps it from being ready."""
 
     async def health(_: Request) -> Response:
@@ -84,26 +87,40 @@ def application(api: "Api", pages: "Pages", problems: Callable[[], list[str]]) -
     async def on_error(request: Request, error: Exception) -> Response:
         problem = _problem(request, error)
         if wants_page(request):
-            return pages.problem(problem)
+            return pages.problem(request, problem)
         return problem_response(problem, dict(getattr(error, "headers", None) or {}))
 
     return Starlette(
         routes=[
-            Route("/", pages.jobs, name="jobs"),
-            Route("/events", pages.events, name="events"),
-            Route("/jobs/{job_id}", pages.job, name="job"),
+            Route("/", pages.overview),
+            Route("/jobs", pages.jobs),
+            Route("/events", pages.events),
+            Route("/submit", pages.submit_form),
+            Route("/submit", pages.submit, methods=["POST"]),
+            Route("/jobs/{job_id}", pages.job),
+            Route("/jobs/{job_id}/{action}", pages.ask),
+            Route("/jobs/{job_id}/{action}", pages.act, methods=["POST"]),
+            Route("/workers", pages.workers),
+            Route("/locks", pages.locks),
+            Route("/queues", pages.queues),
+            Route("/queues/replay", pages.ask_replay),
+            Route("/queues/replay", pages.replay, methods=["POST"]),
+            Route("/login", pages.login_form),
+            Route("/login", pages.login, methods=["POST"]),
+            Route("/logout", pages.logout, methods=["POST"]),
             Route("/api/jobs", api.events),
             Route("/api/jobs/{job_id}", api.job),
             Route("/api/requests", api.jobs),
             Route("/api/stream", api.stream),
+            Route("/api/stats", api.statistics),
             Route("/openapi.json", openapi),
             Route("/metrics", metrics),
             Route("/healthz", health),
             Route("/readyz", ready),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static"),
         ],
-        middleware=[Middleware(Observed)],
-        exception_handlers=dict.fromkeys((Problem, HTTPException, AzureError, Exception), on_error),
+        middleware=[Middleware(Observed), Middleware(Guard, access=access, answer=on_error)],
+        exception_handlers=dict.fromkeys((Problem, HTTPException, AzureError, PublishFailed, Exception), on_error),
     )
 
 
@@ -115,4 +132,6 @@ def _problem(request: Request, error: Exception) -> Problem:
         return Problem(error.status_code, error.detail, detail.get(error.status_code, error.detail))
     if isinstance(error, AzureError):
         return Problem(503, "Storage does not answer", "the audit trail cannot be read at the moment; try again")
+    if isinstance(error, PublishFailed):
+        return Problem(503, "The broker does not answer", f"RabbitMQ could not be asked: {error}")
     return Problem(500, "Internal error", "something went wrong here; the dashboard's log tells what")

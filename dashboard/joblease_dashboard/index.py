@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractIncomingMessage
     from azure.data.tables.aio import TableClient
 
+    from joblease_dashboard.stats import Stats
+
 log = logging.getLogger(__name__)
 
 BATCH = 100
@@ -42,14 +44,16 @@ RETRY_SECONDS = 1.0
 class _Version:
     sequence: int
     etag: str
+    started_at: str
 
 
 class Index:
     """Writes the read model."""
 
-    def __init__(self, jobs: "TableClient", feed: "TableClient") -> None:
+    def __init__(self, jobs: "TableClient", feed: "TableClient", stats: "Stats") -> None:
         self._jobs = jobs
         self._feed = feed
+        self._stats = stats
         self._versions: OrderedDict[str, _Version] = OrderedDict()
 
     async def add(self, events: Sequence[JobEvent]) -> None:
@@ -60,6 +64,7 @@ class Index:
             by_day[f"{event.submitted_at:%Y-%m-%d}"][event.job_id].append(event)
         for jobs in by_day.values():
             await self._add_to_jobs(jobs)
+        await self._stats.write()
 
     async def _add_to_feed(self, events: Sequence[JobEvent]) -> None:
         by_hour: dict[str, dict[str, Row]] = defaultdict(dict)
@@ -86,13 +91,20 @@ class Index:
                     await asyncio.gather(*(self._read(row) for row in rows))
                 else:
                     for row, answer in zip(rows, answers, strict=True):
-                        self._remember(row["jobId"], _Version(row["sequence"], answer["etag"]))
+                        started_at = row.get("startedAt") or self._started(row["jobId"])
+                        self._remember(row["jobId"], _Version(row["sequence"], answer["etag"], started_at))
+                        if "finishedAt" in row:
+                            self._stats.count({"startedAt": started_at, **row})
                     metrics.INDEX_ROWS.labels("JobIndex").inc(len(rows))
                     break
 
     def _known(self, job_id: str) -> Mapping[str, Any] | None:
         version = self._versions.get(job_id)
         return {"sequence": version.sequence} if version else None
+
+    def _started(self, job_id: str) -> str:
+        version = self._versions.get(job_id)
+        return version.started_at if version else ""
 
     def _operation(self, row: Row) -> tuple[Any, ...]:
         version = self._versions.get(row["jobId"])
@@ -103,11 +115,12 @@ class Index:
 
     async def _read(self, row: Row) -> None:
         try:
-            found = await self._jobs.get_entity(row["PartitionKey"], row["RowKey"], select=["sequence"])
+            found = await self._jobs.get_entity(row["PartitionKey"], row["RowKey"], select=["sequence", "startedAt"])
         except ResourceNotFoundError:
             self._versions.pop(row["jobId"], None)
         else:
-            self._remember(row["jobId"], _Version(found["sequence"], str(found.metadata["etag"])))
+            etag, started_at = str(found.metadata["etag"]), str(found.get("startedAt", ""))
+            self._remember(row["jobId"], _Version(found["sequence"], etag, started_at))
 
     def _remember(self, job_id: str, version: _Version) -> None:
         self._versions[job_id] = version

@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 from joblease.messages import JobEvent
@@ -23,6 +23,7 @@ from joblease_dashboard.rows import Row, event_fields, feed_row
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractIncomingMessage
 
+    from joblease_dashboard.board import Board
     from joblease_dashboard.query import TimeTable
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,11 @@ class TooManyStreams(Exception):
 class Live:
     """Events as they come."""
 
-    def __init__(self, feed: "TimeTable", buffer: int, max_clients: int, heartbeat_seconds: float) -> None:
+    def __init__(
+        self, feed: "TimeTable", board: "Board", buffer: int, max_clients: int, heartbeat_seconds: float
+    ) -> None:
         self._feed = feed
+        self._board = board
         self._recent: deque[tuple[str, Row]] = deque(maxlen=buffer)
         self._clients: set[asyncio.Queue[tuple[str, Row] | None]] = set()
         self._max_clients = max_clients
@@ -54,6 +58,7 @@ class Live:
             event = JobEvent.model_validate_json(delivery.body)
         except ValidationError:
             return  # the index parks it
+        self._board.add(event)
         item = ("/".join(feed_key(event.timestamp, event.event_id)), event_fields(feed_row(event)))
         self._recent.append(item)
         for client in list(self._clients):
@@ -68,13 +73,13 @@ class Live:
         for client in list(self._clients):
             self._drop(client)
 
-    def open(self, last_id: str | None, job_id: str | None) -> AsyncIterator[str]:
-        """A stream of server-sent events. Raises `TooManyStreams`."""
+    def open(self, last_id: str | None, **wanted: str) -> AsyncIterator[str]:
+        """A stream of server-sent events whose fields are as `wanted`. Raises `TooManyStreams`."""
         if len(self._clients) >= self._max_clients:
             raise TooManyStreams
         client: asyncio.Queue[tuple[str, Row] | None] = asyncio.Queue(CLIENT_BUFFER + 1)
         self._clients.add(client)
-        return self._stream(client, last_id, job_id)
+        return self._stream(client, last_id, wanted)
 
     def _drop(self, client: "asyncio.Queue[tuple[str, Row] | None]") -> None:
         self._clients.discard(client)
@@ -83,7 +88,7 @@ class Live:
         client.put_nowait(None)
 
     async def _stream(
-        self, client: "asyncio.Queue[tuple[str, Row] | None]", last_id: str | None, job_id: str | None
+        self, client: "asyncio.Queue[tuple[str, Row] | None]", last_id: str | None, wanted: Mapping[str, str]
     ) -> AsyncIterator[str]:
         sent: set[str] = set()
         with metrics.SSE_CLIENTS.track_inprogress():
@@ -91,7 +96,7 @@ class Live:
                 yield f"retry: {RETRY_MILLISECONDS}\n\n"
                 for item in await self._missed(last_id) if last_id else []:
                     sent.add(item[0])
-                    if job_id in (None, item[1]["jobId"]):
+                    if _is(item[1], wanted):
                         yield _frame(*item)
                 while not self._stopped:
                     try:
@@ -101,7 +106,7 @@ class Live:
                         continue
                     if news is None:
                         return
-                    if news[0] not in sent and job_id in (None, news[1]["jobId"]):
+                    if news[0] not in sent and _is(news[1], wanted):
                         yield _frame(*news)
             finally:
                 self._clients.discard(client)
@@ -118,6 +123,10 @@ class Live:
             rows = await self._feed.newer_than(partition, row, MAX_REPLAY)
             return [(f"{each['PartitionKey']}/{each['RowKey']}", event_fields(each)) for each in rows]
         return []
+
+
+def _is(fields: Row, wanted: Mapping[str, str]) -> bool:
+    return all(fields[name] == value for name, value in wanted.items())
 
 
 def _frame(event_id: str, fields: Row) -> str:

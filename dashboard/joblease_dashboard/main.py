@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -11,19 +12,26 @@ from typing import TYPE_CHECKING
 import uvicorn
 from azure.core.exceptions import AzureError
 from joblease import logs, topology
-from joblease.broker import EVENTS, Broker, Subscription
+from joblease.broker import EVENTS, WORKERS, Broker, Subscription
 from joblease.metrics import announce
 from joblease.settings import argument_parser, load
-from joblease.storage import FEED_TABLE, INDEX_TABLE, TRAIL_TABLE, Storage
+from joblease.storage import ACTIONS_TABLE, FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
+from kubernetes.aio.config import ConfigException
 
 from joblease_dashboard import query
+from joblease_dashboard.access import Access
+from joblease_dashboard.actions import Actions
 from joblease_dashboard.api import Api
 from joblease_dashboard.app import application
+from joblease_dashboard.board import Board
 from joblease_dashboard.index import Index, Indexer
+from joblease_dashboard.kube import Cluster
 from joblease_dashboard.live import Live
 from joblease_dashboard.pages import Pages
-from joblease_dashboard.settings import DashboardSettings
+from joblease_dashboard.settings import LOOPBACK, DashboardSettings
+from joblease_dashboard.stats import Stats
+from joblease_dashboard.workers import Workers
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractQueue
@@ -32,7 +40,7 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
 PREFETCH = 500
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+TABLES = (TRAIL_TABLE, INDEX_TABLE, FEED_TABLE, STATS_TABLE, ACTIONS_TABLE)
 
 
 class Server(uvicorn.Server):
@@ -53,23 +61,31 @@ async def serve(settings: DashboardSettings) -> None:
     async with AsyncExitStack() as stack:
         storage = await stack.enter_async_context(Storage(settings))
         index_table, feed_table = storage.table(INDEX_TABLE), storage.table(FEED_TABLE)
-        feed = query.feed(feed_table)
+        feed, stats, workers = query.feed(feed_table), Stats(storage.table(STATS_TABLE)), Workers()
+        board = Board(workers)
         live = Live(
-            feed, settings.dashboard_stream_buffer, settings.dashboard_stream_clients,
+            feed, board, settings.dashboard_stream_buffer, settings.dashboard_stream_clients,
             settings.dashboard_heartbeat_seconds,
         )  # fmt: skip
         broker = Broker(settings, "joblease-dashboard", topology.declare_exchanges)
-        indexer = Indexer(Index(index_table, feed_table), broker)
-        _subscribe(broker, indexer, live)
-        api = Api(AuditTrail(storage.table(TRAIL_TABLE)), query.index(index_table), feed, live)
+        indexer = Indexer(Index(index_table, feed_table, stats), broker)
+        _subscribe(broker, indexer, live, workers)
+        cluster = await _open_cluster(settings)
+        if cluster:
+            stack.push_async_callback(cluster.close)
+        key = settings.dashboard_session_key
+        access = Access(settings, cluster, key.get_secret_value() if key else secrets.token_urlsafe(32))
+        api = Api(access, AuditTrail(storage.table(TRAIL_TABLE)), query.index(index_table), feed, live, stats)
+        actions = Actions(access, cluster, broker, storage.table(ACTIONS_TABLE), board)
+        pages = Pages(api, access, actions, board, workers, broker, storage.locks(), settings.defer_seconds)
         starting = ["the tables are not there yet"]
-        app = application(api, Pages(api), lambda: [*starting, *filter(None, [broker.problem])])
+        app = application(api, pages, access, lambda: [*starting, *filter(None, [broker.problem])])
         config = uvicorn.Config(
             app, settings.dashboard_host, settings.dashboard_port, log_config=None, access_log=False,
-            timeout_graceful_shutdown=5, server_header=False,
+            timeout_graceful_shutdown=5, server_header=False, proxy_headers=False,
         )  # fmt: skip
         server = Server(config, live)
-        background = asyncio.create_task(_prepare(storage, broker, indexer, starting), name="index")
+        background = asyncio.create_task(_prepare(storage, broker, indexer, board, starting), name="index")
         try:
             await server.serve()
         finally:
@@ -77,17 +93,32 @@ async def serve(settings: DashboardSettings) -> None:
             await asyncio.gather(background, return_exceptions=True)
 
 
-async def _prepare(storage: Storage, broker: Broker, indexer: Indexer, starting: list[str]) -> None:
+async def _prepare(storage: Storage, broker: Broker, indexer: Indexer, board: Board, starting: list[str]) -> None:
     await _create_tables(storage)
     starting.clear()
     async with broker:
-        await indexer.run()
+        await asyncio.gather(indexer.run(), board.restore(storage.table(INDEX_TABLE)))
+
+
+async def _open_cluster(settings: DashboardSettings) -> Cluster | None:
+    """The API server, when there is one. Ends the program when access depends on it."""
+    try:
+        return await Cluster.open(settings.dashboard_api_timeout_seconds)
+    except ConfigException as error:
+        if settings.dashboard_access != "none":
+            sys.exit(
+                f"JOBLEASE_DASHBOARD_ACCESS={settings.dashboard_access} asks Kubernetes who may do what, and there is "
+                f"neither a service account nor a kubeconfig (KUBECONFIG): {error}"
+            )
+        log.info("no Kubernetes here: jobs can be looked at, not submitted or changed")
+        return None
 
 
 async def _create_tables(storage: Storage) -> None:
     while True:
         try:
-            await storage.create_tables(TRAIL_TABLE, INDEX_TABLE, FEED_TABLE)
+            await storage.create_tables(*TABLES)
+            await storage.create_locks()
         except AzureError as error:
             log.warning("storage cannot be used yet, next try in %.0f s: %s", RETRY_SECONDS, error)
             await asyncio.sleep(RETRY_SECONDS)
@@ -95,7 +126,7 @@ async def _create_tables(storage: Storage) -> None:
             return
 
 
-def _subscribe(broker: Broker, indexer: Indexer, live: Live) -> None:
+def _subscribe(broker: Broker, indexer: Indexer, live: Live, workers: Workers) -> None:
     async def index(channel: "AbstractChannel") -> "AbstractQueue":
         return await topology.declare_events(channel, "index")
 
@@ -103,14 +134,20 @@ def _subscribe(broker: Broker, indexer: Indexer, live: Live) -> None:
         return await topology.declare_private(channel, EVENTS)
 
     broker.subscribe(Subscription(index, indexer.on_event, prefetch=PREFETCH))
+
+    async def reports(channel: "AbstractChannel") -> "AbstractQueue":
+        return await topology.declare_private(channel, WORKERS)
+
     broker.subscribe(Subscription(stream, live.on_event, prefetch=PREFETCH))
+    broker.subscribe(Subscription(reports, workers.on_report, prefetch=PREFETCH))
 
 
 async def rebuild(settings: DashboardSettings) -> int:
     """Write the read model anew from the whole trail; returns how many jobs it holds."""
     async with Storage(settings) as storage:
-        await storage.create_tables(TRAIL_TABLE, INDEX_TABLE, FEED_TABLE)
-        index = Index(storage.table(INDEX_TABLE), storage.table(FEED_TABLE))
+        await storage.create_tables(*TABLES)
+        stats = Stats(storage.table(STATS_TABLE))
+        index = Index(storage.table(INDEX_TABLE), storage.table(FEED_TABLE), stats)
         count = 0
         async for _, events in AuditTrail(storage.table(TRAIL_TABLE)).everything():
             await index.add(events)
@@ -134,8 +171,9 @@ def main() -> None:
     if arguments.command == "rebuild":
         sys.stdout.write(f"{asyncio.run(rebuild(settings))} jobs are in the read model\n")
         return
-    if settings.dashboard_host not in LOOPBACK:
-        log.warning("everybody who reaches %s:%d can read all jobs", settings.dashboard_host, settings.dashboard_port)
+    if settings.dashboard_access == "none" and settings.dashboard_host not in LOOPBACK:
+        where = f"{settings.dashboard_host}:{settings.dashboard_port}"
+        log.warning("everybody who reaches %s can see and change all jobs", where)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # before uvicorn has taken it over
     try:
         asyncio.run(serve(settings))

@@ -55,6 +55,27 @@ PROBLEM = {
 }
 
 
+SECONDS = {"type": ["number", "null"], "minimum": 0, "description": "null: no such job"}
+POINT = _object(
+    ["time", "completed", "failed", "cancelled", "waitedP50", "waitedP95", "ranP50", "ranP95"],
+    time=TIME,
+    completed=NUMBER,
+    failed=NUMBER,
+    cancelled=NUMBER,
+    waitedP50=SECONDS,
+    waitedP95=SECONDS,
+    ranP50=SECONDS,
+    ranP95=SECONDS,
+)
+STATS = _object(
+    ["window", "ended", "successRate", "points"],
+    window=TEXT,
+    ended=NUMBER,
+    successRate={"type": ["number", "null"], "minimum": 0, "maximum": 1},
+    points={"type": "array", "items": POINT},
+)
+
+
 def _parameter(name: str, description: str, schema: Any = None) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": description, "schema": schema or TEXT}
 
@@ -75,7 +96,7 @@ def _answers(schema: Any, *problems: int, media: str = "application/json") -> di
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         "200": {"description": "As asked for.", "content": {media: {"schema": schema}}},
-        **{str(code): {"description": "Why not.", "content": problem} for code in problems},
+        **{str(code): {"description": "Why not.", "content": problem} for code in (*problems, 401, 403, 429)},
     }
 
 
@@ -121,16 +142,26 @@ DOCUMENT: dict[str, Any] = {
                 "responses": _answers(_list("jobs", "Job"), 400, 503),
             }
         },
+        "/api/stats": {
+            "get": {
+                "summary": "Jobs that ended, and how long they had waited and run, over a window",
+                "parameters": [
+                    _parameter("window", "Up to now.", {**TEXT, "enum": ["1h", "6h", "24h", "7d"], "default": "1h"})
+                ],
+                "responses": _answers({"$ref": "#/components/schemas/Stats"}, 400, 503),
+            }
+        },
         "/api/stream": {
             "get": {
                 "summary": "Events as they happen (server-sent events)",
                 "parameters": [
                     _parameter("jobId", "Only this job."),
+                    _parameter("namespace", "Only this namespace."),
                     _parameter("lastEventId", "Resume after this event; the header Last-Event-ID does the same."),
                 ],
                 "responses": _answers(TEXT, 400, 503, media="text/event-stream"),
             }
         },
     },
-    "components": {"schemas": {"Event": EVENT, "Job": JOB, "Problem": PROBLEM}},
+    "components": {"schemas": {"Event": EVENT, "Job": JOB, "Problem": PROBLEM, "Stats": STATS}},
 }

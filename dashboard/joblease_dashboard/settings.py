@@ -1,21 +1,55 @@
 """The dashboard's settings."""
 
-from typing import Annotated
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, Literal, Self
 
 from joblease.settings import BrokerSettings, Port, ProgramSettings, Seconds, StorageSettings
-from pydantic import Field
+from pydantic import Field, SecretStr, model_validator
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class DashboardSettings(ProgramSettings, BrokerSettings, StorageSettings):
     """Environment variables `JOBLEASE_…` that the dashboard reads. Metrics and probes are served on its own port."""
 
     dashboard_host: str = "127.0.0.1"
-    """Address to listen on. Whoever reaches it can read all jobs."""
+    """Address to listen on."""
     dashboard_port: Port = 8080
     """Port to listen on; 0 takes any free one."""
+    dashboard_access: Literal["kubernetes", "proxy", "none"] = "none"
+    """Who comes in: `kubernetes` asks for a Kubernetes token; `proxy` believes the headers of the proxies named below;
+    `none` asks nobody, which is for this machine alone. With the first two, RBAC on jobrequests decides who sees and
+    does what."""
+    dashboard_insecure: bool = False
+    """Allow `none` on an address that others can reach."""
+    dashboard_trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """For `proxy`: the proxies' networks, as a JSON list: ["10.0.0.0/8"]. Nobody else is let in."""
+    dashboard_user_header: Annotated[str, Field(min_length=1)] = "X-Forwarded-User"
+    """For `proxy`: the header with the user's name."""
+    dashboard_groups_header: Annotated[str, Field(min_length=1)] = "X-Forwarded-Groups"
+    """For `proxy`: the header with the user's groups, comma-separated."""
+    dashboard_session_key: Annotated[SecretStr, Field(min_length=32)] | None = None
+    """Signs the session cookies, 32 characters or more, the same for all replicas; unset, sessions end with the pod."""
+    dashboard_session_seconds: Annotated[int, Field(ge=60, le=604_800)] = 28_800
+    """How long a sign-in lasts. What it allows is looked up anew every 30 s."""
     dashboard_heartbeat_seconds: Seconds = 15
     """How often a silent stream says that it lives, so that proxies do not cut it."""
     dashboard_stream_buffer: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     """Events kept in memory for streams that resume."""
     dashboard_stream_clients: Annotated[int, Field(ge=1)] = 2_000
     """Streams that may be open at once."""
+    dashboard_requests_per_second: Annotated[int, Field(ge=1)] = 100
+    """Requests that one user at one address may make, in the long run; ten times as many at once."""
+    dashboard_api_timeout_seconds: Seconds = 10
+    """Bound on each request to the API server."""
+
+    @model_validator(mode="after")
+    def _check_access(self) -> Self:
+        if self.dashboard_access == "none" and self.dashboard_host not in LOOPBACK and not self.dashboard_insecure:
+            raise ValueError(
+                f"dashboard_access: everybody who reaches {self.dashboard_host} would see and do everything. Set "
+                "kubernetes or proxy, or JOBLEASE_DASHBOARD_INSECURE=true"
+            )
+        if self.dashboard_access == "proxy" and not self.dashboard_trusted_proxies:
+            raise ValueError("dashboard_trusted_proxies: name the proxies whose headers are to be believed")
+        return self

@@ -88,6 +88,8 @@ class Stack:
         apply_file(kubeconfig, MANIFESTS / "install.yaml", ACCESS)
         wait_for_crd(kubeconfig)
         self._control_plane.service_account_kubeconfig("joblease-system", "joblease-operator", operator)
+        dashboard = self._state / "dashboard.kubeconfig"
+        self._control_plane.service_account_kubeconfig("joblease-system", "joblease-dashboard", dashboard)
         self.environment["KUBECONFIG"] = str(operator)
         lines = [f"export {name}='{value}'\n" for name, value in sorted(self.environment.items())]
         (self._state / "environment").write_text("".join(lines))
@@ -101,7 +103,13 @@ class Stack:
                 self._program("joblease-worker", name, self._ports[name], JOBLEASE_WORKER_NAME=name)
                 for name in self._settings.worker_names()
             ),
-            self._program("joblease-dashboard", "dashboard", dashboard, JOBLEASE_DASHBOARD_PORT=str(dashboard)),
+            self._program(
+                "joblease-dashboard",
+                "dashboard",
+                dashboard,
+                JOBLEASE_DASHBOARD_PORT=str(dashboard),
+                KUBECONFIG=str(self._state / "dashboard.kubeconfig"),
+            ),
         ]
         self._start(self.programs)
 

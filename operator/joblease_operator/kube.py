@@ -1,11 +1,11 @@
 """The few requests that the operator makes to the API server, each under a timeout and counted."""
 
-import os
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+from joblease.kube import connect
 from joblease.resource import GROUP, PLURAL, VERSION
-from kubernetes.aio import client, config
+from kubernetes.aio import client
 from kubernetes.aio.client import ApiException
 
 from joblease_operator.metrics import API_WRITES
@@ -36,11 +36,7 @@ class JobRequests:
 
     async def connect(self) -> None:
         """Use the pod's service account, or else the kubeconfig."""
-        if os.environ.get("KUBERNETES_SERVICE_HOST"):
-            config.load_incluster_config()
-        else:
-            await config.load_kube_config(config_file=os.environ.get("KUBECONFIG"))
-        self._client = client.ApiClient()
+        self._client = await connect()
         self._api = client.CustomObjectsApi(self._client)
 
     async def close(self) -> None:

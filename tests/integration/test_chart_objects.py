@@ -20,6 +20,7 @@ workers:
 operator: {namespaces: [default], podAnnotations: {a: b}, priorityClassName: system-cluster-critical}
 dashboard:
   replicas: 2
+  access: {sessionSecret: session}
   service: {type: NodePort, nodePort: 30088}
   ingress: {enabled: true, className: nginx, host: jobs.example.com, tlsSecret: tls, annotations: {a: b}}
 image: {pullSecrets: [{name: pull}]}

@@ -461,8 +461,8 @@ def test_the_operator_may_do_its_work_and_no_more(
     assert may(verb, resource) is allowed
 
 
-@pytest.mark.parametrize("program", ["worker", "dashboard"])
-def test_workers_and_dashboard_hold_no_kubernetes_credentials(installed: list[dict[str, Any]], program: str) -> None:
+@pytest.mark.parametrize("program", ["worker"])
+def test_workers_hold_no_kubernetes_credentials(installed: list[dict[str, Any]], program: str) -> None:
     (account,) = (
         document
         for document in installed

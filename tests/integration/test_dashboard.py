@@ -256,7 +256,7 @@ async def test_errors_are_problem_details(http: httpx.AsyncClient, path: str, st
 
 
 async def test_what_is_not_a_get_is_refused(http: httpx.AsyncClient) -> None:
-    answer = await http.post("/api/jobs")
+    answer = await http.post("/api/jobs", headers={"Sec-Fetch-Site": "same-origin"})
     assert (answer.status_code, answer.headers["content-type"]) == (405, "application/problem+json")
 
 
@@ -323,7 +323,7 @@ async def test_pages_show_everything_and_escape_it(jobs: Jobs, http: httpx.Async
     await history.happen("Started", State.RUNNING)
     await history.happen("Failed", State.FAILED, message="<b>bold</b>", data={"error": "<i>", "traceback": "File <x>"})
     await listed(http, "/api/requests?namespace=ns-page&state=Failed", "jobs", lambda rows: len(rows) == 1)
-    for path in ("/?namespace=ns-page", "/events?namespace=ns-page", f"/jobs/{history.job_id}"):
+    for path in ("/jobs?namespace=ns-page", "/events?namespace=ns-page", f"/jobs/{history.job_id}"):
         answer = await http.get(path, headers={"Accept": "text/html"})
         assert answer.status_code == 200
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
@@ -333,12 +333,12 @@ async def test_pages_show_everything_and_escape_it(jobs: Jobs, http: httpx.Async
     assert "File &lt;x&gt;" in answer.text
     missing = await http.get("/jobs/nobody", headers={"Accept": "text/html"})
     assert (missing.status_code, "No such job" in missing.text) == (404, True)
-    assert (await http.get("/static/live.js")).status_code == 200
+    assert (await http.get("/static/page.js")).status_code == 200
 
 
 async def test_a_job_id_in_the_search_box_leads_to_the_job(http: httpx.AsyncClient) -> None:
     job_id = "12345678-1234-1234-1234-123456789abc"
-    answer = await http.get(f"/?name={job_id}")
+    answer = await http.get(f"/jobs?name={job_id}")
     assert (answer.status_code, answer.headers["location"].endswith(f"/jobs/{job_id}")) == (303, True)
 
 

@@ -129,17 +129,19 @@ def test_every_pod_is_restricted() -> None:
             assert context.get("readOnlyRootFilesystem") or "-rabbitmq" in name or "-azurite" in name
 
 
-def test_workers_and_dashboard_have_no_credentials_of_kubernetes() -> None:
+def test_workers_have_no_credentials_of_kubernetes_and_the_dashboard_few() -> None:
     found = objects(*SECRETS)
     for name, pod in pods(found).items():
-        assert pod.get("automountServiceAccountToken", True) == name.endswith(("-operator", "-test"))
+        assert pod.get("automountServiceAccountToken", True) == name.endswith(("-operator", "-dashboard", "-test"))
     bound = {s["name"] for each in found if "RoleBinding" in each["kind"] for s in each["subjects"]}
-    assert bound == {"joblease-operator", "joblease-test"}
+    assert bound == {"joblease-operator", "joblease-dashboard", "joblease-test"}
+    role = next(each for each in found if each["kind"] == "ClusterRole" and "dashboard" in each["metadata"]["name"])
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"create", "patch"}
 
 
 def test_an_operator_of_some_namespaces_has_no_right_in_others() -> None:
     found = objects(*SECRETS, "operator.namespaces={team-a,team-b}")
-    role = one(found, "ClusterRole")
+    role = one(found, "ClusterRole", "operator")
     assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
     assert not [rule for rule in role["rules"] if "jobrequests" in rule["resources"]]
     namespaces = {
@@ -199,6 +201,7 @@ def test_credentials_come_from_secrets_or_an_identity() -> None:
         ([*DEV, "workers[0].queue=a"], "name"),
         ([*DEV, "workerDefaults.leaseSeconds=90"], "60"),
         ([*DEV, "workerDefaults.autoscaling.mode=x"], "hpa"),
+        ([*DEV, "dashboard.replicas=2"], "dashboard.access.sessionSecret"),
     ],
 )
 def test_wrong_values_are_refused_with_their_name(values: list[str], said: str) -> None:

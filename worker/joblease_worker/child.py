@@ -25,7 +25,7 @@ from typing import Any
 
 from joblease.handlers import JobCancelled, JobContext, PermanentError, UnknownHandler, find, load_handlers
 
-from joblease_worker.parameters import fit
+from joblease_worker.parameters import describe, fit
 
 MAX_TRACEBACK = 8_000
 MAX_STEP_DATA = 16_384
@@ -51,7 +51,7 @@ class Child:
         signal.signal(signal.SIGUSR1, self._interrupt)
         names = load_handlers()
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
-        self._send({"type": "ready", "handlers": names})
+        self._send({"type": "ready", "handlers": [describe(name, find(name)) for name in names]})
         while True:
             ending = self._run(self._orders.get())
             sys.stdout.flush()

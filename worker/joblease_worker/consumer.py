@@ -58,6 +58,16 @@ class Consumer:
         # The prefetch bounds deliveries per connection; after a reconnect, those of the lost one may still be running.
         self._capacity = asyncio.Semaphore(settings.worker_concurrency)
 
+    @property
+    def running(self) -> list[str]:
+        """Ids of the jobs that run here."""
+        return list(self._runs)
+
+    @property
+    def unacknowledged(self) -> int:
+        """Deliveries that are not settled yet."""
+        return len(self._deliveries)
+
     async def on_job(self, delivery: "AbstractIncomingMessage") -> None:
         """Handle a delivery in a task of its own, which `drain` can wait for."""
         task = asyncio.create_task(self._handle(delivery), name=f"delivery {delivery.message_id}")

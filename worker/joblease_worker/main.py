@@ -19,6 +19,7 @@ from joblease.trail import AuditTrail
 
 from joblease_worker.consumer import Consumer
 from joblease_worker.keeper import Keeper
+from joblease_worker.reporter import Reporter
 from joblease_worker.runner import ProcessPool, StartFailed
 from joblease_worker.settings import WorkerSettings
 
@@ -55,10 +56,17 @@ async def work(settings: WorkerSettings) -> None:
         problems.clear()
         await _until(stop, broker.connected())
         log.info("serving queue %s", settings.worker_queue)
+        reporter = Reporter(settings, broker, consumer, pool)
+        reporting = asyncio.create_task(reporter.run(), name="reporter")
         await stop.wait()
+        reporting.cancel()
         problems.append("shutting down")
         await broker.stop_consuming()
+        if broker.problem is None:
+            await reporter.report("draining")
         await consumer.drain(settings.drain_grace_seconds)
+        if broker.problem is None:
+            await reporter.report("stopped")
 
 
 def _subscribe(broker: Broker, consumer: Consumer, settings: WorkerSettings) -> None:

@@ -4,7 +4,9 @@ A wrong parameter is the submitter's mistake, not the handler's: it is reported 
 job fails without another attempt.
 """
 
+import contextlib
 import inspect
+import json
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -42,6 +44,33 @@ def fit(name: str, function: Callable[..., Any], parameters: Mapping[str, Any]) 
     if rest:
         arguments |= {key: value for key, value in parameters.items() if key not in named}
     return arguments
+
+
+def describe(name: str, function: Callable[..., Any]) -> dict[str, Any]:
+    """Name, description and JSON schema of the parameters: a `HandlerDescription` as JSON."""
+    hints = typing.get_type_hints(function)
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        properties[parameter.name] = _schema(hints.get(parameter.name, Any))
+        if parameter.default is parameter.empty:
+            required.append(parameter.name)
+        else:
+            with contextlib.suppress(TypeError, ValueError):  # a default that is no JSON is not shown
+                json.dumps(parameter.default, allow_nan=False)
+                properties[parameter.name]["default"] = parameter.default
+    description = (inspect.getdoc(function) or "").split("\n\n")[0]
+    parameters = {"type": "object", "properties": properties, "required": required}
+    return {"name": name, "description": description, "parameters": parameters}
+
+
+def _schema(annotation: Any) -> dict[str, Any]:
+    try:
+        return TypeAdapter(annotation).json_schema()
+    except PydanticUserError:  # nothing that JSON could say
+        return {}
 
 
 def _convert(annotation: Any, value: Any) -> Any:

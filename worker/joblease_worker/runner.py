@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from joblease.messages import HandlerDescription
+
 from joblease_worker.metrics import HANDLER_PROCESSES
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class HandlerProcess:
     """One warm process."""
 
     def __init__(self, process: asyncio.subprocess.Process, output_limit: int) -> None:
-        self.handlers: list[str] = []
+        self.handlers: list[HandlerDescription] = []
         self._process = process
         self._output_limit = output_limit
         self._output_left = output_limit
@@ -88,7 +90,7 @@ class HandlerProcess:
         if hello is None:
             await self.close()
             raise StartFailed("the handler process did not start; its output is in the lines above")
-        self.handlers = hello["handlers"]
+        self.handlers = [HandlerDescription.model_validate(each) for each in hello["handlers"]]
         return self
 
     @property
@@ -201,12 +203,12 @@ class ProcessPool:
     def __init__(self, settings: "WorkerSettings") -> None:
         self._settings = settings
         self._idle: list[HandlerProcess] = []
-        self.handlers: list[str] = []
+        self.handlers: dict[str, HandlerDescription] = {}
 
     async def start(self) -> None:
         """Start all processes. Raises `StartFailed`."""
         first = await HandlerProcess.start(self._settings)
-        self.handlers = first.handlers
+        self.handlers = {each.name: each for each in first.handlers}
         self._idle.append(first)
         others = range(self._settings.worker_concurrency - 1)
         self._idle += await asyncio.gather(*(HandlerProcess.start(self._settings) for _ in others))

@@ -24,6 +24,8 @@ class WorkerSettings(ProgramSettings, BrokerSettings, StorageSettings):
     """How long a cancelled handler may clean up before it is killed."""
     drain_grace_seconds: Annotated[float, Field(ge=0)] = 30
     """How long running jobs may go on after SIGTERM before they are handed to another worker."""
+    worker_report_seconds: Seconds = 10
+    """How often the worker tells the dashboards that it lives."""
     job_memory_limit_mib: Annotated[int, Field(ge=0)] = 0
     """Data memory that each process of a job may use (the kernel's RLIMIT_DATA); beyond it the handler gets a
     MemoryError, and its attempt has failed. 0: no limit but the pod's."""

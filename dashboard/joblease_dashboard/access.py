@@ -1,0 +1,185 @@
+"""Who may come in, and what he may see and do.
+
+Every request but the open ones has an identity before a route sees it, and every route asks for the right that it
+needs (`Access.require`): Kubernetes' own RBAC on `jobrequests` answers. A request that changes something must come from
+the dashboard's own pages (browsers say where a request comes from and pages cannot forge that) or carry a token.
+"""
+
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit
+
+from itsdangerous import BadData, URLSafeTimedSerializer
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from joblease_dashboard.kube import Cluster, Identity
+from joblease_dashboard.limits import RateLimit
+from joblease_dashboard.problems import Problem, wants_page
+from joblease_dashboard.settings import LOOPBACK
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from joblease_dashboard.settings import DashboardSettings
+
+OnProblem = Callable[[Request, Exception], Awaitable[Response]]
+COOKIE = "joblease-session"
+SAFE = ("GET", "HEAD", "OPTIONS")
+OPEN = ("/healthz", "/readyz", "/metrics", "/login", "/logout")
+"""Paths that ask nobody who he is; besides `/static/`."""
+ANYBODY = Identity("anonymous")
+LOGINS_PER_MINUTE = 10
+BURST_SECONDS = 10
+
+
+class Access:
+    """Recognises people, and asks what they may do."""
+
+    def __init__(self, settings: "DashboardSettings", cluster: Cluster | None, key: str) -> None:
+        self.mode = settings.dashboard_access
+        self.can_act = cluster is not None
+        self._settings = settings
+        self._cluster = cluster
+        self._serializer = URLSafeTimedSerializer(key, salt="joblease-session")
+        self._logins = RateLimit(LOGINS_PER_MINUTE / 60, LOGINS_PER_MINUTE)
+        rate = settings.dashboard_requests_per_second
+        self._requests = RateLimit(rate, rate * BURST_SECONDS)
+
+    async def identify(self, request: Request) -> Identity | None:
+        """Who asks, or None. Raises `Problem`."""
+        if self.mode == "none":
+            return ANYBODY
+        if self.mode == "proxy":
+            return self._from_proxy(request)
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self._cluster:
+            return await self._cluster.who(token)
+        return self._from_session(request)
+
+    def _from_proxy(self, request: Request) -> Identity | None:
+        peer = ip_address(request.client.host) if request.client else None
+        if peer is None or not any(peer in network for network in self._settings.dashboard_trusted_proxies):
+            return None
+        user = request.headers.get(self._settings.dashboard_user_header, "")
+        groups = request.headers.get(self._settings.dashboard_groups_header, "")
+        return Identity(user, tuple(each.strip() for each in groups.split(",") if each.strip())) if user else None
+
+    def _from_session(self, request: Request) -> Identity | None:
+        try:
+            user, groups = self._serializer.loads(
+                request.cookies.get(COOKIE, ""), max_age=self._settings.dashboard_session_seconds
+            )
+        except (BadData, ValueError):
+            return None
+        return Identity(user, tuple(groups))
+
+    async def require(self, request: Request, verb: str, namespace: str) -> None:
+        """Raise `Problem` unless the one who asks may do this to jobs of the namespace ("": of all)."""
+        if not await self.allows(request, verb, namespace):
+            where = f"namespace {namespace!r}" if namespace else "all namespaces"
+            hint = "" if namespace else "; name one that you may see: ?namespace=…"
+            raise Problem(403, "Not allowed", f"{identity(request).user} may not {verb} jobrequests in {where}{hint}")
+
+    async def allows(self, request: Request, verb: str, namespace: str) -> bool:
+        """Whether the one who asks may do this."""
+        if self.mode == "none":
+            return True
+        return self._cluster is not None and await self._cluster.may(identity(request), verb, namespace)
+
+    async def sign_in(self, request: Request, token: str, response: Response) -> bool:
+        """Put a session into the response when the token is somebody's. Raises `Problem`."""
+        self.check_rate(self._logins, request)
+        found = await self._cluster.who(token) if self._cluster and self.mode == "kubernetes" and token else None
+        if found is None:
+            return False
+        secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
+        response.set_cookie(
+            COOKIE, self._serializer.dumps([found.user, found.groups]), httponly=True, secure=secure, samesite="lax",
+            max_age=self._settings.dashboard_session_seconds,
+        )  # fmt: skip
+        return True
+
+    def check_rate(self, limit: RateLimit, request: Request, user: str = "") -> None:
+        """Raise `Problem` when somebody asks too often."""
+        wait = limit.wait(f"{request.client.host if request.client else ''} {user}")
+        if wait:
+            raise Problem(429, "Too many requests", f"try again in {wait:.0f} s", retryAfterSeconds=round(wait, 1))
+
+    def check_everybody(self, request: Request, user: str) -> None:
+        """Raise `Problem` when this user at this address asks too often."""
+        self.check_rate(self._requests, request, user)
+
+    def check_host(self, request: Request) -> None:
+        """Without sign-in, a foreign name that leads here is an attack by somebody else's page (DNS rebinding)."""
+        if self.mode == "none" and self._settings.dashboard_host in LOOPBACK:
+            name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+            if name not in LOOPBACK:
+                raise Problem(421, "Wrong host", f"this dashboard is for this machine alone; it is not {name!r}")
+
+
+def check_origin(request: Request) -> None:
+    """Refuse a change that another site's page asks for. Raises `Problem`."""
+    if request.method in SAFE or request.headers.get("authorization"):
+        return
+    site = request.headers.get("sec-fetch-site")
+    origin = urlsplit(request.headers.get("origin", "")).netloc
+    if site == "same-origin" or (site is None and origin and origin == request.headers.get("host")):
+        return
+    raise Problem(403, "Wrong origin", "this change was not asked for by a page of this dashboard")
+
+
+def identity(request: Request) -> Identity:
+    """Who asks."""
+    found: Identity = request.state.identity
+    return found
+
+
+class SignIn(Exception):
+    """Go to the sign-in page first."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(target)
+        self.target = target
+
+
+class Guard:
+    """Middleware: nobody passes without an identity, except to the open paths."""
+
+    def __init__(self, app: "ASGIApp", access: Access, answer: OnProblem) -> None:
+        """`answer` makes a response of a problem."""
+        self._app = app
+        self._access = access
+        self._answer = answer
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        request.state.identity = None
+        try:
+            check_origin(request)
+            if request.url.path not in OPEN and not request.url.path.startswith("/static/"):
+                self._access.check_host(request)
+                found = await self._access.identify(request)
+                self._access.check_everybody(request, found.user if found else "")
+                if found is None:
+                    self._refuse(request)
+                request.state.identity = found
+        except Problem as problem:
+            response = await self._answer(request, problem)
+            await response(scope, receive, send)
+        except SignIn as to:
+            await RedirectResponse(f"/login?{urlencode({'next': to.target})}", 303)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _refuse(self, request: Request) -> None:
+        if self._access.mode == "kubernetes":
+            if wants_page(request) and request.method in SAFE:
+                raise SignIn(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
+            raise Problem(401, "Who are you?", "send a Kubernetes token: Authorization: Bearer …; or sign in at /login")
+        raise Problem(401, "Who are you?", "only requests of the authenticating proxy are let in")

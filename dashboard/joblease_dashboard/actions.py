@@ -1,0 +1,234 @@
+"""What people do from the pages: submit, cancel, retry, suspend, resume jobs, and replay dead letters.
+
+Each is asked about first (a page of its own, so that it works without scripts and by keyboard), needs the same right as
+doing it with kubectl, and is written into `JobActions` with the name of the one who did it, before it is done and again
+with the outcome.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from azure.core.exceptions import AzureError
+from joblease.messages import JobEvent, State, now, rfc3339
+from joblease.names import RETRY_OF, job_name, retry_name
+from joblease.resource import GROUP, JobRequestSpec, check_parameters_size
+from pydantic import ValidationError
+from starlette.requests import Request
+
+from joblease_dashboard import deadletters, metrics
+from joblease_dashboard.access import Access, identity
+from joblease_dashboard.keys import inverted
+from joblease_dashboard.kube import Cluster
+from joblease_dashboard.problems import Problem
+
+if TYPE_CHECKING:
+    from azure.data.tables.aio import TableClient
+    from joblease.broker import Broker
+
+    from joblease_dashboard.board import Board
+    from joblease_dashboard.rows import Row
+
+log = logging.getLogger(__name__)
+
+BY = f"{GROUP}/requested-by"
+MAX_FORM_BYTES = 256 << 10
+SEEN_SECONDS = 3.0
+DEAD_PARTITION = "dead-letters"
+WAITING = frozenset({State.SUBMITTED, State.QUEUED, State.RETRYING, State.INTERRUPTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something that can be done to a job."""
+
+    name: str
+    verb: str
+    """The right on `jobrequests` that it takes."""
+    question: str
+    possible: Callable[[State], bool]
+
+
+ACTIONS = {
+    each.name: each
+    for each in (
+        Action("cancel", "patch", "Stop this job for good? It cannot be taken back.", lambda state: not state.terminal),
+        Action("suspend", "patch", "Hold this job back until it is resumed?", lambda state: state in WAITING),
+        Action("resume", "patch", "Let this job go on as soon as its group allows?", lambda state: state in WAITING),
+        Action("retry", "create", "Submit a new job with the same spec?", lambda state: state.terminal),
+    )
+}
+
+
+class Actions:
+    """Does them."""
+
+    def __init__(
+        self, access: Access, cluster: Cluster | None, broker: "Broker", table: "TableClient", board: "Board"
+    ) -> None:
+        self._access = access
+        self._cluster = cluster
+        self._broker = broker
+        self._table = table
+        self._board = board
+
+    async def submit(self, request: Request, form: Mapping[str, str]) -> str:
+        """Create a job from a form; its id. Raises `Problem`."""
+        namespace = form.get("namespace", "").strip() or "default"
+        await self._access.require(request, "create", namespace)
+        spec = spec_of(form)
+        name = form.get("name", "").strip() or job_name(spec["handler"])
+        return await self._create(request, "submit", namespace, name, spec, {})
+
+    async def do(self, request: Request, action: Action, job: "Row", events: list[JobEvent]) -> str:
+        """Do something to a job; the id of the job to look at then. Raises `Problem`."""
+        await self._access.require(request, action.verb, job["namespace"])
+        if not action.possible(State(job["state"])):
+            raise Problem(409, "Too late", f"job {job['name']} is {job['state']}: it cannot {action.name}")
+        if action.name == "retry":
+            facts = next((event.data for event in events if event.status == "Submitted" and event.data), None)
+            if not facts or "handler" not in facts:
+                raise Problem(409, "Not possible", f"the trail of job {job['name']} does not say how it was submitted")
+            spec = {name: value for name, value in facts.items() if name != "traceparent"}
+            notes = {RETRY_OF: job["name"]}
+            return await self._create(request, "retry", job["namespace"], retry_name(job["name"]), spec, notes)
+        spec = {"cancel": {"cancel": True}, "suspend": {"suspend": True}, "resume": {"suspend": False}}[action.name]
+        notes = {BY: identity(request).user}
+        change = self._kubernetes().change(job["namespace"], job["name"], job["jobId"], spec, notes)
+        await self._recorded(request, action.name, job["jobId"], job["name"], change)
+        return str(job["jobId"])
+
+    async def replay(self, request: Request, wanted: str | None) -> list[deadletters.DeadLetter]:
+        """Send dead letters back; which ones were sent. Raises `Problem` or `PublishFailed`."""
+        await self._access.require(request, "patch", "")
+        work = deadletters.replay(self._broker, wanted)
+        sent: list[deadletters.DeadLetter] = await self._recorded(
+            request, "replay", DEAD_PARTITION, wanted or "all", work
+        )
+        if wanted and not sent:
+            raise Problem(404, "No such message", "it is not in joblease.dead any more, or it cannot be read")
+        return sent
+
+    async def history(self, job_id: str) -> list[dict[str, Any]]:
+        """Who did what to a job, the last first. One storage request. Raises `AzureError`."""
+        rows = self._table.query_entities(
+            "PartitionKey eq @job", parameters={"job": job_id}, results_per_page=100
+        ).by_page()
+        async for page in rows:
+            return [dict(row) async for row in page]
+        return []
+
+    async def _create(
+        self, request: Request, action: str, namespace: str, name: str, spec: dict[str, Any], notes: dict[str, str]
+    ) -> str:
+        notes = {**notes, BY: identity(request).user}
+        cluster = self._kubernetes()
+        job_id: str = await self._recorded(
+            request, action, f"new.{namespace}.{name}"[:200], name, cluster.create(namespace, name, spec, notes)
+        )
+        try:  # so that the job's page has something to show
+            async with asyncio.timeout(SEEN_SECONDS):
+                await self._board.hears_of(job_id)
+        except TimeoutError:
+            log.info("job %s was created; the operator has not noticed it yet", job_id)
+        return job_id
+
+    def _kubernetes(self) -> Cluster:
+        if self._cluster is None:
+            raise Problem(
+                503, "No Kubernetes here", "this dashboard has neither a service account nor a kubeconfig to act with"
+            )
+        return self._cluster
+
+    async def _recorded(self, request: Request, action: str, partition: str, target: str, work: Awaitable[Any]) -> Any:
+        """Do it between two writes of the record: what cannot be recorded is not done."""
+        moment = now()
+        row = {
+            "PartitionKey": partition,
+            "RowKey": inverted(moment),
+            "timestamp": rfc3339(moment),
+            "action": action,
+            "target": target,
+            "user": identity(request).user,
+            "address": request.client.host if request.client else "",
+            "outcome": "begun",
+        }
+        try:
+            await self._table.create_entity(row)
+        except AzureError:
+            asyncio.ensure_future(work).cancel()
+            raise
+        outcome = "done"
+        try:
+            return await work
+        except Problem as problem:
+            outcome = f"refused: {problem}"
+            raise
+        except Exception as error:
+            outcome = f"unknown: {type(error).__name__}"
+            raise
+        finally:
+            log.info("%s %s %s: %s", row["user"], action, target, outcome)
+            metrics.ACTIONS.labels(action, outcome.partition(":")[0]).inc()
+            try:
+                await self._table.update_entity({**row, "outcome": outcome[:1000]})
+            except AzureError:
+                log.warning("the outcome of %s %s could not be recorded", action, target)
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """A form's fields. Raises `Problem` when it is too long or no form."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_FORM_BYTES:
+            raise Problem(413, "Too much", f"a form may take {MAX_FORM_BYTES} bytes")
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=1_000))
+    except ValueError as error:
+        raise Problem(400, "Not a form", str(error)) from None
+
+
+def spec_of(form: Mapping[str, str]) -> dict[str, Any]:
+    """The spec that a form describes: `parameter.NAME` is text, `json.NAME` and `parameters` JSON. Raises `Problem`."""
+    parameters: Any = _json("parameters", form.get("parameters") or "{}")
+    if not isinstance(parameters, dict):
+        raise Problem(400, "Bad parameters", 'the parameters must be a JSON object, as {"steps": 3}')
+    for name, text in form.items():
+        kind, _, parameter = name.partition(".")
+        if kind == "parameter" and text != "":
+            parameters[parameter] = text
+        elif kind == "json" and text != "":
+            parameters[parameter] = _json(parameter, text)
+    fields: dict[str, Any] = {"handler": form.get("handler", "").strip(), "parameters": parameters}
+    fields |= {name: form[name].strip() for name in ("queue", "description") if form.get(name, "").strip()}
+    group, limit = form.get("group", "").strip(), form.get("limit", "").strip()
+    concurrency = {name: value for name, value in (("group", group), ("limit", limit)) if value}
+    if concurrency:
+        fields["concurrency"] = concurrency
+    if form.get("priority"):
+        fields["priority"] = form["priority"]
+    if form.get("maxAttempts"):
+        fields["retry"] = {"maxAttempts": form["maxAttempts"]}
+    try:
+        spec = JobRequestSpec.model_validate(fields)
+        check_parameters_size(spec.parameters)
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise Problem(400, "Bad job", said) from None
+    except ValueError as error:
+        raise Problem(400, "Bad job", str(error)) from None
+    return spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "Bad parameters", f"{name}: not JSON: {error}") from None
+    return value

@@ -1,0 +1,50 @@
+"""The leases that are held at this moment, as the blobs tell it: who, for which job, since when, until when."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from joblease.messages import rfc3339
+
+if TYPE_CHECKING:
+    from azure.storage.blob.aio import ContainerClient
+
+    from joblease_dashboard.workers import Workers
+
+MAX_BLOBS = 5_000
+"""Blobs that are looked at in each kind, which is one request."""
+DEFAULT_LEASE_SECONDS = 60
+
+
+async def held(container: "ContainerClient", workers: "Workers") -> tuple[list[dict[str, Any]], bool]:
+    """The leases, and whether there may be more. Two storage requests. Raises `AzureError`."""
+    found: list[dict[str, Any]] = []
+    more = False
+    for kind in ("group/", "job/"):
+        pages: Any = container.list_blobs(
+            name_starts_with=kind, include=["metadata"], results_per_page=MAX_BLOBS
+        ).by_page()
+        async for page in pages:
+            found += [_row(blob, workers) async for blob in page if blob.lease.state == "leased"]
+            more = more or bool(pages.continuation_token)
+            break
+    return found, more
+
+
+def _row(blob: Any, workers: "Workers") -> dict[str, Any]:
+    metadata = blob.metadata or {}
+    kind, _, rest = blob.name.partition("/")
+    holder = metadata.get("worker") or metadata.get("owner", "")
+    row = {
+        "blob": blob.name,
+        "kind": kind,
+        "what": rest,
+        "worker": holder,
+        "jobId": metadata.get("jobid") or metadata.get("jobId") or (rest if kind == "job" else ""),
+        "epoch": metadata.get("epoch", ""),
+        "since": rfc3339(blob.last_modified),
+    }
+    if (known := workers.get(holder)) is not None:
+        report, seen, state = known
+        row["expires"] = rfc3339(seen + timedelta(seconds=report.lease_seconds))
+        row["renewed"] = state in ("serving", "draining")
+    return row

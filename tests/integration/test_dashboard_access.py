@@ -1,0 +1,249 @@
+"""Who gets into the dashboard, and how far: against a real API server's tokens and RBAC."""
+
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+from uuid import uuid4
+
+import httpx
+import pytest
+import yaml
+from joblease.messages import State
+from joblease.trail import Head, NewEvent
+from joblease_dashboard.access import OPEN
+from joblease_dashboard.app import application
+from joblease_local.control_plane import ControlPlane
+from joblease_local.manifests import apply, apply_file
+from support.jobs import Jobs, open_jobs
+from support.programs import BIN, program
+
+ROOT = Path(__file__).parent.parent.parent
+ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
+RBAC = "rbac.authorization.k8s.io"
+HTML = {"Accept": "text/html"}
+SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
+Start = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@pytest.fixture
+async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
+    async with open_jobs(amqp_url, storage) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def dashboard_kubeconfig(api_server: ControlPlane, crd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dashboard runs with the rights of its manifest."""
+    apply_file(crd, ROOT / "manifests" / "install.yaml", ACCESS)
+    kubeconfig = tmp_path_factory.mktemp("dashboard") / "kubeconfig"
+    api_server.service_account_kubeconfig("joblease-system", "joblease-dashboard", kubeconfig)
+    return kubeconfig
+
+
+@pytest.fixture
+def token(api_server: ControlPlane, crd: Path, kube_namespace: str, tmp_path: Path) -> Callable[..., str]:
+    """Makes an account with these verbs on jobrequests of its namespace; its token."""
+
+    def make(name: str, *verbs: str, everywhere: bool = False) -> str:
+        kind = "ClusterRole" if everywhere else "Role"
+        where = {} if everywhere else {"namespace": kube_namespace}
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": kube_namespace}
+        unique = f"{kube_namespace}-{name}"
+        rules = [{"apiGroups": ["joblease.dev"], "resources": ["jobrequests"], "verbs": list(verbs)}]
+        account = {
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": kube_namespace}
+        }  # fmt: skip
+        apply(crd, account)
+        if verbs:
+            role = {"apiVersion": f"{RBAC}/v1", "kind": kind, "metadata": {"name": unique, **where}, "rules": rules}
+            binding = {
+                "apiVersion": f"{RBAC}/v1",
+                "kind": f"{kind}Binding",
+                "metadata": {"name": unique, **where},
+                "roleRef": {"apiGroup": RBAC, "kind": kind, "name": unique},
+                "subjects": [subject],
+            }
+            apply(crd, role, binding)
+        api_server.service_account_kubeconfig(kube_namespace, name, tmp_path / name)
+        return str(yaml.safe_load((tmp_path / name).read_text())["users"][0]["user"]["token"])
+
+    return make
+
+
+@pytest.fixture
+def start(amqp_url: str, storage: str, dashboard_kubeconfig: Path, tmp_path: Path) -> Start:
+    @asynccontextmanager
+    async def run(**environment: str) -> AsyncIterator[httpx.AsyncClient]:
+        variables = {
+            "KUBECONFIG": str(dashboard_kubeconfig),
+            "JOBLEASE_AMQP_URL": amqp_url,
+            "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
+            "JOBLEASE_DASHBOARD_ACCESS": "kubernetes",
+            **environment,
+        }
+        async with (
+            program("joblease-dashboard", variables, tmp_path / "dashboard.log") as running,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", timeout=10) as client,
+        ):
+            yield client
+
+    return run
+
+
+async def a_job(jobs: Jobs, namespace: str) -> str:
+    """A job of that namespace in the trail; its id."""
+    job_id = str(uuid4())
+    head = Head(job_id, namespace, "private", "noop", "default", "default", jobs_now())
+    await jobs.trail.append(head, [NewEvent("Submitted", state=State.SUBMITTED, data={"handler": "noop"})])
+    return job_id
+
+
+def jobs_now() -> Any:
+    from joblease.messages import now
+
+    return now()
+
+
+def every_route(job_id: str) -> list[tuple[str, str]]:
+    """Method and path of all that the dashboard serves, as its own routing table has it."""
+    none: Any = Mock()
+    found = []
+    for route in application(none, none, none, list).routes:
+        path = route.path.replace("{job_id}", job_id)  # type: ignore[attr-defined]
+        for method in getattr(route, "methods", None) or ():
+            actions = ("cancel", "retry", "suspend", "resume", "nonsense") if "{action}" in path else ("",)
+            found += [(method, path.replace("{action}", action)) for action in actions]
+    return found
+
+
+async def test_nobody_comes_in_without_an_identity(jobs: Jobs, start: Start, kube_namespace: str) -> None:
+    job_id = await a_job(jobs, kube_namespace)
+    async with start() as http:
+        for method, path in every_route(job_id):
+            answer = await http.request(method, path, headers=SAME_SITE)
+            problem = answer.headers.get("content-type") == "application/problem+json"
+            refused = answer.status_code == 401 and problem
+            assert refused is (path not in OPEN), (method, path, answer.status_code)
+        page = await http.get("/jobs?state=Failed", headers=HTML)
+        assert (page.status_code, page.headers["location"]) == (303, "/login?next=%2Fjobs%3Fstate%3DFailed")
+        for cookie in ("", "nonsense", "WyJhZG1pbiIsW11d.aaaaaa.bbbbbbbbbbbbbbbbbbbbbbbbbbb"):
+            assert (await http.get("/api/jobs", headers={"Cookie": f"joblease-session={cookie}"})).status_code == 401
+        assert (await http.get("/api/jobs", headers={"Authorization": "Bearer nonsense"})).status_code == 401
+
+
+async def test_somebody_without_a_right_sees_and_does_nothing(
+    jobs: Jobs, start: Start, kube_namespace: str, token: Callable[..., str]
+) -> None:
+    job_id, bearer = await a_job(jobs, kube_namespace), {"Authorization": f"Bearer {token('nobody')}"}
+    async with start() as http:
+        for method, path in every_route(job_id):
+            if path in OPEN or path == "/openapi.json":
+                continue
+            answer = await http.request(method, path, headers=bearer)
+            assert answer.status_code in (403, 404), (method, path, answer.status_code)
+            assert "private" not in answer.text
+
+
+async def test_a_reader_of_one_namespace_reads_that_and_no_more(
+    jobs: Jobs, start: Start, kube_namespace: str, token: Callable[..., str]
+) -> None:
+    mine, foreign = await a_job(jobs, kube_namespace), await a_job(jobs, "another")
+    bearer = {"Authorization": f"Bearer {token('reader', 'get', 'list', 'watch')}"}
+    async with start() as http:
+        for path in ("/", "/jobs", "/events", "/api/jobs", "/api/requests"):
+            assert (await http.get(f"{path}?namespace={kube_namespace}", headers=bearer)).status_code == 200
+            assert (await http.get(path, headers=bearer)).status_code == 403
+            assert (await http.get(f"{path}?namespace=another", headers=bearer)).status_code == 403
+        for path in ("/workers", "/locks", "/queues", "/api/stats", "/api/stream", "/api/stream?namespace=another"):
+            assert (await http.get(path, headers=bearer)).status_code == 403
+        async with http.stream("GET", f"/api/stream?namespace={kube_namespace}", headers=bearer) as stream:
+            assert stream.status_code == 200
+        assert (await http.get(f"/jobs/{mine}", headers=bearer)).status_code == 200
+        assert (await http.get(f"/jobs/{foreign}", headers=bearer)).status_code == 404
+        assert (await http.get(f"/api/jobs/{foreign}", headers=bearer)).status_code == 404
+        page = await http.get(f"/jobs/{mine}", headers={**bearer, **HTML})
+        assert "/cancel" not in page.text
+        for action in ("cancel", "suspend", "retry"):
+            assert (await http.post(f"/jobs/{mine}/{action}", headers=bearer)).status_code == 403
+        refused = await http.post("/submit", headers=bearer, data={"handler": "demo", "namespace": kube_namespace})
+        assert (refused.status_code, "may not create" in refused.text) == (403, True)
+
+
+async def test_signing_in_and_out(start: Start, kube_namespace: str, token: Callable[..., str], tmp_path: Path) -> None:
+    secret = token("admin", "get", "list", "watch", everywhere=True)
+    async with start() as http:
+        refused = await http.post("/login", data={"token": "wrong"}, headers={**SAME_SITE, **HTML})
+        assert (refused.status_code, "does not accept" in refused.text) == (401, True)
+        for target, expected in (("/jobs", "/jobs"), ("//evil.example", "/"), ("https://evil.example", "/")):
+            answer = await http.post("/login", data={"token": secret, "next": target}, headers=SAME_SITE)
+            assert (answer.status_code, answer.headers["location"]) == (303, expected)
+        cookie = answer.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=lax" in cookie
+        assert secret not in cookie
+        page = await http.get("/", headers=HTML)
+        assert page.status_code == 200
+        assert f"system:serviceaccount:{kube_namespace}:admin" in page.text
+        assert secret not in page.text
+        foreign = {"Sec-Fetch-Site": "cross-site"}
+        assert (await http.post("/logout", headers=foreign)).status_code == 403
+        assert (await http.post("/logout", headers={"Origin": "http://evil.example"})).status_code == 403
+        assert (await http.post("/logout")).status_code == 403
+        assert (await http.post("/logout", headers={"Origin": str(http.base_url).rstrip("/")})).status_code == 303
+        assert (await http.get("/api/jobs")).status_code == 401
+    assert secret not in (tmp_path / "dashboard.log").read_text()
+
+
+async def test_guessing_tokens_and_asking_too_often_is_slowed_down(start: Start) -> None:
+    async with start(JOBLEASE_DASHBOARD_REQUESTS_PER_SECOND="1") as http:
+        codes = [
+            (await http.post("/login", data={"token": f"guess-{n}"}, headers=SAME_SITE)).status_code for n in range(12)
+        ]
+        assert codes == [401] * 10 + [429] * 2
+        assert 429 in [(await http.get("/api/jobs")).status_code for _ in range(12)]
+
+
+async def test_a_proxy_is_believed_when_it_is_named(
+    start: Start, kube_namespace: str, token: Callable[..., str]
+) -> None:
+    token("reader", "get", "list", "watch")
+    user = {"X-Forwarded-User": f"system:serviceaccount:{kube_namespace}:reader"}
+    proxy = {"JOBLEASE_DASHBOARD_ACCESS": "proxy", "JOBLEASE_DASHBOARD_TRUSTED_PROXIES": '["127.0.0.0/8"]'}
+    async with start(**proxy) as http:
+        path = f"/api/jobs?namespace={kube_namespace}"
+        assert (await http.get(path, headers=user)).status_code == 200
+        assert (await http.get("/api/jobs", headers=user)).status_code == 403
+        admins = {"X-Forwarded-User": "alice", "X-Forwarded-Groups": "staff, system:masters"}
+        assert (await http.get("/api/jobs", headers=admins)).status_code == 200
+        assert (await http.get("/api/jobs", headers={**admins, "X-Forwarded-Groups": "staff"})).status_code == 403
+        assert (await http.get(path)).status_code == 401
+    async with start(**{**proxy, "JOBLEASE_DASHBOARD_TRUSTED_PROXIES": '["10.0.0.0/8"]'}) as http:
+        spoofed = {**user, "X-Forwarded-For": "10.0.0.1"}
+        assert (await http.get(path, headers=spoofed)).status_code == 401
+
+
+async def test_without_access_control_only_this_machine_is_served(start: Start) -> None:
+    async with start(JOBLEASE_DASHBOARD_ACCESS="none") as http:
+        assert (await http.get("/api/jobs")).status_code == 200
+        assert (await http.get("/api/jobs", headers={"Host": "rebound.example"})).status_code == 421
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"JOBLEASE_DASHBOARD_HOST": "0.0.0.0"}, "JOBLEASE_DASHBOARD_ACCESS"),
+        ({"JOBLEASE_DASHBOARD_ACCESS": "proxy"}, "JOBLEASE_DASHBOARD_TRUSTED_PROXIES"),
+        ({"JOBLEASE_DASHBOARD_SESSION_KEY": "short"}, "JOBLEASE_DASHBOARD_SESSION_KEY"),
+        ({"JOBLEASE_DASHBOARD_ACCESS": "kubernetes", "KUBECONFIG": "/nowhere"}, "JOBLEASE_DASHBOARD_ACCESS"),
+    ],
+)
+def test_an_open_door_must_be_asked_for(environment: dict[str, str], said: str, storage: str) -> None:
+    variables = {"PATH": "/usr/bin", "JOBLEASE_STORAGE_CONNECTION_STRING": storage, **environment}
+    done = subprocess.run(
+        [BIN / "joblease-dashboard"], env=variables, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.returncode != 0
+    assert said in done.stderr
