@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ASSETS := dashboard/joblease_dashboard/static/vendor/htmx.min.js
 SOURCES := core operator worker dashboard cli local tests bench
 
-.PHONY: help assets up down status clean-local test faults kind kind-down e2e chart-docs manifests bench-handover \
+.PHONY: help assets up down status clean-local test test-browser faults kind kind-down e2e chart-docs manifests bench-handover \
 	bench-recovery lint requirements
 
 help: ## list the targets
@@ -42,6 +42,10 @@ clean-local: $(STAMP) ## forget the data of `make up`
 test: $(STAMP) $(ASSETS) ## unit and integration tests, on real parts of their own (beside a running `make up`)
 	@$(BIN)/python -m joblease_local prepare || test -z "$$CI" # what is missing on a laptop is skipped, with its reason
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-browser: $(STAMP) $(ASSETS) ## the dashboard's pages in Chromium: live updates, light and dark, wide and narrow, accessibility
+	@$(BIN)/python -m joblease_local prepare || test -z "$$CI"
+	@$(BIN)/python -m pytest tests/browser
 
 faults: $(STAMP) ## break everything at random for JOBLEASE_FAULTS_SECONDS (600), and check that the guarantee holds
 	@JOBLEASE_FAULTS_SECONDS=$${JOBLEASE_FAULTS_SECONDS:-600} \

@@ -40,6 +40,7 @@ Callback = Callable[["AbstractIncomingMessage"], Awaitable[None]]
 Declare = Callable[["AbstractChannel"], Awaitable["AbstractQueue"]]
 
 MAX_BACKOFF_SECONDS = 5.0
+CLOSE_SECONDS = 2
 BROKEN = (AMQPError, OSError, asyncio.TimeoutError, RuntimeError)
 """What a lost connection looks like from aio-pika, depending on where it was caught."""
 
@@ -207,20 +208,20 @@ class Broker:
                 BROKER_CONNECTED.set(0)
                 self._connection, self._channel, self._consumers, self._exchanges = None, None, [], {}
                 if connection:
-                    with contextlib.suppress(*BROKEN, asyncio.CancelledError):
-                        await asyncio.wait_for(connection.close(), 2)
+                    await _close(connection)
 
     async def _connect(self) -> "AbstractConnection":
         self._lost = asyncio.Event()
         lost = self._lost
-        connection = await aio_pika.connect(
-            self._settings.amqp_url.get_secret_value(),
+        connection = aio_pika.Connection(
+            aio_pika.connection.make_url(
+                self._settings.amqp_url.get_secret_value(), heartbeat=self._settings.amqp_heartbeat_seconds
+            ),
             ssl_context=self._settings.tls(),
-            timeout=self.timeout,
-            heartbeat=self._settings.amqp_heartbeat_seconds,
             client_properties={"connection_name": self._name},
         )
         try:
+            await connection.connect(self.timeout)
             async with asyncio.timeout(self.timeout * 3):
                 connection.close_callbacks.add(lambda *_: lost.set())
                 channel = await self._open_channel(connection, lost)
@@ -230,8 +231,7 @@ class Broker:
                     if self._consuming or subscription.keep:
                         await self._consume(connection, subscription, lost)
         except BaseException:
-            with contextlib.suppress(*BROKEN):
-                await connection.close()
+            await _close(connection)
             raise
         self._connection = connection
         self.problem = None
@@ -254,6 +254,17 @@ class Broker:
         tag = await queue.consume(subscription.callback)
         if not subscription.keep:
             self._consumers.append((queue, tag))
+
+
+async def _close(connection: "AbstractConnection") -> None:
+    """Close a connection whatever state it is in, also when it was never made.
+
+    aio-pika's second `close` completes what a transport that failed during the first left undone; a connection that is
+    not closed would try it from its finalizer, in whatever thread that runs.
+    """
+    for _ in range(2):
+        with contextlib.suppress(*BROKEN, asyncio.CancelledError):
+            await asyncio.wait_for(connection.close(), CLOSE_SECONDS)
 
 
 EVENTS = "joblease.events"

@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 from joblease.broker import EVENTS
-from joblease.messages import JobEvent, State, Status
+from joblease.messages import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE
 from joblease.topology import DEAD, REASON_HEADER
-from joblease.trail import Head, NewEvent
+from support.history import History
 from support.jobs import Jobs, open_jobs
 from support.programs import BIN, Program, check_metrics, program
 
@@ -55,39 +55,6 @@ async def dashboard(start: Start) -> AsyncIterator[Program]:
 async def http(dashboard: Program) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{dashboard.port}", timeout=10) as client:
         yield client
-
-
-class History:
-    """A job whose history is written as the programs write it, at times of our choosing."""
-
-    def __init__(self, jobs: Jobs, name: str, submitted: datetime | None = None, **fields: str) -> None:
-        self._jobs = jobs
-        self.at = submitted or datetime.now(UTC)
-        self.job_id = f"{name}-{id(self):x}"
-        values = {"namespace": "default", "handler": "noop", **fields}
-        self.head = Head(self.job_id, values["namespace"], name, values["handler"], "default", "default", self.at)
-        self.events: list[JobEvent] = []
-
-    async def happen(self, status: str, state: State, *, publish: bool = True, **event: Any) -> JobEvent:
-        self.at += timedelta(milliseconds=10)
-        changes: dict[str, Any] = {"state": state}
-        if status == Status.STARTED:
-            changes |= {"attempt": self.head.attempt + 1, "epoch": self.head.epoch + 1, "worker": "worker-1"}
-        new = NewEvent(status, timestamp=self.at, **event)
-        self.head, written = await self._jobs.trail.append(self.head, [new], **changes)
-        self.events += written
-        if publish:
-            await self.publish(written[0])
-        return written[0]
-
-    async def publish(self, event: JobEvent) -> None:
-        await self._jobs.broker.publish(EVENTS, event.routing_key, event.encode(), message_id=event.event_id)
-
-    async def complete(self, *, publish: bool = True) -> None:
-        await self.happen("Submitted", State.SUBMITTED, publish=publish, data={"parameters": {"a": 1}})
-        await self.happen("Started", State.RUNNING, publish=publish)
-        await self.happen("Step 1", State.RUNNING, publish=publish, progress=50, message="half")
-        await self.happen("Completed", State.COMPLETED, publish=publish, progress=100, data={"result": {"n": 2}})
 
 
 async def listed(http: httpx.AsyncClient, path: str, key: str, enough: Callable[[list[Any]], bool]) -> list[Any]:

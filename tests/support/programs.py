@@ -94,9 +94,9 @@ async def check_metrics(running: Program) -> None:
 
 
 @asynccontextmanager
-async def program(name: str, environment: Mapping[str, str], output: Path) -> AsyncIterator[Program]:
+async def program(name: str, environment: Mapping[str, str], output: Path, port: int = 0) -> AsyncIterator[Program]:
     """Run a console script, ready to work; killed at the end if it still runs."""
-    port = free_port()
+    port = port or free_port()
     variables = {
         **{key: value for key, value in os.environ.items() if not key.startswith("JOBLEASE_")},
         "PYTHONPATH": str(TESTS),

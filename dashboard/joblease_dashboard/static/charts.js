@@ -1,5 +1,4 @@
 // The overview's charts: /api/stats drawn with uPlot, drawn anew every few seconds and for another window.
-"use strict";
 
 const REFRESH_MS = 10_000;
 const section = document.getElementById("charts");

@@ -1,0 +1,43 @@
+"""Jobs' histories, written as the programs write them, at times of the test's choosing."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from joblease.broker import EVENTS
+from joblease.messages import JobEvent, State, Status
+from joblease.trail import Head, NewEvent
+
+from support.jobs import Jobs
+
+
+class History:
+    """A job whose history is written as the programs write it, at times of our choosing."""
+
+    def __init__(self, jobs: Jobs, name: str, submitted: datetime | None = None, **fields: str) -> None:
+        self._jobs = jobs
+        self.at = submitted or datetime.now(UTC)
+        self.job_id = f"{name}-{id(self):x}"
+        values = {"namespace": "default", "handler": "noop", **fields}
+        self.head = Head(self.job_id, values["namespace"], name, values["handler"], "default", "default", self.at)
+        self.events: list[JobEvent] = []
+
+    async def happen(self, status: str, state: State, *, publish: bool = True, **event: Any) -> JobEvent:
+        self.at += timedelta(milliseconds=10)
+        changes: dict[str, Any] = {"state": state}
+        if status == Status.STARTED:
+            changes |= {"attempt": self.head.attempt + 1, "epoch": self.head.epoch + 1, "worker": "worker-1"}
+        new = NewEvent(status, timestamp=self.at, **event)
+        self.head, written = await self._jobs.trail.append(self.head, [new], **changes)
+        self.events += written
+        if publish:
+            await self.publish(written[0])
+        return written[0]
+
+    async def publish(self, event: JobEvent) -> None:
+        await self._jobs.broker.publish(EVENTS, event.routing_key, event.encode(), message_id=event.event_id)
+
+    async def complete(self, *, publish: bool = True) -> None:
+        await self.happen("Submitted", State.SUBMITTED, publish=publish, data={"parameters": {"a": 1}})
+        await self.happen("Started", State.RUNNING, publish=publish)
+        await self.happen("Step 1", State.RUNNING, publish=publish, progress=50, message="half")
+        await self.happen("Completed", State.COMPLETED, publish=publish, progress=100, data={"result": {"n": 2}})
