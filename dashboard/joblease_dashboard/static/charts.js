@@ -10,7 +10,7 @@ function colour(name) {
 
 // Told apart by dashes and width as well, not by hue alone.
 function series(label, name, dash) {
-  return { label, stroke: colour(name), width: dash ? 1.5 : 2.5, dash, points: { show: false } };
+  return { label, stroke: colour(name), width: dash ? 1.5 : 2.5, dash, points: { show: true, size: 5, width: 1 } };
 }
 
 const LINES = {
