@@ -3,14 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench-installed
 ASSETS := dashboard/joblease_dashboard/static/vendor/htmx.min.js
 SOURCES := core operator worker dashboard cli local tests bench
 
-.PHONY: help assets up down status clean-local test test-browser faults kind kind-down e2e chart-docs manifests bench-handover \
-	bench-recovery lint requirements
+.PHONY: help assets up down status clean-local test test-browser faults kind kind-down e2e chart-docs manifests bench \
+	bench-docs lint requirements
 
 help: ## list the targets
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): requirements.txt pyproject.toml
 	@echo "Python: installing what JobLease needs into $(VENV) (about a minute, once)"
@@ -65,11 +66,22 @@ chart-docs: ## make the table of the chart's README from its values
 	@GOBIN=$(CURDIR)/.local/bin go install github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2
 	@.local/bin/helm-docs --chart-search-root charts --log-level warning
 
-bench-handover: $(STAMP) ## time from the end of a job to the start of the next
-	@$(BIN)/python bench/handover.py --workers 2 10
+BENCHMARKS := handover throughput overhead operator takeover history live idle
+BENCH_ARGS ?=
 
-bench-recovery: $(STAMP) ## time until jobs go on after each kind of failure
-	@$(BIN)/python bench/recovery.py
+$(BENCH_STAMP): $(STAMP) bench/requirements.txt
+	@echo "Python: installing what the benchmarks compare with"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
+	@touch $@
+
+bench: $(addprefix bench-,$(BENCHMARKS)) bench-docs ## all benchmarks that need no cluster, one after the other, into docs/performance.md
+
+bench-%: $(BENCH_STAMP) $(ASSETS) ## one of them: handover, throughput, overhead, operator, takeover, history, live, idle, dispatch (after `make kind`)
+	@$(BIN)/python -m joblease_local prepare
+	@$(BIN)/python bench/$*.py --write $(BENCH_ARGS)
+
+bench-docs: $(BENCH_STAMP) ## put the results into docs/performance.md, with plots
+	@$(BIN)/python bench/document.py
 
 manifests: ## make manifests/install.yaml from the chart
 	@scripts/manifests.sh > manifests/install.yaml.new && mv manifests/install.yaml.new manifests/install.yaml
@@ -85,9 +97,10 @@ UV_COMPILE = .local/uv/bin/uv pip compile --universal --python-version 3.11 --ge
 
 requirements: ## pin the dependencies anew, and each image's own from among them
 	@test -x .local/uv/bin/uv || { $(PYTHON) -m venv .local/uv && .local/uv/bin/pip install --quiet uv; }
-	@$(UV_COMPILE) pyproject.toml --all-extras --upgrade --output-file requirements.txt.new requirements.in
+	@$(UV_COMPILE) pyproject.toml --extra dev --upgrade --output-file requirements.txt.new requirements.in
 	@mv requirements.txt.new requirements.txt
 	@$(UV_COMPILE) --constraint requirements.txt --output-file requirements-build.txt requirements.in
+	@$(UV_COMPILE) pyproject.toml --extra bench --constraint requirements.txt --output-file bench/requirements.txt
 	@for program in operator worker dashboard; do \
 		$(UV_COMPILE) pyproject.toml --extra $$program --constraint requirements.txt \
 			--output-file $$program/requirements.txt || exit 1; done

@@ -1,0 +1,96 @@
+"""Puts the results into `docs/performance.md`, and draws a plot of each that has a curve: `make bench-docs`.
+
+The page's words are written by hand; what stands between `<!-- bench:NAME -->` and `<!-- end -->` is made here, and a
+test holds that the page shows what the JSON files say.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from report import RESULTS, Cell, Spread, table
+
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+PLOTS = PAGE.parent / "performance"
+_BLOCK = re.compile(r"<!-- bench:([a-z-]+) -->\n.*?<!-- end -->", re.DOTALL)
+STYLES = ("-", "--", "-.", ":")
+MARKERS = "osD^vx"
+
+
+def block(name: str) -> str:
+    """What the page says about a benchmark."""
+    result = _read(name)
+    rows = [{column: _cell(value) for column, value in row.items()} for row in result["rows"]]
+    lines = [table(rows, markdown=True), ""]
+    if result["plot"]:
+        lines += [f"![{result['question']}](performance/{name}.svg)", ""]
+    lines += [
+        f"- {'Reached' if each['met'] else '**Missed**'}: {each['what']} {each['wanted']}; measured {each['measured']}."
+        for each in result["targets"]
+    ]
+    lines += [f"- {note}" for note in result["notes"]]
+    where = result["machine"]
+    source = f"{result['date']}, commit {where['commit']}, {result['rounds']} rounds; {where['processors']}"
+    return "\n".join([*lines, "", f"<sub>{source}, {where['memory']}, Python {where['python']}</sub>"])
+
+
+def page(text: str) -> str:
+    """The page with all its blocks made anew."""
+
+    def made(found: re.Match[str]) -> str:
+        name = found[1]
+        return f"<!-- bench:{name} -->\n\n{block(name)}\n\n<!-- end -->"
+
+    return _BLOCK.sub(made, text)
+
+
+def draw(name: str) -> None:
+    """The plot of a benchmark: curves told apart by line and marker as well as by colour."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    result = _read(name)
+    plot = result["plot"]
+    mpl.rcParams["svg.hashsalt"] = name  # the same figures make the same file
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for at, each in enumerate(dict.fromkeys(row[plot["by"]] for row in result["rows"])):
+        rows = [row for row in result["rows"] if row[plot["by"]] == each and row.get(plot["y"]) is not None]
+        values = [_cell(row[plot["y"]]) for row in rows]
+        middle = [value.median if isinstance(value, Spread) else float(value or 0) for value in values]
+        below = [value.median - value.low if isinstance(value, Spread) else 0 for value in values]
+        above = [value.high - value.median if isinstance(value, Spread) else 0 for value in values]
+        style = {"linestyle": STYLES[at % len(STYLES)], "marker": MARKERS[at % len(MARKERS)], "capsize": 3}
+        axes.errorbar([row[plot["x"]] for row in rows], middle, yerr=(below, above), label=str(each), **style)
+    axes.set(xlabel=plot["x"], ylabel=plot["y"])
+    axes.set_xscale("log" if plot["log_x"] else "linear")
+    axes.set_yscale("log" if plot["log_y"] else "linear")
+    if not plot["log_y"]:
+        axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    PLOTS.mkdir(exist_ok=True)
+    figure.savefig(PLOTS / f"{name}.svg", metadata={"Date": None})
+
+
+def _read(name: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return result
+
+
+def _cell(value: Any) -> Cell:
+    return Spread(**value) if isinstance(value, dict) else value
+
+
+def main() -> None:
+    """Entry point."""
+    for name in _BLOCK.findall(PAGE.read_text()):
+        if _read(name)["plot"]:
+            draw(name)
+    PAGE.write_text(page(PAGE.read_text()))
+    print(f"written: {PAGE}")
+
+
+if __name__ == "__main__":
+    main()
