@@ -4,7 +4,12 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
+from joblease.settings import AZURITE_CONNECTION_STRING
+from joblease_local.azurite import Azurite, require_azurite
+from joblease_local.processes import recorded
+from joblease_local.rabbitmq import RabbitMQ, require_rabbitmq
 from joblease_local.settings import LocalSettings
 from joblease_local.stack import Stack
 
@@ -44,5 +49,41 @@ def installation(
         yield stack
     finally:
         stack.stop()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def broker_and_storage(name: str) -> Iterator[tuple[Path, dict[str, int]]]:
+    """An empty RabbitMQ, and an Azurite that holds everything in memory.
+
+    The environment says where they are, to us and to whatever we start. Gives a folder to work in, and the process ids
+    of `rabbitmq` and `azurite`.
+    """
+    settings = LocalSettings(state=LocalSettings().folder / "bench" / name, first_port=FIRST_PORT)
+    shutil.rmtree(settings.folder, ignore_errors=True)
+    settings.folder.mkdir(parents=True)
+    ports = list(settings.ports().values())
+    broker = RabbitMQ(require_rabbitmq(print), settings.folder, (ports[3], ports[4], ports[5]))
+    account = dict(item.split("=", 1) for item in AZURITE_CONNECTION_STRING.rstrip(";").split(";"))
+    storage = Azurite(
+        require_azurite(LocalSettings().folder / "azurite", print),
+        settings.folder,
+        (ports[6], ports[7], ports[8]),
+        {account["AccountName"]: account["AccountKey"]},
+        durable=False,
+    )
+    before = dict(os.environ)
+    try:
+        for part in (broker, storage):
+            part.start()
+        for part in (broker, storage):
+            part.ready()
+        os.environ["JOBLEASE_AMQP_URL"] = broker.url
+        os.environ["JOBLEASE_STORAGE_CONNECTION_STRING"] = storage.connection_string(account["AccountName"])
+        yield settings.folder, recorded(settings.folder)
+    finally:
+        for part in (broker, storage):
+            part.stop()
         os.environ.clear()
         os.environ.update(before)

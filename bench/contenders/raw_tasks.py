@@ -1,0 +1,75 @@
+"""No contender but the measure: a job's storage requests as JobLease's own clients make them, and nothing else.
+
+Jobs come in files, a line of JSON each, whose paths come on standard input: from no broker.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from contenders.record import note
+from joblease.leases import LeaseBlobs, job_blob
+from joblease.messages import JobMessage, State, Status
+from joblease.settings import StorageSettings
+from joblease.storage import TRAIL_TABLE, Storage
+from joblease.trail import AuditTrail, Head, NewEvent
+
+LEASE_SECONDS = 60
+
+
+class Raw:
+    """The clients of one process."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._blobs = LeaseBlobs(storage.locks())
+        self._trail = AuditTrail(storage.table(TRAIL_TABLE))
+        self._worker = str(os.getpid())
+
+    async def do(self, job: JobMessage) -> None:
+        """All requests of one job."""
+        assert job.head  # noqa: S101 - the benchmark's own
+        head = Head(
+            *(job.job_id, job.namespace, job.name, job.handler, job.queue, job.group, job.head.submitted_at),
+            state=State.QUEUED,
+            sequence=job.head.sequence,
+            etag=job.head.etag,
+        )
+        grant = await self._blobs.acquire(job_blob(job.job_id), LEASE_SECONDS)
+        started = NewEvent(Status.STARTED, "attempt 1 of 3")
+        head, _ = await self._trail.append(
+            head, [started], state=State.RUNNING, epoch=1, attempt=1, worker=self._worker
+        )
+        completed = NewEvent(Status.COMPLETED, "attempt 1 completed", 100)
+        await self._trail.append(head, [completed], state=State.COMPLETED)
+        await self._blobs.release(grant, delete=True)
+        note()
+
+
+async def work(concurrency: int) -> None:
+    """Do what comes until the input ends."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    async with Storage(StorageSettings()) as storage:
+        raw = Raw(storage)
+        async for path in reader:
+            lines = iter(Path(path.decode().strip()).read_bytes().splitlines())  # noqa: ASYNC240 - before the work
+            async with asyncio.TaskGroup() as group:
+                for _ in range(concurrency):
+                    group.create_task(one_by_one(raw, lines))
+
+
+async def one_by_one(raw: Raw, lines: Iterator[bytes]) -> None:
+    """Do jobs as long as there are any; others take theirs from the same."""
+    for line in lines:
+        await raw.do(JobMessage.model_validate_json(line))
+
+
+def command(_: int, concurrency: int) -> tuple[list[str], dict[str, str]]:
+    """How to start a process."""
+    return ["python", "-m", "contenders.raw_tasks", str(concurrency)], {}
+
+
+if __name__ == "__main__":
+    asyncio.run(work(int(sys.argv[1])))

@@ -1,0 +1,158 @@
+"""How many no-op jobs a second workers do with lease, fence and full trail: `make bench-throughput`.
+
+JobLease's workers, and those of three task libraries whose task makes the same storage requests, on the same RabbitMQ
+and Azurite; and the storage requests alone, by JobLease's clients in as many processes. All jobs are published, with
+lease blob and trail, before the clock starts; it stops at the last `Completed` in the trail.
+"""
+
+import asyncio
+import os
+import statistics
+import time
+from pathlib import Path
+from types import ModuleType
+from uuid import uuid4
+
+from contenders import record
+from fleet import Run, delete_queues, fleet
+from joblease import broker, topology
+from joblease.leases import LeaseBlobs, job_blob
+from joblease.messages import HeadHint, JobMessage, State, Status, now
+from joblease.settings import StorageSettings
+from joblease.storage import TRAIL_TABLE, Storage
+from joblease.trail import AuditTrail, Head, NewEvent
+from parts import broker_and_storage
+from report import Plot, Report, Row, Target, arguments, spread
+
+JOBS = 300
+CONCURRENCY = 8
+WORKERS = tuple(map(int, os.environ.get("W", "1 2 4").split()))
+WARM_UP = 2 * CONCURRENCY
+"""Jobs for each worker that are not measured."""
+AT_ONCE = 16
+PATIENCE_SECONDS = 30
+HISTORY = [Status.SUBMITTED, Status.QUEUED, Status.STARTED, Status.COMPLETED]
+
+
+async def submit(count: int) -> list[JobMessage]:
+    """Trail and lease blob of new jobs, as the operator makes them; the messages are not published."""
+    limit = asyncio.Semaphore(AT_ONCE)
+    async with Storage(StorageSettings()) as storage:
+        await storage.create_tables(TRAIL_TABLE)
+        await storage.create_locks()
+        trail, blobs = AuditTrail(storage.table(TRAIL_TABLE)), LeaseBlobs(storage.locks())
+
+        async def one(number: int) -> JobMessage:
+            job_id, name = str(uuid4()), f"noop-{number}"
+            new = Head(job_id, "default", name, "noop", "default", "default", now())
+            events = [NewEvent(Status.SUBMITTED, state=State.SUBMITTED), NewEvent(Status.QUEUED)]
+            async with limit:
+                head, _ = await trail.append(new, events, state=State.QUEUED)
+                await blobs.create(job_blob(job_id), {})
+            hint = HeadHint(etag=head.etag, sequence=head.sequence, attempt=0, epoch=0, submitted_at=head.submitted_at)
+            return JobMessage(
+                job_id=job_id, namespace="default", name=name, handler="noop", queue="default", group="default",
+                limit=0, head=hint,
+            )  # fmt: skip
+
+        return await asyncio.gather(*(one(number) for number in range(count)))
+
+
+async def ended(jobs: list[JobMessage]) -> float:
+    """When the last of the jobs ended, seconds since 1970; checks that each has its whole history, and forgets them."""
+    async with Storage(StorageSettings()) as storage:
+        trail = AuditTrail(storage.table(TRAIL_TABLE))
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            histories = {head.job_id: events async for head, events in trail.everything()}
+            ours = [histories.get(job.job_id, []) for job in jobs]
+            if all(events and events[-1].state.terminal for events in ours):
+                break
+            if time.monotonic() > deadline:
+                raise SystemExit(f"not all of {len(jobs)} jobs have ended after {PATIENCE_SECONDS} s")
+            await asyncio.sleep(0.1)
+        for events in ours:
+            if [event.status for event in events] != HISTORY:
+                raise SystemExit(f"an unexpected history: {events}")
+        await storage.table(TRAIL_TABLE).delete_table()
+    return max(events[-1].timestamp for events in ours).timestamp()
+
+
+def measure(contender: ModuleType, workers: int, others: dict[str, int], folder: Path) -> tuple[float, Run]:
+    """Jobs per second of one contender, and what it took."""
+    with fleet(contender, workers, CONCURRENCY, folder) as started:
+        started.run(asyncio.run(submit(WARM_UP * workers)), others)
+        jobs = asyncio.run(submit(JOBS))
+        run = started.run(jobs, others)
+        last = asyncio.run(ended(jobs))
+    delete_queues(*(f"{broker.EVENTS}.{reader}" for reader in topology.READERS))
+    return len(jobs) / (last - run.began), run
+
+
+def main() -> None:
+    """Entry point."""
+    options = arguments(__doc__, rounds=3)
+    with broker_and_storage("throughput") as (folder, pids):
+        os.environ[record.FILE] = str(folder / "record")
+        record.forget()
+        from contenders import celery_tasks, dramatiq_tasks, joblease_tasks, raw_tasks, taskiq_tasks
+
+        contenders = {
+            "JobLease": joblease_tasks, "Celery": celery_tasks, "Dramatiq": dramatiq_tasks, "Taskiq": taskiq_tasks,
+            "storage requests alone": raw_tasks,
+        }  # fmt: skip
+        others = {name: pids[name] for name in ("azurite", "rabbitmq")}
+        measure(raw_tasks, 1, others, folder)  # Node.js compiles what is used often; nobody shall be the first
+        found: dict[tuple[int, str], list[tuple[float, Run]]] = {}
+        for workers in WORKERS:
+            for _ in range(options.rounds):
+                for name, contender in contenders.items():
+                    result = measure(contender, workers, others, folder)
+                    found.setdefault((workers, name), []).append(result)
+                    print(f"  {workers} workers, {name}: {result[0]:.0f} jobs/s", flush=True)
+    report(found, list(contenders), options.rounds).publish(options.write)
+
+
+def report(found: dict[tuple[int, str], list[tuple[float, Run]]], names: list[str], rounds: int) -> Report:
+    """All rounds' figures as a table, and the comparisons within each round."""
+    rows: list[Row] = []
+    for (workers, name), results in found.items():
+
+        def cpu(part: str, results: list[tuple[float, Run]] = results) -> float:
+            return statistics.median(run.cpu_seconds[part] / JOBS * 1000 for _, run in results)
+
+        rows.append(
+            {
+                "workers": workers,
+                "contender": name,
+                "jobs/s": spread([rate for rate, _ in results]),
+                "CPU ms/job: workers": cpu("workers"),
+                "Azurite": cpu("azurite"),
+                "RabbitMQ": cpu("rabbitmq"),
+                "Azurite busy %": statistics.median(
+                    run.cpu_seconds["azurite"] / run.seconds * 100 for _, run in results
+                ),
+            }
+        )
+    targets = []
+    for workers in WORKERS:
+        rates = {name: [rate for rate, _ in found[workers, name]] for name in names}
+        for name in names[1:]:
+            wanted = 0.8 if name == names[-1] else 1.0
+            ratio = spread([ours / theirs for ours, theirs in zip(rates[names[0]], rates[name], strict=True)])
+            targets.append(
+                Target(f"{workers} workers, JobLease to {name}", f">= {wanted}", str(ratio), ratio.median >= wanted)
+            )
+    return Report(
+        name="throughput",
+        question="No-op jobs per second with lease, fence and full trail.",
+        rounds=rounds,
+        rows=rows,
+        targets=targets,
+        notes=[],
+        plot=Plot("workers", "jobs/s", "contender"),
+    )
+
+
+if __name__ == "__main__":
+    main()
