@@ -1,10 +1,13 @@
 """`/metrics`, `/healthz` and `/readyz` for the programs that are not web servers themselves.
 
-Served by threads of their own, so that they answer (and tell the truth) even when the event loop is stuck: readiness
-includes "the loop has run lately" whenever the program reports it as a problem.
+Served by threads of their own, so that metrics can be read whatever the program is doing. That alone would call a
+program healthy whose event loop hangs for ever: so the loop has to show that it runs, and when it has not for a minute,
+`/healthz` says so and the kubelet starts the program anew.
 """
 
+import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from joblease.settings import ProgramSettings
 
 Problems = Callable[[], list[str]]
+
+BEAT_SECONDS = 1.0
+STUCK_SECONDS = 60.0
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -30,9 +36,14 @@ class _Quiet(WSGIRequestHandler):
 
 
 class Probes:
-    """The server; `problems` lists what keeps the program from being ready (empty: ready)."""
+    """The server, made on the event loop that it watches.
 
-    def __init__(self, settings: "ProgramSettings", problems: Problems) -> None:
+    `problems` lists what keeps the program from being ready (empty: ready).
+    """
+
+    def __init__(self, settings: "ProgramSettings", problems: Problems, stuck_seconds: float = STUCK_SECONDS) -> None:
+        self._beat()
+        self._stuck_seconds = stuck_seconds
         metrics: Callable[..., Iterable[bytes]] = make_wsgi_app()
 
         def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -42,7 +53,7 @@ class Probes:
             if path not in ("/healthz", "/readyz"):
                 start_response("404 Not Found", [("Content-Type", "text/plain")])
                 return [b"not found\n"]
-            found = problems() if path == "/readyz" else []
+            found = [*self._stuck(), *(problems() if path == "/readyz" else [])]
             start_response("503 Service Unavailable" if found else "200 OK", [("Content-Type", "text/plain")])
             return ["\n".join([*found, ""]).encode() if found else b"ok\n"]
 
@@ -52,7 +63,16 @@ class Probes:
         self.port: int = self._server.server_port
         threading.Thread(target=self._server.serve_forever, name="probes", daemon=True).start()
 
+    def _beat(self) -> None:
+        self._last_beat = time.monotonic()
+        self._next_beat = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat)
+
+    def _stuck(self) -> list[str]:
+        silence = time.monotonic() - self._last_beat
+        return [f"the event loop has not run for {silence:.0f} s"] if silence > self._stuck_seconds else []
+
     def close(self) -> None:
         """Stop serving and free the port."""
+        self._next_beat.cancel()
         self._server.shutdown()
         self._server.server_close()
