@@ -45,17 +45,27 @@ def parts_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("parts")
 
 
-@pytest.fixture(scope="session")
-def api_server(parts_state: Path) -> Iterator[ControlPlane]:
+def run_control_plane(folder: Path) -> Iterator[ControlPlane]:
     binaries = need(lambda: kubernetes_binaries(CACHE / "bin", say))
     server, client, peer = free_ports(3)
-    plane = ControlPlane(binaries, parts_state, (server, client, peer), durable=False)
+    plane = ControlPlane(binaries, folder, (server, client, peer), durable=False)
     try:
         plane.start()
         plane.ready()
         yield plane
     finally:
         plane.stop()
+
+
+@pytest.fixture(scope="session")
+def api_server(parts_state: Path) -> Iterator[ControlPlane]:
+    yield from run_control_plane(parts_state)
+
+
+@pytest.fixture
+def empty_api_server(tmp_path: Path) -> Iterator[ControlPlane]:
+    """One of the test's own, which does not know JobRequests yet."""
+    yield from run_control_plane(tmp_path / "control-plane")
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,15 @@ class JobRequests:
         if self._api:
             await self._client.close()
 
+    async def look(self) -> None:
+        """Read one `JobRequest`, or that there is none. Raises whatever keeps the API server from serving them."""
+        where: dict[str, Any] = {"group": GROUP, "version": VERSION, "plural": PLURAL, "limit": 1}
+        timeout = self._settings.operator_api_timeout_seconds
+        if namespaces := self._settings.operator_namespaces:
+            await self._api.list_namespaced_custom_object(namespace=namespaces[0], **where, _request_timeout=timeout)
+        else:
+            await self._api.list_cluster_custom_object(**where, _request_timeout=timeout)
+
     async def everything(self) -> AsyncIterator["Body"]:
         """All `JobRequest`s of the namespaces that are served."""
         namespaces: list[str | None] = [*self._settings.operator_namespaces]

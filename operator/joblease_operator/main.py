@@ -91,6 +91,7 @@ async def _run(
     problems: list[str],
 ) -> None:
     await requests.connect()
+    await _until_served(requests, problems)
     await _open_storage(storage)
     registry, kopf_settings = watching(engine)
     namespaces = settings.operator_namespaces
@@ -115,6 +116,23 @@ async def _first(*works: Coroutine[Any, Any, Any]) -> None:
     await asyncio.gather(*pending, return_exceptions=True)
     for task in done:
         task.result()
+
+
+async def _until_served(requests: JobRequests, problems: list[str]) -> None:
+    """Wait for the custom resource: kopf looks once which resources there are, and would never see a later one.
+
+    (It could watch for new ones, but that takes the right to read all definitions of the cluster.)
+    """
+    while True:
+        try:
+            await requests.look()
+        except Exception as error:  # noqa: BLE001 - whatever is away, it is waited for
+            problems[:] = [f"JobRequests cannot be read yet: {getattr(error, 'reason', None) or error}"]
+            log.warning("%s; next try in %.0f s", problems[0], RETRY_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            problems[:] = ["starting"]
+            return
 
 
 async def _open_storage(storage: Storage) -> None:

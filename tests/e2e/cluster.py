@@ -1,6 +1,7 @@
 """The cluster of `make kind`, as its users see it: kubectl, helm, and the dashboard's port."""
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -105,6 +106,24 @@ def history(job_id: str) -> list[dict[str, Any]]:
 
 def words(events: list[dict[str, Any]]) -> list[str]:
     return [event["status"] for event in events]
+
+
+def rights(account: str) -> dict[str, set[str]]:
+    """What an account of JobLease's namespace may do, beyond what every account may: resource and verbs."""
+
+    def may(who: str) -> dict[str, set[str]]:
+        lines = system("auth", "can-i", "--list", "--as", f"system:serviceaccount:joblease:{who}").splitlines()[1:]
+        granted = re.finditer(r"^(\S+) +\[\] +\[\] +\[(.*)\]$", "\n".join(lines), re.MULTILINE)
+        return {each[1]: set(each[2].split()) for each in granted}
+
+    everybody = may("somebody-else")
+    return {resource: verbs for resource, verbs in may(account).items() if verbs != everybody.get(resource)}
+
+
+def chart_values() -> dict[str, Any]:
+    """The values that the release has now."""
+    values: dict[str, Any] = json.loads(helm("get", "values", "joblease", "--output", "json"))
+    return values
 
 
 def rolled_out() -> None:

@@ -385,3 +385,21 @@ async def test_the_metrics_of_operator_and_worker_are_sound(
     await cluster.reaches(submit(), "Completed")
     for running in (operator, worker):
         await check_metrics(running)
+
+
+async def test_an_operator_that_is_there_before_the_custom_resource_waits_for_it(
+    empty_api_server: ControlPlane, start_operator: Start, tmp_path: Path
+) -> None:
+    kubeconfig = empty_api_server.kubeconfig
+
+    async def install() -> None:
+        log = tmp_path / "operator.log"
+        while not log.exists() or "JobRequests cannot be read yet: Not Found" not in log.read_text():
+            await asyncio.sleep(0.1)
+        await asyncio.to_thread(apply_file, kubeconfig, ROOT / "manifests" / "crd.yaml")
+
+    installing = asyncio.create_task(install())
+    async with start_operator(KUBECONFIG=str(kubeconfig), JOBLEASE_OPERATOR_NAMESPACES="[]"):
+        await installing
+        cluster = Cluster(kubeconfig, "default")
+        await cluster.reaches(cluster.create(queue="nobody-serves-this"), "Queued")

@@ -16,7 +16,12 @@ import yaml
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "joblease"
 DEV = ("dev.rabbitmq.enabled=true", "dev.azurite.enabled=true")
+README = (CHART / "README.md").read_text()
+IDENTITIES = ("operator.serviceAccount", "workerServiceAccount", "dashboard.serviceAccount")
 SECRETS = ("broker.existingSecret=amqp", "storage.existingSecret=account")
+
+KUBERNETES = {"texts", "resources", "affinity"}
+"""What the schema shares between values and leaves to Kubernetes to define."""
 
 Object = dict[str, Any]
 
@@ -136,18 +141,21 @@ def test_workers_have_no_credentials_of_kubernetes_and_the_dashboard_few() -> No
     bound = {s["name"] for each in found if "RoleBinding" in each["kind"] for s in each["subjects"]}
     assert bound == {"joblease-operator", "joblease-dashboard", "joblease-test"}
     role = next(each for each in found if each["kind"] == "ClusterRole" and "dashboard" in each["metadata"]["name"])
-    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"create", "patch"}
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"create", "get", "patch"}
 
 
 def test_an_operator_of_some_namespaces_has_no_right_in_others() -> None:
     found = objects(*SECRETS, "operator.namespaces={team-a,team-b}")
-    role = one(found, "ClusterRole", "operator")
-    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
-    assert not [rule for rule in role["rules"] if "jobrequests" in rule["resources"]]
+    assert not [each for each in found if "ClusterRole" in each["kind"] and "operator" in each["metadata"]["name"]]
     namespaces = {
         each["metadata"]["namespace"] for each in found if each["kind"] == "Role" and "jobrequests/status" in str(each)
     }
     assert namespaces == {"team-a", "team-b"}
+    asks = {resource for rule in one(found, "ClusterRole", "dashboard")["rules"] for resource in rule["resources"]}
+    assert asks == {"tokenreviews", "subjectaccessreviews"}
+    assert {
+        each["metadata"]["namespace"] for each in found if each["kind"] == "Role" and "patch" in str(each)
+    } == namespaces
     assert environment(pods(found)["joblease-operator"])["JOBLEASE_OPERATOR_NAMESPACES"] == '["team-a","team-b"]'
 
 
@@ -202,6 +210,18 @@ def test_credentials_come_from_secrets_or_an_identity() -> None:
         ([*DEV, "workerDefaults.leaseSeconds=90"], "60"),
         ([*DEV, "workerDefaults.autoscaling.mode=x"], "hpa"),
         ([*DEV, "dashboard.replicas=2"], "dashboard.access.sessionSecret"),
+        ([*DEV, "dashboard.access.mode=proxy"], "dashboard.access.trustedProxies"),
+        ([*DEV, "dashboard.ingress.enabled=true"], "dashboard.ingress.host"),
+        ([*DEV, "operator.resources.limit.memory=1Gi"], "'limit' not allowed"),
+        ([*DEV, "workerDefaults.tolerations[0].kee=gpu"], "'kee' not allowed"),
+        ([*DEV, "workerDefaults.extraEnv[0].name=A", "workerDefaults.extraEnv[0].valu=b"], "'valu' not allowed"),
+        ([*DEV, "workerDefaults.podLabels.azure\\.workload\\.identity/use=true"], "want string"),
+        ([*DEV, "workers[0].name=a", "workers[1].name=a"], "two pools are named a"),
+        (
+            [*DEV, "workerDefaults.autoscaling.mode=hpa", "workerDefaults.autoscaling.minReplicas=0"],
+            "hpa needs at least 1",
+        ),
+        ([*DEV, "workerDefaults.autoscaling.mode=keda", "workerDefaults.autoscaling.minReplicas=11"], "maxReplicas"),
     ],
 )
 def test_wrong_values_are_refused_with_their_name(values: list[str], said: str) -> None:
@@ -209,31 +229,126 @@ def test_wrong_values_are_refused_with_their_name(values: list[str], said: str) 
 
 
 def test_the_schema_knows_every_value_and_no_other() -> None:
-    def compare(schema: Object, value: Any, where: str) -> None:
-        if schema.get("type") != "object" or schema.get("additionalProperties") is not False:
-            return
-        assert set(schema["properties"]) - {"global"} == set(value), where
-        for name in value:
-            compare(schema["properties"][name], value[name], f"{where}.{name}")
-
     schema = json.loads((CHART / "values.schema.json").read_text())
+
+    def compare(part: Object, value: Any, where: str) -> None:
+        shared = part.get("$ref", "").removeprefix("#/$defs/")
+        if shared in KUBERNETES:
+            return
+        part = schema["$defs"][shared] if shared else part
+        if part["type"] != "object" or where == ".env":
+            return
+        assert part["additionalProperties"] is False, where
+        assert set(part["properties"]) - {"global"} == set(value), where
+        for name in value:
+            compare(part["properties"][name], value[name], f"{where}.{name}")
+
     compare(schema, yaml.safe_load((CHART / "values.yaml").read_text()), "")
     pool = schema["properties"]["workers"]["items"]["properties"]
-    assert {name: pool[name] for name in pool if name not in ("name", "queue")} == schema["properties"][
-        "workerDefaults"
-    ]["properties"]
+    shared = {name: pool[name] for name in pool if name not in ("name", "queue")}
+    assert shared == {
+        name: {"$ref": f"#/properties/workerDefaults/properties/{name}"}
+        for name in schema["properties"]["workerDefaults"]["properties"]
+    }
 
 
-def test_every_value_is_in_the_readme() -> None:
-    def keys(value: Any, prefix: str = "") -> list[str]:
+def test_the_readme_shows_every_value_as_it_is() -> None:
+    """As `make chart-docs` makes it: key, default and the comment above it."""
+
+    def values(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
         if not isinstance(value, dict) or not value or prefix.endswith((".resources", ".labels")):
-            return [prefix]
-        return [key for name, each in value.items() for key in keys(each, f"{prefix}.{name}".lstrip("."))]
+            return [(prefix, value)]
+        return [each for name, part in value.items() for each in values(part, f"{prefix}.{name}".lstrip("."))]
 
-    rows = {line.split(" | ")[0].lstrip("| "): line for line in (CHART / "README.md").read_text().splitlines()}
-    for key in keys(yaml.safe_load((CHART / "values.yaml").read_text())):
-        assert key in rows, "run `make chart-docs`"
-        assert not rows[key].endswith("|  |"), f"{key} is not described"
+    text = (CHART / "values.yaml").read_text()
+    comments = [" ".join(re.split(r"\n *# ", each)) for each in re.findall(r"# -- (.*(?:\n *# .*)*)", text)]
+    rows = {row[1]: row for row in re.findall(r"^(\| (\S+) \| \w+ \| `(.*)` \| (.*) \|)$", README, re.MULTILINE)}
+    known = values(yaml.safe_load(text))
+    assert set(rows) == {key for key, _ in known}, "run `make chart-docs`"
+    for key, value in known:
+        _, _, shown, description = rows[key]
+        assert json.loads(shown) == value, f"{key}: run `make chart-docs`"
+        assert description in comments, f"{key}: run `make chart-docs`"
+
+
+def notes(*values: str) -> str:
+    flags = [flag for value in values for flag in ("--set", value)]
+    command = ["helm", "install", "joblease", str(CHART), "--namespace", "jl", "--dry-run=client", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.partition("NOTES:")[2]
+
+
+def test_the_notes_say_how_to_go_on() -> None:
+    said = notes(*SECRETS)
+    assert "helm test joblease --namespace jl" in said
+    assert "port-forward --namespace jl service/joblease-dashboard 8080:80" in said
+    assert "--clusterrole=jl-joblease-viewer" in said
+    said = notes(
+        *SECRETS, "dashboard.access.mode=none", "dashboard.ingress.enabled=true", "dashboard.ingress.host=x.org"
+    )
+    assert "http://x.org" in said
+    assert "WARNING: dashboard.access.mode is none" in said
+
+
+def test_a_sessions_key_and_each_other_credential_come_from_secrets() -> None:
+    found = objects(
+        *SECRETS,
+        "dashboard.replicas=2",
+        "dashboard.access.sessionSecret=session",
+        "broker.tls.existingSecret=tls",
+        "broker.tls.clientCertificate=true",
+        "image.pullSecrets[0].name=pull",
+        "workerDefaults.autoscaling.mode=keda",
+        "workerDefaults.autoscaling.managementSecret=management",
+    )
+    assert not [each for each in found if each["kind"] == "Secret"]
+    dashboard = pods(found)["joblease-dashboard"]
+    key = environment(dashboard)["JOBLEASE_DASHBOARD_SESSION_KEY"]
+    assert key == {"secretKeyRef": {"name": "session", "key": "session-key"}}
+    assert environment(dashboard)["JOBLEASE_AMQP_KEY_FILE"] == "/etc/joblease/amqp/tls.key"
+    assert {"name": "amqp-tls", "secret": {"secretName": "tls"}} in dashboard["volumes"]
+    assert dashboard["imagePullSecrets"] == [{"name": "pull"}]
+    target = one(found, "TriggerAuthentication")["spec"]["secretTargetRef"][0]
+    assert (target["name"], target["key"]) == ("management", "host")
+
+
+def test_an_identity_reaches_account_and_pod_of_each_program() -> None:
+    label, annotation = "azure\\.workload\\.identity/use", "azure\\.workload\\.identity/client-id"
+    found = objects(
+        SECRETS[0],
+        "storage.accountUrl=https://x.blob.core.windows.net",
+        *(f"{account}.annotations.{annotation}=abc" for account in IDENTITIES),
+        *(f"{pods}.podLabels.{label}=yes" for pods in ("operator", "workerDefaults", "dashboard")),
+    )
+    for program in ("operator", "worker", "dashboard"):
+        account = one(found, "ServiceAccount", program)
+        assert account["metadata"]["annotations"] == {"azure.workload.identity/client-id": "abc"}
+        template = one(found, "Deployment", program)["spec"]["template"]
+        assert template["metadata"]["labels"]["azure.workload.identity/use"] == "yes"
+        assert template["spec"]["serviceAccountName"] == account["metadata"]["name"]
+
+
+def test_the_dashboard_is_for_people_with_a_token_unless_somebody_says_otherwise() -> None:
+    found = objects(*SECRETS)
+    variables = environment(pods(found)["joblease-dashboard"])
+    assert variables["JOBLEASE_DASHBOARD_ACCESS"] == "kubernetes"
+    assert "JOBLEASE_DASHBOARD_INSECURE" not in variables
+    asks = {resource for rule in one(found, "ClusterRole", "dashboard")["rules"] for resource in rule["resources"]}
+    assert asks == {"tokenreviews", "subjectaccessreviews", "jobrequests"}
+
+
+def test_a_pool_outlives_its_grace_and_is_spread_over_nodes() -> None:
+    found = objects(*SECRETS, "workerDefaults.drainGraceSeconds=300", "workerDefaults.cancelGraceSeconds=20")
+    worker = pods(found)["joblease-worker-default"]
+    assert worker["terminationGracePeriodSeconds"] > 320
+    assert worker["topologySpreadConstraints"][0]["topologyKey"] == "kubernetes.io/hostname"
+    selector = worker["topologySpreadConstraints"][0]["labelSelector"]
+    assert selector == one(found, "Deployment", "worker")["spec"]["selector"]
+    assert selector == one(found, "PodDisruptionBudget", "worker")["spec"]["selector"]
+
+
+def test_the_previous_releases_values_are_accepted() -> None:
+    assert objects(files=[ROOT / "tests" / "e2e" / "values-0.1.0.yaml"])
 
 
 def test_the_alerts_are_valid_and_have_a_section_in_the_runbook() -> None:
@@ -244,8 +359,11 @@ def test_the_alerts_are_valid_and_have_a_section_in_the_runbook() -> None:
     runbook = (ROOT / "docs" / "runbook.md").read_text()
     for rule in yaml.safe_load(rules.read_text())["groups"][0]["rules"]:
         assert f"## {rule['alert']}\n" in runbook
-    rendered = one(objects(*DEV, "metrics.prometheusRule.enabled=true"), "PrometheusRule")
-    assert rendered["spec"] == yaml.safe_load(rules.read_text())
+    on = (*DEV, "metrics.prometheusRule.enabled=true")
+    assert one(objects(*on), "PrometheusRule")["spec"] == yaml.safe_load(rules.read_text())
+    linked = one(objects(*on, "metrics.prometheusRule.runbookUrl=https://x/runbook.md"), "PrometheusRule")
+    link = linked["spec"]["groups"][0]["rules"][0]["annotations"]["runbook_url"]
+    assert link == "https://x/runbook.md#jobleaseoperatorabsent"
 
 
 def test_alerts_and_panels_ask_for_metrics_that_exist() -> None:
@@ -257,7 +375,8 @@ def test_alerts_and_panels_ask_for_metrics_that_exist() -> None:
 
 
 def test_a_network_policy_lets_in_only_what_is_needed() -> None:
-    found = [each for each in objects(*DEV, "networkPolicy.enabled=true") if each["kind"] == "NetworkPolicy"]
+    policies = [each for each in objects(*DEV, "networkPolicy.enabled=true") if each["kind"] == "NetworkPolicy"]
+    found = [each for each in policies if not each["metadata"]["name"].endswith("-dev")]
     ports = {each["metadata"]["name"]: each["spec"]["ingress"][0]["ports"][0]["port"] for each in found}
     assert ports == {"joblease-operator": "metrics", "joblease-worker": "metrics", "joblease-dashboard": "http"}
     assert all(each["spec"]["policyTypes"] == ["Ingress", "Egress"] for each in found)

@@ -106,6 +106,23 @@ volumes:
   {{- end }}
 {{- end }}
 
+{{- /* Constraints of the values, or else: over the nodes, as far as possible. Each revision is spread by itself, so that
+a rollout does not leave its pods where there was room beside the old ones.
+Argument: (dict "values" … "selector" labels as text) */}}
+{{- define "joblease.spread" -}}
+topologySpreadConstraints:
+  {{- with .values.topologySpreadConstraints }}
+  {{- toYaml . | nindent 2 }}
+  {{- else }}
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    matchLabelKeys: [pod-template-hash]
+    labelSelector:
+      matchLabels: {{ .selector | nindent 8 }}
+  {{- end }}
+{{- end }}
+
 {{- /* The same for a container; `port` is where its probes are. Argument: (dict "root" $ "values" … "port" "metrics") */}}
 {{- define "joblease.container" -}}
 image: {{ include "joblease.image" (dict "root" .root "image" .values.image) }}

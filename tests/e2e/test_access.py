@@ -1,0 +1,96 @@
+"""The dashboard as the chart installs it by default: a Kubernetes token for everybody, and RBAC decides."""
+
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from e2e.cluster import DASHBOARD, helm, kubectl, rights, rolled_out, submit
+
+pytestmark = pytest.mark.timeout(600)
+ACCOUNTS: dict[str, tuple[str, ...]] = {
+    "e2e-viewer": ("get", "list", "watch"),
+    "e2e-submitter": ("create",),
+    "e2e-nobody": (),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def by_token() -> Iterator[None]:
+    rolled_out()
+    helm("upgrade", "joblease", "charts/joblease", "--reuse-values", "--set", "dashboard.access.mode=kubernetes")
+    rolled_out()
+    yield
+    helm("upgrade", "joblease", "charts/joblease", "--reuse-values", "--set", "dashboard.access.mode=none")
+    rolled_out()
+
+
+@pytest.fixture(scope="module")
+def tokens() -> Iterator[dict[str, str]]:
+    """A token for each account, by name; they have their rights in the namespace `default` alone."""
+    remove_accounts()
+    for name, verbs in ACCOUNTS.items():
+        kubectl("create", "serviceaccount", name)
+        if verbs:
+            kubectl("create", "role", name, f"--verb={','.join(verbs)}", "--resource=jobrequests.joblease.dev")
+            kubectl("create", "rolebinding", name, f"--role={name}", f"--serviceaccount=default:{name}")
+    yield {name: kubectl("create", "token", name) for name in ACCOUNTS}
+    remove_accounts()
+
+
+def remove_accounts() -> None:
+    for kind in ("rolebinding", "role", "serviceaccount"):
+        kubectl("delete", kind, *ACCOUNTS, "--ignore-not-found")
+
+
+def ask(token: str, path: str = "/api/jobs?namespace=default") -> httpx.Response:
+    return httpx.get(f"{DASHBOARD}{path}", headers={"Authorization": f"Bearer {token}"}, timeout=10)
+
+
+def test_nobody_comes_in_without_a_token() -> None:
+    assert httpx.get(f"{DASHBOARD}/api/jobs", timeout=10).status_code == 401
+    assert ask("made-up").status_code == 401
+    page = httpx.get(DASHBOARD, headers={"Accept": "text/html"}, timeout=10)
+    assert page.headers["location"].startswith("/login")
+    assert all(httpx.get(f"{DASHBOARD}{path}", timeout=10).status_code == 200 for path in ("/metrics", "/readyz"))
+
+
+def test_rbac_decides_who_sees_which_namespace(tokens: dict[str, str]) -> None:
+    name = submit(parameters={"steps": 1, "seconds": 0})
+    kubectl("wait", "--for=condition=Succeeded", f"jr/{name}", "--timeout=120s")
+    answer = ask(tokens["e2e-viewer"])
+    assert answer.status_code == 200
+    assert name in answer.text
+    assert ask(tokens["e2e-viewer"], "/api/jobs").status_code == 403
+    assert ask(tokens["e2e-nobody"]).status_code == 403
+
+
+def test_rbac_decides_who_submits_jobs(tokens: dict[str, str]) -> None:
+    """With the rights that the chart gives the dashboard's own account."""
+    form = {
+        "namespace": "default",
+        "handler": "demo",
+        "name": "e2e-by-form",
+        "parameters": '{"steps": 1, "seconds": 0}',
+    }
+    kubectl("delete", "jr", form["name"], "--ignore-not-found")
+
+    def post(token: str) -> httpx.Response:
+        return httpx.post(f"{DASHBOARD}/submit", data=form, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+
+    assert post(tokens["e2e-viewer"]).status_code == 403
+    answer = post(tokens["e2e-submitter"])
+    assert answer.status_code == 303, answer.text
+    job_id = re.sub(r".*/jobs/([-0-9a-f]+).*", r"\1", answer.headers["location"])
+    kubectl("wait", "--for=condition=Succeeded", f"jr/{form['name']}", "--timeout=120s")
+    by = kubectl("get", "jr", form["name"], "--output", r"jsonpath={.metadata.annotations.joblease\.dev/requested-by}")
+    assert by == "system:serviceaccount:default:e2e-submitter"
+    assert job_id == kubectl("get", "jr", form["name"], "--output", "jsonpath={.metadata.uid}")
+
+
+def test_the_account_may_ask_who_somebody_is() -> None:
+    assert rights("joblease-dashboard") == {
+        "jobrequests.joblease.dev": {"get", "create", "patch"},
+        "subjectaccessreviews.authorization.k8s.io": {"create"},
+        "tokenreviews.authentication.k8s.io": {"create"},
+    }
