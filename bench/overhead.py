@@ -41,11 +41,12 @@ NOTHING = "no-op"
 REQUESTS = "no-op, lease and trail"
 JOBLEASE = "JobLease"
 ALONE = "storage requests alone"
+FLOOR = "the same as bare HTTP"
 
 
 def contenders() -> list[Contender]:
     """All of them; their modules need the environment to say where the broker is."""
-    from contenders import celery_tasks, dramatiq_tasks, joblease_tasks, raw_tasks, taskiq_tasks
+    from contenders import celery_tasks, dramatiq_tasks, http_tasks, joblease_tasks, raw_tasks, taskiq_tasks
 
     libraries = {"Celery": celery_tasks, "Dramatiq": dramatiq_tasks, "Taskiq": taskiq_tasks}
     return [
@@ -53,6 +54,7 @@ def contenders() -> list[Contender]:
         *(Contender(name, NOTHING, module, {"storage": False}) for name, module in libraries.items()),
         *(Contender(name, REQUESTS, module, {"storage": True}) for name, module in libraries.items()),
         Contender(ALONE, REQUESTS, raw_tasks, {}),
+        Contender(FLOOR, REQUESTS, http_tasks, {}),
     ]
 
 
@@ -117,7 +119,7 @@ def report(found: dict[tuple[str, str], list[Run]], rounds: int) -> Report:
     ours = found[JOBLEASE, REQUESTS]
     targets = []
     for (name, work), runs in found.items():
-        if name in (JOBLEASE, ALONE):
+        if name in (JOBLEASE, ALONE, FLOOR):
             continue
         faster = spread([theirs.seconds / own.seconds for own, theirs in zip(ours, runs, strict=True)])
         targets.append(

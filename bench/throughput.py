@@ -129,6 +129,9 @@ def report(found: dict[tuple[int, str], list[tuple[float, Run]]], names: list[st
                 "CPU ms/job: workers": cpu("workers"),
                 "Azurite": cpu("azurite"),
                 "RabbitMQ": cpu("rabbitmq"),
+                "all busy %": statistics.median(
+                    sum(run.cpu_seconds.values()) / run.seconds / (os.cpu_count() or 1) * 100 for _, run in results
+                ),
                 "Azurite busy %": statistics.median(
                     run.cpu_seconds["azurite"] / run.seconds * 100 for _, run in results
                 ),

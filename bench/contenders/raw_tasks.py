@@ -1,14 +1,10 @@
-"""No contender but the measure: a job's storage requests as JobLease's own clients make them, and nothing else.
-
-Jobs come in files, a line of JSON each, whose paths come on standard input: from no broker.
-"""
+"""No contender but the measure: a job's storage requests as JobLease's own clients make them, and nothing else."""
 
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
+from contenders.orders import serve
 from contenders.record import note
 from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import JobMessage, State, Status
@@ -49,21 +45,8 @@ class Raw:
 
 async def work(concurrency: int) -> None:
     """Do what comes until the input ends."""
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     async with Storage(StorageSettings()) as storage:
-        raw = Raw(storage)
-        async for path in reader:
-            lines = iter(Path(path.decode().strip()).read_bytes().splitlines())  # noqa: ASYNC240 - before the work
-            async with asyncio.TaskGroup() as group:
-                for _ in range(concurrency):
-                    group.create_task(one_by_one(raw, lines))
-
-
-async def one_by_one(raw: Raw, lines: Iterator[bytes]) -> None:
-    """Do jobs as long as there are any; others take theirs from the same."""
-    for line in lines:
-        await raw.do(JobMessage.model_validate_json(line))
+        await serve(concurrency, Raw(storage).do)
 
 
 def command(_: int, concurrency: int) -> tuple[list[str], dict[str, str]]:
