@@ -8,13 +8,12 @@ is left when everything but them is taken away.
 
 import os
 import statistics
-from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
+from contextlib import ExitStack
+from importlib import import_module
 from uuid import uuid4
 
 from contenders import record
-from fleet import Run, delete_queues, fleet
+from fleet import Fleet, Run, delete_queues, fleet
 from joblease import broker, topology
 from joblease.messages import HeadHint, JobMessage, now
 from parts import broker_and_storage
@@ -27,35 +26,21 @@ WARM_UP = 200
 """Jobs that are not measured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A worker and what its jobs do."""
-
-    name: str
-    work: str
-    module: ModuleType
-    options: dict[str, bool]
-
-
 NOTHING = "no-op"
 REQUESTS = "no-op, lease and trail"
-JOBLEASE = "JobLease"
-ALONE = "storage requests alone"
-FLOOR = "the same as bare HTTP"
-
-
-def contenders() -> list[Contender]:
-    """All of them; their modules need the environment to say where the broker is."""
-    from contenders import celery_tasks, dramatiq_tasks, http_tasks, joblease_tasks, raw_tasks, taskiq_tasks
-
-    libraries = {"Celery": celery_tasks, "Dramatiq": dramatiq_tasks, "Taskiq": taskiq_tasks}
-    return [
-        Contender(JOBLEASE, REQUESTS, joblease_tasks, {}),
-        *(Contender(name, NOTHING, module, {"storage": False}) for name, module in libraries.items()),
-        *(Contender(name, REQUESTS, module, {"storage": True}) for name, module in libraries.items()),
-        Contender(ALONE, REQUESTS, raw_tasks, {}),
-        Contender(FLOOR, REQUESTS, http_tasks, {}),
-    ]
+ENTRANTS: tuple[tuple[str, str, str, dict[str, bool]], ...] = (
+    ("JobLease", REQUESTS, "joblease", {}),
+    ("Celery", NOTHING, "celery", {"storage": False}),
+    ("Dramatiq", NOTHING, "dramatiq", {"storage": False}),
+    ("Taskiq", NOTHING, "taskiq", {"storage": False}),
+    ("Celery", REQUESTS, "celery", {"storage": True}),
+    ("Dramatiq", REQUESTS, "dramatiq", {"storage": True}),
+    ("Taskiq", REQUESTS, "taskiq", {"storage": True}),
+    ("storage requests alone", REQUESTS, "raw", {}),
+    ("the same as bare HTTP", REQUESTS, "http", {}),
+)
+"""What to call it, what its jobs do, its module, options for publishing."""
+OURS, *LIBRARIES = [(name, work) for name, work, *_ in ENTRANTS[:7]]
 
 
 def jobs(count: int) -> list[JobMessage]:
@@ -71,35 +56,37 @@ def jobs(count: int) -> list[JobMessage]:
     ]  # fmt: skip
 
 
-def measure(contender: Contender, others: dict[str, int], folder: Path) -> Run:
+def measure(started: Fleet, name: str, work: str, others: dict[str, int], **options: bool) -> Run:
     """One worker, one round."""
-    with fleet(contender.module, 1, CONCURRENCY, folder) as started:
-        started.run(jobs(WARM_UP), others, **contender.options)
-        before = counts()
-        run = started.run(jobs(JOBS), others, **contender.options)
-        asked = counts() - before
-    delete_queues(*(f"{broker.EVENTS}.{reader}" for reader in topology.READERS))
-    expected = {"lease": JOBS, "batch": 2 * JOBS, "delete": JOBS} if contender.work == REQUESTS else {}
-    for kind, number in expected.items():  # the worker's last ones may be on their way still
-        if not number - 2 * CONCURRENCY <= asked[kind] <= number + 2 * CONCURRENCY:
-            raise SystemExit(f"{contender.name} made {asked} requests for {JOBS} jobs, expected {expected}")
+    before = counts()
+    run = started.run(jobs(JOBS), others, **options)
+    asked = counts() - before
+    expected = {"lease": JOBS, "batch": 2 * JOBS, "delete": JOBS} if work == REQUESTS else {}
+    for kind, number in expected.items():  # the last ones may be on their way still, also those of the run before
+        if abs(asked[kind] - number) > 2 * CONCURRENCY:
+            raise SystemExit(f"{name} made {asked} requests for {JOBS} jobs, expected {expected}")
     return run
 
 
 def main() -> None:
     """Entry point."""
     options = arguments(__doc__, rounds=3)
-    with broker_and_storage("overhead") as (folder, pids), storage_double() as double:
-        os.environ[record.FILE] = str(folder / "record")
-        record.forget()
+    found: dict[tuple[str, str], list[Run]] = {}
+    with broker_and_storage("overhead") as (folder, pids), storage_double() as double, ExitStack() as stack:
         others = {"storage double": double, "RabbitMQ": pids["rabbitmq"]}
-        entrants = contenders()
-        found: dict[tuple[str, str], list[Run]] = {(each.name, each.work): [] for each in entrants}
+        os.environ[record.FILE] = str(folder / "record")
+        fleets = {
+            module: stack.enter_context(fleet(import_module(f"contenders.{module}_tasks"), 1, CONCURRENCY, folder))
+            for module in dict.fromkeys(module for _, _, module, _ in ENTRANTS)
+        }
+        for _, _, module, more in ENTRANTS:
+            fleets[module].run(jobs(WARM_UP), others, **more)
         for _ in range(options.rounds):
-            for each in entrants:
-                run = measure(each, others, folder)
-                found[each.name, each.work].append(run)
-                print(f"  {each.name}, {each.work}: {JOBS / run.seconds:.0f} jobs/s", flush=True)
+            for name, work, module, more in ENTRANTS:
+                run = measure(fleets[module], name, work, others, **more)
+                found.setdefault((name, work), []).append(run)
+                print(f"  {name}, {work}: {JOBS / run.seconds:.0f} jobs/s", flush=True)
+                delete_queues(*(f"{broker.EVENTS}.{reader}" for reader in topology.READERS))
     report(found, options.rounds).publish(options.write)
 
 
@@ -116,15 +103,12 @@ def report(found: dict[tuple[str, str], list[Run]], rounds: int) -> Report:
         }
         for (name, work), runs in found.items()
     ]
-    ours = found[JOBLEASE, REQUESTS]
     targets = []
-    for (name, work), runs in found.items():
-        if name in (JOBLEASE, ALONE, FLOOR):
-            continue
-        faster = spread([theirs.seconds / own.seconds for own, theirs in zip(ours, runs, strict=True)])
-        targets.append(
-            Target(f"JobLease's jobs/s to those of {name} ({work})", ">= 1", str(faster), faster.median >= 1)
-        )
+    for name, work in LIBRARIES:
+        pairs = zip(found[OURS], found[name, work], strict=True)
+        faster = spread([theirs.seconds / ours.seconds for ours, theirs in pairs])
+        what = f"JobLease's jobs/s to those of {name} ({work})"
+        targets.append(Target(what, ">= 1", str(faster), faster.median >= 1))
     return Report(
         name="overhead",
         question="What one worker costs on a storage account that answers at once.",

@@ -9,12 +9,12 @@ import asyncio
 import os
 import statistics
 import time
-from pathlib import Path
-from types import ModuleType
+from contextlib import ExitStack
+from importlib import import_module
 from uuid import uuid4
 
 from contenders import record
-from fleet import Run, delete_queues, fleet
+from fleet import Fleet, Run, delete_queues, fleet
 from joblease import broker, topology
 from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import HeadHint, JobMessage, State, Status, now
@@ -29,6 +29,11 @@ CONCURRENCY = 8
 WORKERS = tuple(map(int, os.environ.get("W", "1 2 4").split()))
 WARM_UP = 2 * CONCURRENCY
 """Jobs for each worker that are not measured."""
+CONTENDERS = {
+    "joblease": "JobLease", "celery": "Celery", "dramatiq": "Dramatiq", "taskiq": "Taskiq",
+    "raw": "storage requests alone",
+}  # fmt: skip
+"""Modules, and what to call them; JobLease is compared with the others."""
 AT_ONCE = 16
 PATIENCE_SECONDS = 30
 HISTORY = [Status.SUBMITTED, Status.QUEUED, Status.STARTED, Status.COMPLETED]
@@ -78,13 +83,11 @@ async def ended(jobs: list[JobMessage]) -> float:
     return max(events[-1].timestamp for events in ours).timestamp()
 
 
-def measure(contender: ModuleType, workers: int, others: dict[str, int], folder: Path) -> tuple[float, Run]:
-    """Jobs per second of one contender, and what it took."""
-    with fleet(contender, workers, CONCURRENCY, folder) as started:
-        started.run(asyncio.run(submit(WARM_UP * workers)), others)
-        jobs = asyncio.run(submit(JOBS))
-        run = started.run(jobs, others)
-        last = asyncio.run(ended(jobs))
+def measure(started: Fleet, others: dict[str, int]) -> tuple[float, Run]:
+    """Jobs per second of some workers, and what it took."""
+    jobs = asyncio.run(submit(JOBS))
+    run = started.run(jobs, others)
+    last = asyncio.run(ended(jobs))
     delete_queues(*(f"{broker.EVENTS}.{reader}" for reader in topology.READERS))
     return len(jobs) / (last - run.began), run
 
@@ -92,28 +95,29 @@ def measure(contender: ModuleType, workers: int, others: dict[str, int], folder:
 def main() -> None:
     """Entry point."""
     options = arguments(__doc__, rounds=3)
+    found: dict[tuple[int, str], list[tuple[float, Run]]] = {}
     with broker_and_storage("throughput") as (folder, pids):
-        os.environ[record.FILE] = str(folder / "record")
-        record.forget()
-        from contenders import celery_tasks, dramatiq_tasks, joblease_tasks, raw_tasks, taskiq_tasks
-
-        contenders = {
-            "JobLease": joblease_tasks, "Celery": celery_tasks, "Dramatiq": dramatiq_tasks, "Taskiq": taskiq_tasks,
-            "storage requests alone": raw_tasks,
-        }  # fmt: skip
         others = {name: pids[name] for name in ("azurite", "rabbitmq")}
-        measure(raw_tasks, 1, others, folder)  # Node.js compiles what is used often; nobody shall be the first
-        found: dict[tuple[int, str], list[tuple[float, Run]]] = {}
+        os.environ[record.FILE] = str(folder / "record")
         for workers in WORKERS:
-            for _ in range(options.rounds):
-                for name, contender in contenders.items():
-                    result = measure(contender, workers, others, folder)
-                    found.setdefault((workers, name), []).append(result)
-                    print(f"  {workers} workers, {name}: {result[0]:.0f} jobs/s", flush=True)
-    report(found, list(contenders), options.rounds).publish(options.write)
+            with ExitStack() as stack:
+                fleets = {
+                    name: stack.enter_context(
+                        fleet(import_module(f"contenders.{name}_tasks"), workers, CONCURRENCY, folder)
+                    )
+                    for name in CONTENDERS
+                }
+                for started in fleets.values():
+                    started.run(asyncio.run(submit(WARM_UP * workers)), others)
+                for _ in range(options.rounds):
+                    for name, started in fleets.items():
+                        result = measure(started, others)
+                        found.setdefault((workers, CONTENDERS[name]), []).append(result)
+                        print(f"  {workers} workers, {CONTENDERS[name]}: {result[0]:.0f} jobs/s", flush=True)
+    report(found, options.rounds).publish(options.write)
 
 
-def report(found: dict[tuple[int, str], list[tuple[float, Run]]], names: list[str], rounds: int) -> Report:
+def report(found: dict[tuple[int, str], list[tuple[float, Run]]], rounds: int) -> Report:
     """All rounds' figures as a table, and the comparisons within each round."""
     rows: list[Row] = []
     for (workers, name), results in found.items():
@@ -138,6 +142,7 @@ def report(found: dict[tuple[int, str], list[tuple[float, Run]]], names: list[st
             }
         )
     targets = []
+    names = list(CONTENDERS.values())
     for workers in WORKERS:
         rates = {name: [rate for rate, _ in found[workers, name]] for name in names}
         for name in names[1:]:
