@@ -5,6 +5,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -106,6 +107,12 @@ def history(job_id: str) -> list[dict[str, Any]]:
 
 def words(events: list[dict[str, Any]]) -> list[str]:
     return [event["status"] for event in events]
+
+
+def block(language: str, mark: str, document: str = "docs/install.md") -> str:
+    """The code block of a document that is in that language and contains the mark."""
+    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", Path(document).read_text(), re.DOTALL)
+    return next(each for each in blocks if mark in each)
 
 
 def rights(account: str) -> dict[str, set[str]]:

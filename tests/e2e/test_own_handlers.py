@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from e2e.cluster import chart_values, completed, helm, kubectl, rolled_out, run, submit, system, until
+from e2e.cluster import block, chart_values, completed, helm, job, rolled_out, run, submit, system, until
 
 pytestmark = pytest.mark.timeout(600)
-GUIDE = Path("docs/install.md").read_text()
-README = Path("README.md").read_text()
 ORPHAN = """
 import subprocess
 from joblease import JobContext, handler
@@ -23,19 +21,13 @@ def orphan(job: JobContext) -> None:
 """
 
 
-def block(language: str, mark: str, text: str = GUIDE) -> str:
-    """The code block of that language that contains the mark."""
-    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-    return next(each for each in blocks if mark in each)
-
-
 def build_image(folder: Path, worker: str) -> None:
     dockerfile = block("dockerfile", "FROM ")
     (folder / "Dockerfile").write_text(re.sub("^FROM .*", f"FROM {worker}", dockerfile))
     (folder / "pyproject.toml").write_text(block("toml", "joblease.handlers"))
     (folder / "my_package").mkdir()
     (folder / "my_package" / "__init__.py").touch()
-    (folder / "my_package" / "handlers.py").write_text(block("python", "@handler", README))
+    (folder / "my_package" / "handlers.py").write_text(block("python", "@handler", "README.md"))
     run("docker", "build", "--quiet", "--tag", "my-handlers:7", str(folder), timeout=300)
     run("kind", "load", "docker-image", "--name", "joblease", "my-handlers:7")
 
@@ -69,7 +61,7 @@ def upgrade(values: dict[str, Any]) -> None:
 
 
 def result(name: str) -> Any:
-    return json.loads(kubectl("get", "jr", name, "--output", "jsonpath={.status.result}"))
+    return job(name)["status"]["result"]
 
 
 def test_an_image_built_on_the_workers_brings_handlers() -> None:
@@ -85,7 +77,7 @@ def test_a_volume_brings_handlers() -> None:
 
 
 def test_what_a_handler_leaves_behind_does_not_stay_a_zombie() -> None:
-    """The worker is not process 1, which would have to bury what others have started."""
+    """What has lost its parent falls to process 1, which must not be the worker: it buries its own children alone."""
     for _ in range(3):
         completed(submit(handler="orphan", queue="scripts"))
     states = ["exec", "deployment/joblease-worker-scripts", "--", "sh", "-c", "grep -h ^State: /proc/[0-9]*/status"]
