@@ -16,6 +16,7 @@ STORAGE_REQUESTS = Counter(
 MESSAGES_PUBLISHED = Counter("joblease_messages_published_total", "Messages confirmed by the broker.", ["exchange"])
 BROKER_CONNECTED = Gauge("joblease_broker_connected", "1 while connected to the broker and subscribed.")
 AUDIT_WRITES = Counter("joblease_audit_writes_total", "Transactions on the audit trail.", ["result"])
+AUDIT_WRITES.labels("failed")  # begins at 0, or the alert would not see the first one
 AUDIT_WRITE_SECONDS = Histogram("joblease_audit_write_seconds", "Time of a transaction on the audit trail.", ["result"])
 BUILD_INFO = Gauge("joblease_build_info", "1, with the running version as a label.", ["program", "version"])
 

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import joblease_worker.metrics  # noqa: F401 - it registers what a worker exports
 import pytest
 import yaml
+from prometheus_client import REGISTRY
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "joblease"
@@ -356,9 +358,14 @@ def test_the_alerts_are_valid_and_have_a_section_in_the_runbook() -> None:
     if shutil.which("promtool"):
         done = subprocess.run(["promtool", "check", "rules", str(rules)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+        tests = str(Path(__file__).with_name("alerts.yaml"))
+        done = subprocess.run(["promtool", "test", "rules", tests], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
     runbook = (ROOT / "docs" / "runbook.md").read_text()
-    for rule in yaml.safe_load(rules.read_text())["groups"][0]["rules"]:
-        assert f"## {rule['alert']}\n" in runbook
+    alerts = [rule["alert"] for rule in yaml.safe_load(rules.read_text())["groups"][0]["rules"]]
+    assert re.findall(r"^## (JobLease\w+)$", runbook, re.MULTILINE) == alerts
+    cases = yaml.safe_load(Path(__file__).with_name("alerts.yaml").read_text())["tests"]
+    assert all([case["alertname"] for case in each["alert_rule_test"]] == alerts for each in cases)
     on = (*DEV, "metrics.prometheusRule.enabled=true")
     assert one(objects(*on), "PrometheusRule")["spec"] == yaml.safe_load(rules.read_text())
     linked = one(objects(*on, "metrics.prometheusRule.runbookUrl=https://x/runbook.md"), "PrometheusRule")
@@ -372,6 +379,18 @@ def test_alerts_and_panels_ask_for_metrics_that_exist() -> None:
     for name in set(re.findall(r"joblease_[a-z_]+", "".join(texts))):
         base = name.removesuffix("_bucket")
         assert f'"{base}"' in sources, name
+
+
+def test_counters_that_alerts_ask_for_begin_at_zero() -> None:
+    consumer = (ROOT / "worker" / "joblease_worker" / "consumer.py").read_text()
+    reasons = set(re.findall(r'_park\(delivery, "([a-z ]+)"', consumer))
+    labels = {"joblease_dead_letters": {"reason": reasons}, "joblease_lease_renewals": {"result": {"unknown"}}}
+    labels["joblease_audit_writes"] = {"result": {"failed"}}
+    for name, wanted in labels.items():
+        family = next(each for each in REGISTRY.collect() if each.name == name)
+        for label, values in wanted.items():
+            assert values
+            assert values <= {sample.labels[label] for sample in family.samples}
 
 
 def test_a_network_policy_lets_in_only_what_is_needed() -> None:

@@ -20,3 +20,9 @@ LEASE_SECONDS_REMAINING = Gauge(
     "joblease_lease_seconds_remaining", "Least time left on a held lease; the lease's length when none is held."
 )
 HANDLER_PROCESSES = Counter("joblease_handler_processes_total", "Handler processes started.")
+
+# What alerts ask for begins at 0: of a counter that appears with its first event, `increase` does not see that one.
+for reason in ("unreadable", "no trail", "error"):
+    DEAD_LETTERS.labels(reason)
+for result in ("renewed", "unknown", "lost"):
+    LEASE_RENEWALS.labels(result)
