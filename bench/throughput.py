@@ -157,7 +157,15 @@ def report(found: dict[tuple[int, str], list[tuple[float, Run]]], rounds: int) -
         rounds=rounds,
         rows=rows,
         targets=targets,
-        notes=[],
+        notes=[
+            f"Each worker does {CONCURRENCY} jobs at once, of {JOBS} that are all in the queue when the clock starts.",
+            "At once means processes for JobLease and Celery, threads for Dramatiq, tasks of an event loop for Taskiq.",
+            "The libraries' tasks make the same storage requests by the Azure SDK, with clients that are kept.",
+            "They renew nothing, kill nothing and tell nobody; JobLease also sends two events a job to quorum queues.",
+            "Job queues are each library's usual ones: classic for Celery and Dramatiq, quorum for Taskiq and us.",
+            "Storage is Azurite, one Node.js process; how busy it is, is in percent of one processor.",
+            "All busy: workers, Azurite and RabbitMQ in percent of all processors; near 100 the machine is the limit.",
+        ],
         plot=Plot("workers", "jobs/s", "contender"),
     )
 
