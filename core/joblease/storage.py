@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 from azure.core.exceptions import ResourceExistsError, ServiceRequestError
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.data.tables.aio import TableServiceClient
-from azure.identity.aio import DefaultAzureCredential
 from azure.storage.blob.aio import BlobServiceClient
 
 from joblease.metrics import STORAGE_REQUESTS
@@ -17,6 +16,7 @@ from joblease.metrics import STORAGE_REQUESTS
 if TYPE_CHECKING:
     from azure.core.pipeline.transport import AsyncHttpTransport
     from azure.data.tables.aio import TableClient
+    from azure.identity.aio import DefaultAzureCredential
     from azure.storage.blob.aio import ContainerClient
 
     from joblease.settings import StorageSettings
@@ -52,7 +52,7 @@ class Storage:
     def __init__(self, settings: "StorageSettings") -> None:
         timeout = settings.storage_timeout_seconds
         urls = settings.account_urls()
-        self._credential = DefaultAzureCredential() if urls else None
+        self._credential = _identity() if urls else None
         # A blob request is never retried by the SDK: the keeper of a lease must know at once and decides itself.
         blob_options: dict[str, Any] = _options("blob", timeout, retries=0)
         table_options: dict[str, Any] = _options("table", timeout, retries=3)
@@ -96,6 +96,12 @@ class Storage:
         await self._tables.close()
         if self._credential:
             await self._credential.close()
+
+
+def _identity() -> "DefaultAzureCredential":
+    from azure.identity.aio import DefaultAzureCredential  # megabytes, for those only who use identities
+
+    return DefaultAzureCredential()
 
 
 def _options(service: str, timeout: float, retries: int) -> dict[str, Any]:

@@ -5,7 +5,6 @@ one ending. That is what makes it safe to kill at any moment. It dies with its w
 when a handler never lets go of the interpreter: a handler without a lease must not live on.
 """
 
-import asyncio
 import contextlib
 import ctypes
 import inspect
@@ -21,11 +20,14 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from joblease.handlers import JobCancelled, JobContext, PermanentError, UnknownHandler, find, load_handlers
 
 from joblease_worker.parameters import describe, fit
+
+if TYPE_CHECKING:
+    import asyncio
 
 MAX_TRACEBACK = 8_000
 MAX_STEP_DATA = 16_384
@@ -90,7 +92,7 @@ class Child:
         try:
             function = find(job.handler)
             return self._ending(self._call(function, job, fit(job.handler, function, job.parameters)))
-        except (JobCancelled, asyncio.CancelledError):
+        except JobCancelled:
             return {"type": "stopped"}
         except (PermanentError, UnknownHandler) as error:
             return _failure(error, permanent=True)
@@ -103,19 +105,27 @@ class Child:
 
     def _call(self, function: Any, job: JobContext, arguments: Mapping[str, Any]) -> Any:
         if inspect.iscoroutinefunction(function):
-            return asyncio.run(self._call_async(function(job, **arguments)))
+            return self._call_async(function(job, **arguments))
         try:
             self._interruptible = True
             return function(job, **arguments)
         finally:
             self._interruptible = False
 
-    async def _call_async(self, work: Any) -> Any:
-        self._task = asyncio.current_task()
+    def _call_async(self, work: Any) -> Any:
+        import asyncio  # only now: a third of this process's memory, which most handlers have no use for
+
+        async def run() -> Any:
+            self._task = asyncio.current_task()
+            try:
+                return await work
+            finally:
+                self._task = None
+
         try:
-            return await work
-        finally:
-            self._task = None
+            return asyncio.run(run())
+        except asyncio.CancelledError:
+            raise JobCancelled from None
 
     def _ending(self, result: Any) -> dict[str, Any]:
         try:

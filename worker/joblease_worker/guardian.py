@@ -6,21 +6,19 @@ guardian, which does nothing but wait for them. It kills a handler's whole proce
 not moved, and all of them at once when the worker has died, so that what a handler has started does not outlive its
 lease either.
 
-The process is this file alone, run without site packages: it takes 10 MB and is up before a handler is.
+This is the worker's side; the process itself is `guard.py`.
 """
 
-import contextlib
 import os
-import select
-import signal
 import subprocess
 import sys
 import threading
-import time
+
+from joblease_worker import guard
 
 
 class Guardian:
-    """The worker's side: tells the process each deadline, and starts another one when it has died.
+    """Tells the process each deadline, and starts another one when it has died.
 
     Methods may be called from any thread and never block.
     """
@@ -56,8 +54,8 @@ class Guardian:
                 self._process = None
 
     def _start(self) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - this very file
-            [sys.executable, "-I", "-S", __file__], stdin=subprocess.PIPE, start_new_session=True, bufsize=0
+        self._process = subprocess.Popen(  # noqa: S603 - a file of ours
+            [sys.executable, "-I", "-S", guard.__file__], stdin=subprocess.PIPE, start_new_session=True, bufsize=0
         )
         assert self._process.stdin is not None  # noqa: S101 - we asked for a pipe
         os.set_blocking(self._process.stdin.fileno(), False)
@@ -77,38 +75,3 @@ class Guardian:
             process.stdin.close()
             process.wait()
             self._start()
-
-
-def guard() -> None:
-    """The process: read deadlines from standard input, kill what outlives them, and everything when the worker ends."""
-    deadlines: dict[tuple[int, str], float] = {}
-    rest = b""
-    while True:
-        pause = max(0.0, min(deadlines.values()) - time.monotonic()) if deadlines else None
-        if select.select([0], [], [], pause)[0]:
-            block = os.read(0, 65_536)
-            if not block:
-                break
-            *lines, rest = (rest + block).split(b"\n")
-            for line in lines:
-                pid, lease, deadline = line.decode().split(" ")
-                if deadline == "-":
-                    deadlines.pop((int(pid), lease), None)
-                else:
-                    deadlines[int(pid), lease] = float(deadline)
-        now = time.monotonic()
-        for late in {pid for (pid, _), deadline in deadlines.items() if deadline <= now}:
-            _kill(late)
-            deadlines = {key: deadline for key, deadline in deadlines.items() if key[0] != late}
-    for group in {pid for pid, _ in deadlines}:
-        _kill(group)
-
-
-def _kill(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends when its worker does, not before
-    guard()
