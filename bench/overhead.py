@@ -9,13 +9,14 @@ is left when everything but them is taken away.
 import os
 import statistics
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib import import_module
-from uuid import uuid4
 
 from contenders import record
 from fleet import Fleet, Run, delete_queues, fleet
 from joblease import broker, topology
-from joblease.messages import HeadHint, JobMessage, now
+from joblease.messages import JobMessage
+from noops import ADMITTED, message, new_head
 from parts import broker_and_storage
 from report import Report, Row, Target, arguments, spread
 from storage_double import counts, storage_double
@@ -45,15 +46,7 @@ OURS, *LIBRARIES = [(name, work) for name, work, *_ in ENTRANTS[:7]]
 
 def jobs(count: int) -> list[JobMessage]:
     """Messages of new jobs; the double takes any of them for known."""
-    moment = now()
-    hint = HeadHint(etag='W/"0x1"', sequence=2, attempt=0, epoch=0, submitted_at=moment)
-    return [
-        JobMessage(
-            job_id=str(uuid4()), namespace="default", name=f"noop-{number}", handler="noop", queue="default",
-            group="default", limit=0, head=hint,
-        )
-        for number in range(count)
-    ]  # fmt: skip
+    return [message(replace(new_head(), etag='W/"0x1"', sequence=len(ADMITTED))) for _ in range(count)]
 
 
 def measure(started: Fleet, name: str, work: str, others: dict[str, int], **options: bool) -> Run:

@@ -8,25 +8,19 @@ lease blob and trail, before the clock starts; it stops at the last `Completed` 
 import asyncio
 import os
 import statistics
-import time
 from contextlib import ExitStack
 from importlib import import_module
-from uuid import uuid4
 
 from contenders import record
 from fleet import Fleet, Run, delete_queues, fleet
 from joblease import broker, topology
-from joblease.leases import LeaseBlobs, job_blob
-from joblease.messages import HeadHint, JobMessage, State, Status, now
-from joblease.settings import StorageSettings
-from joblease.storage import TRAIL_TABLE, Storage
-from joblease.trail import AuditTrail, Head, NewEvent
+from noops import ended, submit
 from parts import broker_and_storage
 from report import Plot, Report, Row, Target, arguments, spread
 
 JOBS = 300
 CONCURRENCY = 8
-WORKERS = tuple(map(int, os.environ.get("W", "1 2 4").split()))
+WORKERS = (1, 2, 4)
 WARM_UP = 2 * CONCURRENCY
 """Jobs for each worker that are not measured."""
 CONTENDERS = {
@@ -34,53 +28,6 @@ CONTENDERS = {
     "raw": "storage requests alone",
 }  # fmt: skip
 """Modules, and what to call them; JobLease is compared with the others."""
-AT_ONCE = 16
-PATIENCE_SECONDS = 30
-HISTORY = [Status.SUBMITTED, Status.QUEUED, Status.STARTED, Status.COMPLETED]
-
-
-async def submit(count: int) -> list[JobMessage]:
-    """Trail and lease blob of new jobs, as the operator makes them; the messages are not published."""
-    limit = asyncio.Semaphore(AT_ONCE)
-    async with Storage(StorageSettings()) as storage:
-        await storage.create_tables(TRAIL_TABLE)
-        await storage.create_locks()
-        trail, blobs = AuditTrail(storage.table(TRAIL_TABLE)), LeaseBlobs(storage.locks())
-
-        async def one(number: int) -> JobMessage:
-            job_id, name = str(uuid4()), f"noop-{number}"
-            new = Head(job_id, "default", name, "noop", "default", "default", now())
-            events = [NewEvent(Status.SUBMITTED, state=State.SUBMITTED), NewEvent(Status.QUEUED)]
-            async with limit:
-                head, _ = await trail.append(new, events, state=State.QUEUED)
-                await blobs.create(job_blob(job_id), {})
-            hint = HeadHint(etag=head.etag, sequence=head.sequence, attempt=0, epoch=0, submitted_at=head.submitted_at)
-            return JobMessage(
-                job_id=job_id, namespace="default", name=name, handler="noop", queue="default", group="default",
-                limit=0, head=hint,
-            )  # fmt: skip
-
-        return await asyncio.gather(*(one(number) for number in range(count)))
-
-
-async def ended(jobs: list[JobMessage]) -> float:
-    """When the last of the jobs ended, seconds since 1970; checks that each has its whole history, and forgets them."""
-    async with Storage(StorageSettings()) as storage:
-        trail = AuditTrail(storage.table(TRAIL_TABLE))
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            histories = {head.job_id: events async for head, events in trail.everything()}
-            ours = [histories.get(job.job_id, []) for job in jobs]
-            if all(events and events[-1].state.terminal for events in ours):
-                break
-            if time.monotonic() > deadline:
-                raise SystemExit(f"not all of {len(jobs)} jobs have ended after {PATIENCE_SECONDS} s")
-            await asyncio.sleep(0.1)
-        for events in ours:
-            if [event.status for event in events] != HISTORY:
-                raise SystemExit(f"an unexpected history: {events}")
-        await storage.table(TRAIL_TABLE).delete_table()
-    return max(events[-1].timestamp for events in ours).timestamp()
 
 
 def measure(started: Fleet, others: dict[str, int]) -> tuple[float, Run]:
@@ -94,12 +41,13 @@ def measure(started: Fleet, others: dict[str, int]) -> tuple[float, Run]:
 
 def main() -> None:
     """Entry point."""
-    options = arguments(__doc__, rounds=3)
+    numbers = {"type": int, "nargs": "+", "default": WORKERS, "help": "how many workers (default: 1 2 4)"}
+    options = arguments(__doc__, rounds=3, workers=numbers)
     found: dict[tuple[int, str], list[tuple[float, Run]]] = {}
     with broker_and_storage("throughput") as (folder, pids):
         others = {name: pids[name] for name in ("azurite", "rabbitmq")}
         os.environ[record.FILE] = str(folder / "record")
-        for workers in WORKERS:
+        for workers in options.workers:
             with ExitStack() as stack:
                 fleets = {
                     name: stack.enter_context(
@@ -143,7 +91,7 @@ def report(found: dict[tuple[int, str], list[tuple[float, Run]]], rounds: int) -
         )
     targets = []
     names = list(CONTENDERS.values())
-    for workers in WORKERS:
+    for workers in dict.fromkeys(workers for workers, _ in found):
         rates = {name: [rate for rate, _ in found[workers, name]] for name in names}
         for name in names[1:]:
             wanted = 0.8 if name == names[-1] else 1.0
