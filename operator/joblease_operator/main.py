@@ -37,7 +37,11 @@ RETRY_SECONDS = 2.0
 
 
 def watching(engine: Engine) -> tuple[kopf.OperatorRegistry, kopf.OperatorSettings]:
-    """Kopf's part: what it calls, and how it watches."""
+    """Kopf's part: what it calls, and how it watches.
+
+    The handler is a coroutine, although it waits for nothing: kopf would call a function in a thread, and the engine
+    belongs to the event loop.
+    """
     registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
     settings.persistence.finalizer = "joblease.dev/kopf"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="joblease.dev")
@@ -54,7 +58,7 @@ def watching(engine: Engine) -> tuple[kopf.OperatorRegistry, kopf.OperatorSettin
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-    def observe(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf calls it so
+    async def observe(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf calls it so
         engine.observe(type, dict(body))
 
     return registry, settings
