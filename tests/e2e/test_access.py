@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from e2e.cluster import DASHBOARD, helm, kubectl, rights, rolled_out, submit
+from e2e.cluster import DASHBOARD, helm, kubectl, rights, rolled_out, submit, until
 
 pytestmark = pytest.mark.timeout(600)
 ACCOUNTS: dict[str, tuple[str, ...]] = {
@@ -19,6 +19,7 @@ def by_token() -> Iterator[None]:
     rolled_out()
     helm("upgrade", "joblease", "charts/joblease", "--reuse-values", "--set", "dashboard.access.mode=kubernetes")
     rolled_out()
+    until(lambda: httpx.get(f"{DASHBOARD}/api/jobs", timeout=10).status_code == 401, "the Service leads to the new pod")
     yield
     helm("upgrade", "joblease", "charts/joblease", "--reuse-values", "--set", "dashboard.access.mode=none")
     rolled_out()
@@ -47,7 +48,7 @@ def ask(token: str, path: str = "/api/jobs?namespace=default") -> httpx.Response
 
 
 def test_nobody_comes_in_without_a_token() -> None:
-    assert httpx.get(f"{DASHBOARD}/api/jobs", timeout=10).status_code == 401
+    assert ask("").status_code == 401
     assert ask("made-up").status_code == 401
     page = httpx.get(DASHBOARD, headers={"Accept": "text/html"}, timeout=10)
     assert page.headers["location"].startswith("/login")

@@ -116,7 +116,7 @@ def test_a_rolling_upgrade_with_the_previous_releases_values_while_a_job_runs(tm
     helm("upgrade", "joblease", str(now), "--reset-values", *values)
     rolled_out()
     assert "Attempt" in columns()
-    assert before not in " ".join(workers())
+    until(lambda: before not in " ".join(workers()), "the worker that ran the job has gone")
     events = completed(name)
     started = [event for event in events if event["status"] == "Started"]
     assert words(events).count("Completed") == 1
@@ -137,10 +137,12 @@ def columns() -> str:
 
 def test_no_workers_for_a_while_with_work_waiting() -> None:
     system("scale", "deployment/joblease-worker-default", "--replicas=0")
-    until(lambda: not workers(), "all workers have gone")
-    names = [submit(parameters={"steps": 1, "seconds": 0.1}) for _ in range(3)]
-    until(lambda: "Queued" in kubectl("get", "jr", names[0], "--output", "json"), "the first one is queued")
-    system("scale", "deployment/joblease-worker-default", "--replicas=10")
+    try:
+        until(lambda: not workers(), "all workers have gone")
+        names = [submit(parameters={"steps": 1, "seconds": 0.1}) for _ in range(3)]
+        until(lambda: "Queued" in kubectl("get", "jr", names[0], "--output", "json"), "the first one is queued")
+    finally:
+        system("scale", "deployment/joblease-worker-default", "--replicas=10")
     for name in names:
         assert words(completed(name)).count("Started") == 1
 
