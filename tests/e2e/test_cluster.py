@@ -100,9 +100,9 @@ def test_rabbitmq_restarts_while_a_job_runs() -> None:
 
 
 def test_a_rolling_upgrade_with_the_previous_releases_values_while_a_job_runs(tmp_path: Path) -> None:
-    """There is no release before 0.1.0: its part is played by this chart with a lower version and an older CRD."""
+    """There is no release before 0.1.0: its part is played by this chart with lower versions and an older CRD."""
     previous, now = shutil.copytree("charts/joblease", tmp_path / "joblease"), Path("charts/joblease")
-    replace(previous / "Chart.yaml", "version: 0.1.0", "version: 0.0.9")
+    replace(previous / "Chart.yaml", "ersion: 0.1.0", "ersion: 0.0.9")
     replace(
         previous / "files" / "crd.yaml", "        - {name: Attempt, type: integer, jsonPath: .status.attempt}\n", ""
     )

@@ -16,6 +16,12 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
+{{- /* Those of a pod do not name the chart: a new version of it alone is no reason to start every pod anew. */}}
+{{- define "joblease.podLabels" -}}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+{{ include "joblease.selector" . }}
+{{- end }}
+
 {{- /* Argument: (dict "root" $ "image" .Values.operator.image) */}}
 {{- define "joblease.image" -}}
 {{ .root.Values.image.registry }}{{ .image.repository }}:{{ .image.tag | default .root.Values.image.tag | default .root.Chart.AppVersion }}
