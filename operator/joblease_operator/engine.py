@@ -267,7 +267,7 @@ class Engine:
         """A job that the workers have, or should have."""
         if job.finished:
             return
-        self._scheduler.hold_slot(self._candidate(job), job.slot)
+        self._scheduler.hold_slot(self._candidate(job))
         if job.wants_cancel:
             await self._cancel_published(job)
         elif job.state is State.QUEUED and not job.published:

@@ -15,8 +15,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 
 from joblease.resource import Reason
+
+SHOWN_HOLDERS = 3
+"""How many of the jobs that hold a group a waiting job's message names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class _Group:
     """Slot of each admitted job that takes one."""
     limits: Counter[int] = field(default_factory=Counter)
     """How many admitted jobs have which limit."""
+    returned: list[int] = field(default_factory=list)
+    """A heap of the slots that are free below the highest one taken."""
 
 
 class Scheduler:
@@ -97,12 +103,12 @@ class Scheduler:
         else:
             self._enqueue(candidate)
 
-    def hold_slot(self, candidate: Candidate, slot: int | None = None) -> None:
+    def hold_slot(self, candidate: Candidate) -> None:
         """Count a job as admitted that was admitted elsewhere or earlier (before a restart)."""
         if candidate.uid in self._admitted:
             return
         self._waiting.pop(candidate.uid, None)
-        self._admit(candidate, slot)
+        self._admit(candidate)
 
     def remove(self, uid: str) -> None:
         """Forget a job: it has ended, or has gone."""
@@ -137,9 +143,10 @@ class Scheduler:
             return Reason.SUSPENDED, "held back by spec.suspend"
         if candidate.not_before:
             return Reason.SCHEDULED, f"waits until {candidate.not_before:%Y-%m-%dT%H:%M:%SZ}"
-        holders = [self._admitted[holder].label for holder in self._group(candidate.line).slots]
-        shown = ", ".join(holders[:3]) + (f" and {len(holders) - 3} more" if len(holders) > 3 else "")
-        held = f", held by {shown}" if shown else ""
+        slots = self._group(candidate.line).slots
+        shown = ", ".join(self._admitted[holder].label for holder in islice(slots, SHOWN_HOLDERS))
+        more = f" and {len(slots) - SHOWN_HOLDERS} more" if len(slots) > SHOWN_HOLDERS else ""
+        held = f", held by {shown}{more}" if shown else ""
         return Reason.WAITING_FOR_GROUP, f"waits for group {candidate.group!r} (limit {candidate.limit}){held}"
 
     def _group(self, name: str) -> _Group:
@@ -163,24 +170,22 @@ class Scheduler:
             del self._waiting[candidate.uid]
             yield Admission(candidate.uid, self._admit(candidate))
 
-    def _admit(self, candidate: Candidate, slot: int | None = None) -> int | None:
+    def _admit(self, candidate: Candidate) -> int | None:
         self._admitted[candidate.uid] = candidate
         if not candidate.limit:
             return None
         group = self._group(candidate.line)
         group.limits[candidate.limit] += 1
-        slots = group.slots
-        if slot is None:
-            taken = set(slots.values())
-            slot = next(number for number in range(len(taken) + 1) if number not in taken)
-        slots[candidate.uid] = slot
+        slot = heapq.heappop(group.returned) if group.returned else len(group.slots)
+        group.slots[candidate.uid] = slot
         return slot
 
     def _free(self, uid: str) -> None:
         candidate = self._admitted.pop(uid, None)
         if candidate:
             group = self._group(candidate.line)
-            if group.slots.pop(uid, None) is not None:
+            if (slot := group.slots.pop(uid, None)) is not None:
+                heapq.heappush(group.returned, slot)
                 group.limits -= Counter([candidate.limit])
             self._changed.add(candidate.line)
             if not group.slots and not group.line:

@@ -141,8 +141,8 @@ def test_a_retry_gives_up_its_slot_and_stands_in_line_again() -> None:
 
 def test_after_a_restart_running_jobs_hold_their_slots() -> None:
     scheduler = Scheduler()
-    scheduler.hold_slot(job("running"), 0)
-    scheduler.hold_slot(job("running"), 0)
+    scheduler.hold_slot(job("running"))
+    scheduler.hold_slot(job("running"))
     scheduler.wait(job("waiting"))
     assert admitted(scheduler) == []
     assert scheduler.why_waiting("waiting") == (
@@ -241,7 +241,13 @@ class AgainstTheModel(RuleBasedStateMachine):
         admissions = self.scheduler.admit(self.now)
         assert {each.uid for each in admissions} == expected
         for each in admissions:
-            self.running[each.uid] = (self.waiting.pop(each.uid), each.slot)
+            candidate = self.waiting.pop(each.uid)
+            assert each.slot == self._lowest_free(candidate)
+            self.running[each.uid] = (candidate, each.slot)
+
+    def _lowest_free(self, candidate: Candidate) -> int | None:
+        taken = {slot for each, slot in self.running.values() if each.group == candidate.group}
+        return next(slot for slot in range(len(taken) + 1) if slot not in taken) if candidate.limit else None
 
     def _expected(self) -> set[str]:
         ready = [
