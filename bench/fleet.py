@@ -153,14 +153,19 @@ def delete_queues(*queues: str) -> None:
             broker.channel().queue_delete(queue)
 
 
-def cpu_seconds(roots: Iterable[int]) -> float:
-    """User and system time so far of living processes and all that descend from them."""
+def family(roots: Iterable[int]) -> dict[int, list[str]]:
+    """Living processes and all that descend from them, with the kernel's fields about each from its state on."""
     stats: dict[int, list[str]] = {}
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
             with contextlib.suppress(OSError):
                 stats[int(path.name)] = (path / "stat").read_text().rsplit(")", 1)[1].split()
-    family = set(roots)
-    while grown := {pid for pid, fields in stats.items() if int(fields[1]) in family} - family:
-        family |= grown
-    return sum(int(stats[pid][11]) + int(stats[pid][12]) for pid in family & stats.keys()) / _TICKS
+    members = set(roots)
+    while grown := {pid for pid, fields in stats.items() if int(fields[1]) in members} - members:
+        members |= grown
+    return {pid: stats[pid] for pid in members & stats.keys()}
+
+
+def cpu_seconds(roots: Iterable[int]) -> float:
+    """User and system time so far of living processes and all that descend from them."""
+    return sum(int(fields[11]) + int(fields[12]) for fields in family(roots).values()) / _TICKS
