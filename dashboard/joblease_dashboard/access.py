@@ -30,6 +30,7 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 OPEN = ("/healthz", "/readyz", "/metrics", "/login", "/logout")
 """Paths that ask nobody who he is; besides `/static/`."""
 ANYBODY = Identity("anonymous")
+CHANGES = ("create", "patch")
 LOGINS_PER_MINUTE = 10
 BURST_SECONDS = 10
 
@@ -39,7 +40,7 @@ class Access:
 
     def __init__(self, settings: "DashboardSettings", cluster: Cluster | None, key: str) -> None:
         self.mode = settings.dashboard_access
-        self.can_act = cluster is not None
+        self.can_act = cluster is not None and settings.dashboard_actions
         self._settings = settings
         self._cluster = cluster
         self._serializer = URLSafeTimedSerializer(key, salt="joblease-session")
@@ -53,14 +54,12 @@ class Access:
             return ANYBODY
         if self.mode == "proxy":
             return self._from_proxy(request)
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._cluster:
+        if (token := bearer(request)) and self._cluster:
             return await self._cluster.who(token)
         return self._from_session(request)
 
     def _from_proxy(self, request: Request) -> Identity | None:
-        peer = ip_address(request.client.host) if request.client else None
-        if peer is None or not any(peer in network for network in self._settings.dashboard_trusted_proxies):
+        if not self._trusts(request.client.host if request.client else ""):
             return None
         user = request.headers.get(self._settings.dashboard_user_header, "")
         groups = request.headers.get(self._settings.dashboard_groups_header, "")
@@ -84,6 +83,8 @@ class Access:
 
     async def allows(self, request: Request, verb: str, namespace: str) -> bool:
         """Whether the one who asks may do this."""
+        if verb in CHANGES and not self._settings.dashboard_actions:
+            return False
         if self.mode == "none":
             return True
         return self._cluster is not None and await self._cluster.may(identity(request), verb, namespace)
@@ -103,13 +104,38 @@ class Access:
 
     def check_rate(self, limit: RateLimit, request: Request, user: str = "") -> None:
         """Raise `Problem` when somebody asks too often."""
-        wait = limit.wait(f"{request.client.host if request.client else ''} {user}")
+        wait = limit.wait(f"{self.address(request)} {user}")
         if wait:
             raise Problem(429, "Too many requests", f"try again in {wait:.0f} s", retryAfterSeconds=round(wait, 1))
 
     def check_everybody(self, request: Request, user: str) -> None:
         """Raise `Problem` when this user at this address asks too often."""
         self.check_rate(self._requests, request, user)
+
+    def check_origin(self, request: Request) -> None:
+        """Refuse a change that another site's page asks for. Raises `Problem`."""
+        if request.method in SAFE or (self.mode == "kubernetes" and bearer(request)):
+            return  # a page cannot make a browser send a token, unlike what a browser or a proxy adds by itself
+        site = request.headers.get("sec-fetch-site")
+        origin = urlsplit(request.headers.get("origin", "")).netloc
+        if site == "same-origin" or (site is None and origin and origin == request.headers.get("host")):
+            return
+        raise Problem(403, "Wrong origin", "this change was not asked for by a page of this dashboard")
+
+    def address(self, request: Request) -> str:
+        """Where a request comes from: the first address before the trusted proxies, or whoever connected."""
+        found = request.client.host if request.client else ""
+        for earlier in reversed(",".join(request.headers.getlist("x-forwarded-for")).split(",")):
+            if not self._trusts(found):
+                break
+            found = earlier.strip() or found
+        return found
+
+    def _trusts(self, address: str) -> bool:
+        try:
+            return any(ip_address(address) in network for network in self._settings.dashboard_trusted_proxies)
+        except ValueError:
+            return False
 
     def check_host(self, request: Request) -> None:
         """Without sign-in, a foreign name that leads here is an attack by somebody else's page (DNS rebinding)."""
@@ -119,15 +145,10 @@ class Access:
                 raise Problem(421, "Wrong host", f"this dashboard is for this machine alone; it is not {name!r}")
 
 
-def check_origin(request: Request) -> None:
-    """Refuse a change that another site's page asks for. Raises `Problem`."""
-    if request.method in SAFE or request.headers.get("authorization"):
-        return
-    site = request.headers.get("sec-fetch-site")
-    origin = urlsplit(request.headers.get("origin", "")).netloc
-    if site == "same-origin" or (site is None and origin and origin == request.headers.get("host")):
-        return
-    raise Problem(403, "Wrong origin", "this change was not asked for by a page of this dashboard")
+def bearer(request: Request) -> str:
+    """The request's token, or nothing."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def identity(request: Request) -> Identity:
@@ -161,7 +182,7 @@ class Guard:
         request = Request(scope)
         request.state.identity = None
         try:
-            check_origin(request)
+            self._access.check_origin(request)
             if request.url.path not in OPEN and not request.url.path.startswith("/static/"):
                 self._access.check_host(request)
                 found = await self._access.identify(request)

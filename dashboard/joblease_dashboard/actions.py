@@ -6,18 +6,15 @@ with the outcome.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
 from azure.core.exceptions import AzureError
 from joblease.messages import JobEvent, State, now, rfc3339
 from joblease.names import RETRY_OF, job_name, retry_name
-from joblease.resource import GROUP, JobRequestSpec, check_parameters_size
-from pydantic import ValidationError
+from joblease.resource import GROUP
 from starlette.requests import Request
 
 from joblease_dashboard import deadletters, metrics
@@ -25,6 +22,7 @@ from joblease_dashboard.access import Access, identity
 from joblease_dashboard.keys import inverted
 from joblease_dashboard.kube import Cluster
 from joblease_dashboard.problems import Problem
+from joblease_dashboard.submission import spec_of
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BY = f"{GROUP}/requested-by"
-MAX_FORM_BYTES = 256 << 10
 SEEN_SECONDS = 3.0
 DEAD_PARTITION = "dead-letters"
 WAITING = frozenset({State.SUBMITTED, State.QUEUED, State.RETRYING, State.INTERRUPTED})
@@ -50,17 +47,47 @@ class Action:
     verb: str
     """The right on `jobrequests` that it takes."""
     question: str
+    consequence: str
     possible: Callable[[State], bool]
+    suspended: bool | None = None
+    """Whether a job must be suspended, or must not be; None when that does not matter."""
+
+    def fits(self, state: State, *, suspended: bool | None) -> bool:
+        """Whether there is a point in it; `suspended` is None when that is not known."""
+        return self.possible(state) and (None in (self.suspended, suspended) or self.suspended is suspended)
 
 
 ACTIONS = {
-    each.name: each
-    for each in (
-        Action("cancel", "patch", "Stop this job for good? It cannot be taken back.", lambda state: not state.terminal),
-        Action("suspend", "patch", "Hold this job back until it is resumed?", lambda state: state in WAITING),
-        Action("resume", "patch", "Let this job go on as soon as its group allows?", lambda state: state in WAITING),
-        Action("retry", "create", "Submit a new job with the same spec?", lambda state: state.terminal),
-    )
+    "cancel": Action(
+        "cancel",
+        "patch",
+        "Cancel this job?",
+        "Its handler is told to stop, and is killed if it does not. This cannot be taken back.",
+        lambda state: not state.terminal,
+    ),
+    "suspend": Action(
+        "suspend",
+        "patch",
+        "Suspend this job?",
+        "It is held back until somebody resumes it, unless a worker is just taking it.",
+        lambda state: state in WAITING,
+        suspended=False,
+    ),
+    "resume": Action(
+        "resume",
+        "patch",
+        "Resume this job?",
+        "It goes on as soon as its group and its time allow.",
+        lambda state: state in WAITING,
+        suspended=True,
+    ),
+    "retry": Action(
+        "retry",
+        "create",
+        "Submit this job again?",
+        "A new job with the same spec is made; this one stays as it is.",
+        lambda state: state.terminal,
+    ),
 }
 
 
@@ -113,6 +140,10 @@ class Actions:
             raise Problem(404, "No such message", "it is not in joblease.dead any more, or it cannot be read")
         return sent
 
+    async def resource(self, job: "Row") -> dict[str, Any] | None:
+        """The job's `JobRequest`, when the dashboard has a way to it: what only Kubernetes knows. Raises `Problem`."""
+        return await self._cluster.read(job["namespace"], job["name"], job["jobId"]) if self._cluster else None
+
     async def history(self, job_id: str) -> list[dict[str, Any]]:
         """Who did what to a job, the last first. One storage request. Raises `AzureError`."""
         rows = self._table.query_entities(
@@ -154,7 +185,7 @@ class Actions:
             "action": action,
             "target": target,
             "user": identity(request).user,
-            "address": request.client.host if request.client else "",
+            "address": self._access.address(request),
             "outcome": "begun",
         }
         try:
@@ -178,57 +209,3 @@ class Actions:
                 await self._table.update_entity({**row, "outcome": outcome[:1000]})
             except AzureError:
                 log.warning("the outcome of %s %s could not be recorded", action, target)
-
-
-async def read_form(request: Request) -> dict[str, str]:
-    """A form's fields. Raises `Problem` when it is too long or no form."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_FORM_BYTES:
-            raise Problem(413, "Too much", f"a form may take {MAX_FORM_BYTES} bytes")
-    try:
-        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=1_000))
-    except ValueError as error:
-        raise Problem(400, "Not a form", str(error)) from None
-
-
-def spec_of(form: Mapping[str, str]) -> dict[str, Any]:
-    """The spec that a form describes: `parameter.NAME` is text, `json.NAME` and `parameters` JSON. Raises `Problem`."""
-    parameters: Any = _json("parameters", form.get("parameters") or "{}")
-    if not isinstance(parameters, dict):
-        raise Problem(400, "Bad parameters", 'the parameters must be a JSON object, as {"steps": 3}')
-    for name, text in form.items():
-        kind, _, parameter = name.partition(".")
-        if kind == "parameter" and text != "":
-            parameters[parameter] = text
-        elif kind == "json" and text != "":
-            parameters[parameter] = _json(parameter, text)
-    fields: dict[str, Any] = {"handler": form.get("handler", "").strip(), "parameters": parameters}
-    fields |= {name: form[name].strip() for name in ("queue", "description") if form.get(name, "").strip()}
-    group, limit = form.get("group", "").strip(), form.get("limit", "").strip()
-    concurrency = {name: value for name, value in (("group", group), ("limit", limit)) if value}
-    if concurrency:
-        fields["concurrency"] = concurrency
-    if form.get("priority"):
-        fields["priority"] = form["priority"]
-    if form.get("maxAttempts"):
-        fields["retry"] = {"maxAttempts": form["maxAttempts"]}
-    try:
-        spec = JobRequestSpec.model_validate(fields)
-        check_parameters_size(spec.parameters)
-    except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise Problem(400, "Bad job", said) from None
-    except ValueError as error:
-        raise Problem(400, "Bad job", str(error)) from None
-    return spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
-
-
-def _json(name: str, text: str) -> Any:
-    try:
-        value = json.loads(text)
-        json.dumps(value, allow_nan=False)
-    except (ValueError, RecursionError) as error:
-        raise Problem(400, "Bad parameters", f"{name}: not JSON: {error}") from None
-    return value

@@ -88,8 +88,11 @@ class Api:
         return JSONResponse({"window": window, **totals(points), "points": points})
 
     async def history(self, request: Request) -> "tuple[Row, list[JobEvent]]":
+        """Row and events of the job in the request's path. Raises `Problem`."""
+        return await self.history_of(request, request.path_params["job_id"])
+
+    async def history_of(self, request: Request, job_id: str) -> "tuple[Row, list[JobEvent]]":
         """A job's row and events. Raises `Problem` when there is no such job, or none that the user may see."""
-        job_id = request.path_params["job_id"]
         try:
             if not JOB_ID.fullmatch(job_id):
                 raise UnknownJob(job_id)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
@@ -11,21 +10,24 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 
 from joblease_dashboard.access import Guard
 from joblease_dashboard.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from joblease_dashboard.openapi import DOCUMENT
 from joblease_dashboard.problems import Problem, problem_response, wants_page
+from joblease_dashboard.render import STATIC, Assets
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from joblease_dashboard.access import Access
     from joblease_dashboard.api import Api
+    from joblease_dashboard.forms import Forms
+    from joblease_dashboard.infrastructure import InfrastructurePages
     from joblease_dashboard.pages import Pages
 
 CONTENT_SECURITY = (
@@ -68,7 +70,14 @@ def _method(scope: "Scope") -> str:
     return method if method in ("GET", "HEAD", "POST", "OPTIONS") else "other"  # callers must not make up labels
 
 
-def application(api: "Api", pages: "Pages", access: "Access", problems: Callable[[], list[str]]) -> Starlette:
+def application(
+    access: "Access",
+    api: "Api",
+    pages: "Pages",
+    infrastructure: "InfrastructurePages",
+    forms: "Forms",
+    problems: Callable[[], list[str]],
+) -> Starlette:
     """The application; `problems` says what keeps it from being ready."""
 
     async def health(_: Request) -> Response:
@@ -95,19 +104,19 @@ def application(api: "Api", pages: "Pages", access: "Access", problems: Callable
             Route("/", pages.overview),
             Route("/jobs", pages.jobs),
             Route("/events", pages.events),
-            Route("/submit", pages.submit_form),
-            Route("/submit", pages.submit, methods=["POST"]),
             Route("/jobs/{job_id}", pages.job),
-            Route("/jobs/{job_id}/{action}", pages.ask),
-            Route("/jobs/{job_id}/{action}", pages.act, methods=["POST"]),
-            Route("/workers", pages.workers),
-            Route("/locks", pages.locks),
-            Route("/queues", pages.queues),
-            Route("/queues/replay", pages.ask_replay),
-            Route("/queues/replay", pages.replay, methods=["POST"]),
-            Route("/login", pages.login_form),
-            Route("/login", pages.login, methods=["POST"]),
-            Route("/logout", pages.logout, methods=["POST"]),
+            Route("/workers", infrastructure.workers),
+            Route("/locks", infrastructure.locks),
+            Route("/queues", infrastructure.queues),
+            Route("/submit", forms.submit_form),
+            Route("/submit", forms.submit, methods=["POST"]),
+            Route("/jobs/{job_id}/{action}", forms.ask),
+            Route("/jobs/{job_id}/{action}", forms.act, methods=["POST"]),
+            Route("/queues/replay", forms.ask_replay),
+            Route("/queues/replay", forms.replay, methods=["POST"]),
+            Route("/login", forms.login_form),
+            Route("/login", forms.login, methods=["POST"]),
+            Route("/logout", forms.logout, methods=["POST"]),
             Route("/api/jobs", api.events),
             Route("/api/jobs/{job_id}", api.job),
             Route("/api/requests", api.jobs),
@@ -117,9 +126,13 @@ def application(api: "Api", pages: "Pages", access: "Access", problems: Callable
             Route("/metrics", metrics),
             Route("/healthz", health),
             Route("/readyz", ready),
-            Mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static"),
+            Mount("/static", Assets(directory=STATIC), name="static"),
         ],
-        middleware=[Middleware(Observed), Middleware(Guard, access=access, answer=on_error)],
+        middleware=[
+            Middleware(Observed),
+            Middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5),
+            Middleware(Guard, access=access, answer=on_error),
+        ],
         exception_handlers=dict.fromkeys((Problem, HTTPException, AzureError, PublishFailed, Exception), on_error),
     )
 

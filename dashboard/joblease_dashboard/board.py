@@ -17,6 +17,7 @@ from joblease.messages import JobEvent, State, now
 
 from joblease_dashboard.keys import DAY
 from joblease_dashboard.rows import Row, job_row
+from joblease_dashboard.why import Reasons
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
@@ -31,6 +32,7 @@ RESTORE_DAYS = 31
 RETRY_SECONDS = 5.0
 TERMINAL = [state.value for state in State if state.terminal]
 FAILED = frozenset({State.FAILED, State.DEADLINE_EXCEEDED, State.WORKER_CRASHED})
+FAILED_DAYS = 7
 
 
 class Board:
@@ -53,10 +55,7 @@ class Board:
         fresh = job_row([event], known)
         if fresh is None:
             return
-        row = {**(known or {}), **fresh}
-        if event.data and event.data.get("nextAttemptAt"):
-            row["nextAttemptAt"] = event.data["nextAttemptAt"]
-        self._put(row)
+        self._put({**(known or {}), **fresh})
 
     def _put(self, row: Row) -> None:
         job_id = row["jobId"]
@@ -98,17 +97,23 @@ class Board:
         return sorted(found, key=lambda row: str(row.get("startedAt", "")))
 
     def waiting(self, namespace: str = "") -> list[Row]:
-        """What waits, the oldest first, each with `why`."""
-        found = [row for row in self._rows(namespace) if row["state"] != State.RUNNING]
-        return [{**row, "why": self.why(row)} for row in sorted(found, key=lambda row: str(row["submittedAt"]))]
+        """What waits, the oldest first."""
+        found = (row for row in self._rows(namespace) if row["state"] != State.RUNNING)
+        return sorted(found, key=lambda row: str(row["submittedAt"]))
 
     def failed(self, namespace: str = "") -> list[Row]:
         """What failed lately, the last first."""
-        return [row for row in self._failed if namespace in ("", row["namespace"])]
+        found = (row for row in self._failed if namespace in ("", row["namespace"]))
+        return sorted(found, key=lambda row: str(row["updatedAt"]), reverse=True)
 
-    def siblings(self, group: str, job_id: str) -> list[Row]:
-        """Open jobs of the same concurrency group."""
-        return [row for row in self._open.values() if row["group"] == group and row["jobId"] != job_id]
+    def siblings(self, row: Mapping[str, Any]) -> list[Row]:
+        """Open jobs of the same concurrency group and namespace."""
+        same = (each for each in self._rows(row["namespace"]) if each["group"] == row["group"])
+        return [each for each in same if each["jobId"] != row["jobId"]]
+
+    def reasons(self) -> Reasons:
+        """Tells of any job why it waits, as things are now."""
+        return Reasons(self._open.values(), self._workers)
 
     def queues(self) -> set[str]:
         """Queues that open jobs are for."""
@@ -116,27 +121,6 @@ class Board:
 
     def _rows(self, namespace: str) -> Iterable[Row]:
         return (row for row in self._open.values() if namespace in ("", row["namespace"]))
-
-    def why(self, row: Mapping[str, Any]) -> str:
-        """Why a job does not run yet, in a sentence."""
-        state = row["state"]
-        if state == State.RETRYING:
-            at = str(row.get("nextAttemptAt", ""))[:19].replace("T", " ")
-            return f"attempt {row['attempt']} failed: {row['message']}" + (f"; the next one at {at} UTC" if at else "")
-        holders = [each for each in self.siblings(row["group"], row["jobId"]) if each["state"] == State.RUNNING]
-        if holders:
-            first = holders[0]
-            others = f" and {len(holders) - 1} more" if len(holders) > 1 else ""
-            return f"group {row['group']} is taken by {first['name']} on {first.get('worker', 'a worker')}{others}"
-        if state == State.SUBMITTED:
-            return "the operator has not admitted it: suspended, scheduled for later, or behind others of its group"
-        serving = self._workers.serving(row["queue"])
-        if not serving:
-            return f"no worker serves queue {row['queue']}"
-        free = sum(max(0, each.concurrency - len(each.jobs)) for each in serving)
-        if state == State.INTERRUPTED:
-            return "its worker let go of it; another one takes it"
-        return f"about to be taken by one of {len(serving)} workers" if free else f"all {len(serving)} workers are busy"
 
     async def restore(self, index: "TableClient") -> None:
         """Read what is open and what failed last from `JobIndex`, once."""
@@ -150,21 +134,33 @@ class Board:
                 self.restored = True
 
     async def _read(self, index: "TableClient") -> None:
-        values: dict[str, Any] = {f"t{number}": state for number, state in enumerate(TERMINAL)}
+        is_open, values = _none_of(TERMINAL)
         values["day"] = (now() - timedelta(days=RESTORE_DAYS)).strftime(DAY)
-        is_open = " and ".join(f"state ne @t{number}" for number in range(len(TERMINAL)))
         async for row in index.query_entities(f"PartitionKey ge @day and {is_open}", parameters=values):
             fields = {name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
             known = self._open.get(fields["jobId"])
             if fields["jobId"] not in self._ended and (not known or known["sequence"] < fields["sequence"]):
                 self._put(fields)
-        today = now().strftime(DAY)
-        failed = index.query_entities(
-            "PartitionKey eq @day and state eq 'Failed'", parameters={"day": today}, results_per_page=MAX_FAILED
-        )
-        async for page in failed.by_page():
-            seen = {row["jobId"] for row in self._failed}
-            for row in [each async for each in page]:
-                if row["jobId"] not in seen and len(self._failed) < MAX_FAILED:
-                    self._failed.append({k: v for k, v in row.items() if k not in ("PartitionKey", "RowKey")})
-            break
+        await self._read_failed(index)
+
+    async def _read_failed(self, index: "TableClient") -> None:
+        """The last that failed, a day at a time, until there are enough."""
+        has_failed, values = _none_of([state for state in State if state not in FAILED])
+        found: list[Row] = []
+        for days in range(FAILED_DAYS):
+            values["day"] = (now() - timedelta(days=days)).strftime(DAY)
+            condition = f"PartitionKey eq @day and {has_failed}"
+            async for row in index.query_entities(condition, parameters=values, results_per_page=MAX_FAILED):
+                found.append({name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")})
+                if len(found) == MAX_FAILED:
+                    break
+            if len(found) >= MAX_FAILED:
+                break
+        heard = set(self._ended)  # while this was read
+        self._failed.extend([row for row in found if row["jobId"] not in heard][: MAX_FAILED - len(self._failed)])
+
+
+def _none_of(states: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """A condition that the state is none of these, and its parameters."""
+    values = {f"s{number}": str(state) for number, state in enumerate(states)}
+    return " and ".join(f"state ne @{name}" for name in values), values

@@ -82,6 +82,19 @@ class Cluster:
         self._remember(key, allowed)
         return allowed
 
+    async def read(self, namespace: str, name: str, uid: str) -> dict[str, Any] | None:
+        """The resource of a job; None when it has gone, or may not be read from here. Raises `Problem`."""
+        request = self._custom.get_namespaced_custom_object(
+            namespace=namespace, name=name, _request_timeout=self._timeout, **_COORDINATES
+        )
+        try:
+            found: dict[str, Any] = await self._ask(request)
+        except Problem as problem:
+            if problem.status in (404, 502):
+                return None
+            raise
+        return found if found["metadata"]["uid"] == uid else None
+
     async def create(self, namespace: str, name: str, spec: dict[str, Any], notes: dict[str, str]) -> str:
         """Create a `JobRequest`; its uid. Raises `Problem`."""
         body = {

@@ -1,6 +1,5 @@
 """The leases that are held at this moment, as the blobs tell it: who, for which job, since when, until when."""
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from joblease.messages import rfc3339
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
 
 MAX_BLOBS = 5_000
 """Blobs that are looked at in each kind, which is one request."""
-DEFAULT_LEASE_SECONDS = 60
 
 
 async def held(container: "ContainerClient", workers: "Workers") -> tuple[list[dict[str, Any]], bool]:
@@ -44,7 +42,6 @@ def _row(blob: Any, workers: "Workers") -> dict[str, Any]:
         "since": rfc3339(blob.last_modified),
     }
     if (known := workers.get(holder)) is not None:
-        report, seen, state = known
-        row["expires"] = rfc3339(seen + timedelta(seconds=report.lease_seconds))
-        row["renewed"] = state in ("serving", "draining")
+        row["expires"] = rfc3339(known.lease_expires)
+        row["renewed"] = known.alive
     return row

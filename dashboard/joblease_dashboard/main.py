@@ -1,6 +1,7 @@
 """`joblease-dashboard`: serve the pages and the API, or rebuild the read model from the trail."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import signal
@@ -25,10 +26,14 @@ from joblease_dashboard.actions import Actions
 from joblease_dashboard.api import Api
 from joblease_dashboard.app import application
 from joblease_dashboard.board import Board
+from joblease_dashboard.charts import Charts
+from joblease_dashboard.forms import Forms
 from joblease_dashboard.index import Index, Indexer
+from joblease_dashboard.infrastructure import InfrastructurePages
 from joblease_dashboard.kube import Cluster
 from joblease_dashboard.live import Live
 from joblease_dashboard.pages import Pages
+from joblease_dashboard.render import Renderer
 from joblease_dashboard.settings import LOOPBACK, DashboardSettings
 from joblease_dashboard.stats import Stats
 from joblease_dashboard.workers import Workers
@@ -52,8 +57,13 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called for SIGTERM and SIGINT."""
-        self._live.stop()
+        self.end()
         super().handle_exit(sig, frame)
+
+    def end(self) -> None:
+        """End, with all streams."""
+        self._live.stop()
+        self.should_exit = True
 
 
 async def serve(settings: DashboardSettings) -> None:
@@ -77,20 +87,29 @@ async def serve(settings: DashboardSettings) -> None:
         access = Access(settings, cluster, key.get_secret_value() if key else secrets.token_urlsafe(32))
         api = Api(access, AuditTrail(storage.table(TRAIL_TABLE)), query.index(index_table), feed, live, stats)
         actions = Actions(access, cluster, broker, storage.table(ACTIONS_TABLE), board)
-        pages = Pages(api, access, actions, board, workers, broker, storage.locks(), settings.defer_seconds)
+        render = Renderer(access)
+        pages = Pages(render, api, access, actions, board, workers, Charts(stats))
+        infrastructure = InfrastructurePages(
+            render, access, board, workers, broker, storage.locks(), settings.defer_seconds
+        )
+        forms = Forms(render, api, access, actions, workers, broker)
         starting = ["the tables are not there yet"]
-        app = application(api, pages, access, lambda: [*starting, *filter(None, [broker.problem])])
+        app = application(
+            access, api, pages, infrastructure, forms, lambda: [*starting, *filter(None, [broker.problem])]
+        )
         config = uvicorn.Config(
             app, settings.dashboard_host, settings.dashboard_port, log_config=None, access_log=False,
             timeout_graceful_shutdown=5, server_header=False, proxy_headers=False,
         )  # fmt: skip
         server = Server(config, live)
         background = asyncio.create_task(_prepare(storage, broker, indexer, board, starting), name="index")
+        background.add_done_callback(lambda _: server.end())  # better none than half a dashboard
         try:
             await server.serve()
         finally:
             background.cancel()
-            await asyncio.gather(background, return_exceptions=True)
+            with contextlib.suppress(asyncio.CancelledError):
+                await background
 
 
 async def _prepare(storage: Storage, broker: Broker, indexer: Indexer, board: Board, starting: list[str]) -> None:

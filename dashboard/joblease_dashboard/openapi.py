@@ -47,6 +47,9 @@ JOB = _object(
     attempt=NUMBER,
     worker=TEXT,
     progress={**NUMBER, "minimum": 0, "maximum": 100},
+    priority=NUMBER,
+    startAfter=TIME,
+    nextAttemptAt=TIME,
 )
 PROBLEM = {
     "type": "object",
@@ -86,6 +89,7 @@ def _page_parameters(size: int) -> list[dict[str, Any]]:
         _parameter("page_token", "`nextPageToken` of the page before."),
         _parameter("namespace", "Only this namespace."),
         _parameter("handler", "Only this handler."),
+        _parameter("group", "Only this concurrency group."),
         _parameter("name", "Only jobs whose name begins so."),
         _parameter("from", "Not before this time (RFC 3339).", TIME),
         _parameter("to", "Not after this time (RFC 3339).", TIME),

@@ -1,5 +1,6 @@
 """The pages about jobs: rendered here, complete without scripts, kept up to date by htmx when there are some."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -7,63 +8,69 @@ from joblease.messages import JobEvent, State
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from joblease_dashboard import deadletters, locks, queues
-from joblease_dashboard.access import Access
-from joblease_dashboard.actions import ACTIONS, Action, Actions, read_form
+from joblease_dashboard.actions import ACTIONS, WAITING, Actions
+from joblease_dashboard.parameters import bad, check_known
 from joblease_dashboard.problems import Problem
-from joblease_dashboard.render import Renderer
 from joblease_dashboard.stats import WINDOWS
 from joblease_dashboard.timeline import timeline
+from joblease_dashboard.why import Why
 
 if TYPE_CHECKING:
-    from azure.storage.blob.aio import ContainerClient
-    from joblease.broker import Broker
-
+    from joblease_dashboard.access import Access
     from joblease_dashboard.api import Api
     from joblease_dashboard.board import Board
+    from joblease_dashboard.charts import Charts
+    from joblease_dashboard.render import Renderer
+    from joblease_dashboard.rows import Row
     from joblease_dashboard.workers import Workers
 
-FIELDS = ("name", "namespace", "handler", "state", "status", "from", "to")
+FIELDS = ("name", "namespace", "handler", "group", "state", "status", "from", "to")
 SHOWN = 100
 """Rows of each list on the overview."""
+SHOWN_FAILED = 20
+SIBLINGS = 20
 
 
 class Pages:
-    """Answers for people."""
+    """Answers for people who look at jobs."""
 
     def __init__(
         self,
+        render: "Renderer",
         api: "Api",
-        access: Access,
+        access: "Access",
         actions: Actions,
         board: "Board",
         workers: "Workers",
-        broker: "Broker",
-        container: "ContainerClient",
-        defer_seconds: int,
+        charts: "Charts",
     ) -> None:
+        self._render = render
         self._api = api
         self._access = access
         self._actions = actions
         self._board = board
         self._workers = workers
-        self._broker = broker
-        self._container = container
-        self._defer_seconds = defer_seconds
-        self._render = Renderer(access)
+        self._charts = charts
 
     async def overview(self, request: Request) -> Response:
         """What happens now, and how it went lately."""
-        namespace = request.query_params.get("namespace", "")
+        request = _without_empty(request)
+        check_known(request, ("namespace", "window"))
+        namespace, window = request.query_params.get("namespace", ""), request.query_params.get("window", "1h")
         await self._access.require(request, "list", namespace)
+        if window not in WINDOWS:
+            raise bad("window", f"one of {', '.join(WINDOWS)} is expected, not {window!r}")
         running, waiting = self._board.running(namespace), self._board.waiting(namespace)
+        reasons = self._board.reasons()
+        counts_all = await self._access.allows(request, "list", "")
         return self._render.page(
             request, "overview.html",
             running=running[:SHOWN], running_count=len(running),
-            waiting=waiting[:SHOWN], waiting_count=len(waiting),
-            failed=self._board.failed(namespace)[:SHOWN],
-            workers=[each for each in self._workers.all() if each[2] == "serving"],
-            namespace=namespace, windows=list(WINDOWS), charts=await self._access.allows(request, "list", ""),
+            waiting=[(row, reasons.why(row)) for row in waiting[:SHOWN]], waiting_count=len(waiting),
+            failed=self._board.failed(namespace)[:SHOWN_FAILED],
+            workers=[each for each in self._workers.all() if each.state == "serving"],
+            namespace=namespace, window=window, windows=list(WINDOWS),
+            picture=await self._charts.read(window) if counts_all else None,
             restored=self._board.restored, overflowed=self._board.overflowed,
         )  # fmt: skip
 
@@ -83,135 +90,60 @@ class Pages:
     async def job(self, request: Request) -> Response:
         """One job."""
         fields, events = await self._api.history(request)
+        state, namespace = State(fields["state"]), fields["namespace"]
         submitted = next((event.data for event in events if event.status == "Submitted" and event.data), {})
-        state = State(fields["state"])
+        resource = await self._actions.resource(fields) if state in WAITING else None
+        suspended = bool(resource["spec"].get("suspend")) if resource else None
         may = {
-            verb: self._access.can_act and await self._access.allows(request, verb, fields["namespace"])
+            verb: self._access.can_act and await self._access.allows(request, verb, namespace)
             for verb in ("create", "patch")
         }
+        siblings = self._board.siblings(fields)
         return self._render.page(
             request, "job.html", job=fields, events=events[::-1], submitted=submitted, last=_last_words(events),
-            why="" if state.terminal or state is State.RUNNING else self._board.why(fields),
-            actions=[each.name for each in ACTIONS.values() if each.possible(state) and may[each.verb]],
-            record=await self._actions.history(fields["jobId"]), bars=timeline(events),
-            siblings=[
-                row for row in self._board.siblings(fields["group"], fields["jobId"])
-                if row["namespace"] == fields["namespace"]
-            ][:20],
+            why=self._why(fields, resource) if state in WAITING else None,
+            lease=self._lease(fields) if state is State.RUNNING else None,
+            actions=[each for each in ACTIONS.values() if each.fits(state, suspended=suspended) and may[each.verb]],
+            may_copy=may["create"] and "handler" in submitted, timeline=timeline(events),
+            record=await self._actions.history(fields["jobId"]),
+            siblings=siblings[:SIBLINGS], sibling_count=len(siblings),
         )  # fmt: skip
 
-    async def ask(self, request: Request) -> Response:
-        """Ask before doing something to a job."""
-        action, job, _ = await self._action(request)
-        await self._access.require(request, action.verb, job["namespace"])
-        return self._render.page(request, "ask.html", action=action, job=job, question=action.question)
+    def _why(self, fields: "Row", resource: Mapping[str, Any] | None) -> Why:
+        """Why it waits: the operator's own words while it has not admitted the job, since only it knows all."""
+        if resource and fields["state"] in (State.SUBMITTED, State.RETRYING):
+            conditions = (resource.get("status") or {}).get("conditions") or []
+            said = next((each["message"] for each in conditions if each["type"] == "Succeeded"), "")
+            if resource["spec"].get("suspend") and said:
+                return Why(said)
+        return self._board.reasons().why(self._board.get(fields["jobId"]) or fields)
 
-    async def act(self, request: Request) -> Response:
-        """Do something to a job."""
-        action, job, events = await self._action(request)
-        job_id = await self._actions.do(request, action, job, events)
-        return self._render.done(request, f"/jobs/{job_id}", {"jobId": job_id, "action": action.name})
-
-    async def submit_form(self, request: Request) -> Response:
-        """The form for a new job, made from what the chosen handler takes."""
-        namespace = request.query_params.get("namespace") or "default"
-        await self._access.require(request, "create", namespace)
-        known = self._workers.handlers()
-        chosen = request.query_params.get("handler", "")
-        description, queue = known.get(chosen, (None, "default"))
-        return self._render.page(
-            request, "submit.html", handlers=list(known), chosen=chosen, description=description, queue=queue,
-            namespace=namespace,
-        )  # fmt: skip
-
-    async def submit(self, request: Request) -> Response:
-        """Create a job."""
-        job_id = await self._actions.submit(request, await read_form(request))
-        return self._render.done(request, f"/jobs/{job_id}", {"jobId": job_id, "action": "submit"})
-
-    async def workers(self, request: Request) -> Response:
-        """The workers."""
-        await self._access.require(request, "list", "")
-        rows = [
-            {
-                "report": report,
-                "seen": seen,
-                "state": state,
-                "jobs": [(id_, self._board.get(id_)) for id_ in report.jobs],
-            }
-            for report, seen, state in self._workers.all()
-        ]
-        return self._render.page(request, "workers.html", workers=rows)
-
-    async def locks(self, request: Request) -> Response:
-        """The leases that are held."""
-        await self._access.require(request, "list", "")
-        rows, more = await locks.held(self._container, self._workers)
-        for row in rows:
-            row["job"] = self._board.get(row["jobId"])
-        return self._render.page(request, "locks.html", locks=rows, more=more)
-
-    async def queues(self, request: Request) -> Response:
-        """The broker's queues, and the dead letters."""
-        await self._access.require(request, "list", "")
-        pools = {"default"} | self._workers.queues() | self._board.queues()
-        return self._render.page(
-            request, "queues.html",
-            queues=await queues.depths(self._broker, self._workers, pools, self._defer_seconds),
-            letters=await deadletters.look(self._broker), shown=deadletters.MAX_SHOWN,
-            may_replay=await self._access.allows(request, "patch", ""),
-        )  # fmt: skip
-
-    async def ask_replay(self, request: Request) -> Response:
-        """Ask before sending dead letters back."""
-        await self._access.require(request, "patch", "")
-        wanted = request.query_params.get("message", "")
-        question = "Send this message back to its queue?" if wanted else "Send all readable messages back?"
-        return self._render.page(request, "ask.html", action=None, job=None, question=question, message=wanted)
-
-    async def replay(self, request: Request) -> Response:
-        """Send dead letters back."""
-        form = await read_form(request)
-        sent = await self._actions.replay(request, form.get("message") or None)
-        return self._render.done(request, "/queues", {"replayed": len(sent)})
-
-    async def login_form(self, request: Request) -> Response:
-        """Ask for a token."""
-        return self._render.page(request, "login.html", target=_local(request.query_params.get("next")), refused=False)
-
-    async def login(self, request: Request) -> Response:
-        """Sign in."""
-        form = await read_form(request)
-        response = RedirectResponse(_local(form.get("next")), 303)
-        if await self._access.sign_in(request, form.get("token", "").strip(), response):
-            return response
-        return self._render.page(request, "login.html", 401, target=_local(form.get("next")), refused=True)
-
-    async def logout(self, _: Request) -> Response:
-        """Sign out."""
-        return self._render.signed_out()
+    def _lease(self, fields: "Row") -> dict[str, Any]:
+        """Who holds the job's lease, and until when if he does not renew it any more, as he reports himself."""
+        worker = self._workers.get(fields.get("worker", ""))
+        if worker is None or fields["jobId"] not in worker.report.jobs:
+            return {"holder": fields.get("worker", ""), "expires": None}
+        return {"holder": worker.report.worker, "expires": worker.lease_expires, "renewed": worker.alive}
 
     def problem(self, request: Request, problem: Problem) -> Response:
         """An error as a page."""
         return self._render.page(request, "problem.html", problem.status, problem=problem.content)
 
-    async def _action(self, request: Request) -> tuple[Action, dict[str, Any], list[JobEvent]]:
-        action = ACTIONS.get(request.path_params["action"])
-        job, events = await self._api.history(request)
-        if action is None:
-            raise Problem(404, "No such action", f"a job can be asked to {', '.join(ACTIONS)}")
-        return action, job, events
-
     def _list(self, template: str, request: Request, token: str | None, **context: Any) -> Response:
         query = {name: value for name, value in request.query_params.items() if value and name != "page_token"}
-        following = "?" + urlencode({**query, "page_token": token}) if token else None
+
+        def link(**changes: str) -> str:
+            """The same search with something changed."""
+            return "?" + urlencode({name: value for name, value in {**query, **changes}.items() if value})
+
         return self._render.page(
             request,
             template,
             query={name: query.get(name, "") for name in FIELDS},
-            filtered=bool(query),
-            first_page="page_token" not in request.query_params,
-            following=following,
+            filtered=bool(set(query) - {"page_size"}),
+            this_page=request.query_params.get("page_token", ""),
+            following=link(page_token=token) if token else None,
+            link=link,
             **context,
         )
 
@@ -224,11 +156,6 @@ def _without_empty(request: Request) -> Request:
 
 def _looks_like_id(text: str) -> bool:
     return len(text) == 36 and text.count("-") == 4 and all(each in "0123456789abcdef-" for each in text.lower())
-
-
-def _local(target: str | None) -> str:
-    """A path of this dashboard to go to: nobody is sent elsewhere."""
-    return target if target and target.startswith("/") and not target.startswith(("//", "/\\")) else "/"
 
 
 def _last_words(events: list[JobEvent]) -> dict[str, Any]:

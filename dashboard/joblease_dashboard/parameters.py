@@ -9,7 +9,7 @@ from starlette.requests import Request
 from joblease_dashboard.problems import Problem
 from joblease_dashboard.query import MAX_PAGE, Filters
 
-COMMON = ("page_size", "page_token", "namespace", "handler", "name", "from", "to")
+COMMON = ("page_size", "page_token", "namespace", "handler", "group", "name", "from", "to")
 
 
 def bad(parameter: str, detail: str) -> Problem:
@@ -54,7 +54,7 @@ def moment(values: Mapping[str, str], name: str) -> datetime | None:
 
 def filters(values: Mapping[str, str], state_column: str | None = None) -> Filters:
     """The filters of both lists. `state_column` is what the parameter `state` is about, if there is one."""
-    equal = {name: values[name] for name in ("namespace", "handler") if values.get(name)}
+    equal = {name: values[name] for name in ("namespace", "handler", "group") if values.get(name)}
     prefix = {"name": values["name"]} if values.get("name") else {}
     if state_column and values.get("state"):
         if values["state"] not in set(State):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from joblease_dashboard.workers import Workers
 
+PURPOSES = {"index": "dashboard"}
+
 
 async def depths(
     broker: "Broker", workers: "Workers", pools: Iterable[str], defer_seconds: int
@@ -20,21 +22,19 @@ async def depths(
     """Each queue: messages ready, messages that workers hold, consumers. Raises `PublishFailed`."""
     rows: list[dict[str, Any]] = []
     for pool in sorted(pools):
-        ready = await _depth(broker, jobs_queue(pool))
         deferred = await _depth(broker, defer_queue(pool, defer_seconds))
-        rows.append(
-            {
-                "queue": jobs_queue(pool),
-                "ready": ready[0] if ready else None,
-                "consumers": ready[1] if ready else 0,
-                "unacknowledged": workers.unacknowledged(pool),
-                "deferred": deferred[0] if deferred else 0,
-            }
-        )
-    for name in (*(f"{EVENTS}.{reader}" for reader in READERS), DEAD):
-        found = await _depth(broker, name)
-        rows.append({"queue": name, "ready": found[0] if found else None, "consumers": found[1] if found else 0})
-    return rows
+        row = await _row(broker, jobs_queue(pool), f"jobs for the workers of {pool}")
+        rows.append({**row, "unacknowledged": workers.unacknowledged(pool), "deferred": deferred[0] if deferred else 0})
+    others = {f"{EVENTS}.{reader}": f"events for the {PURPOSES.get(reader, reader)}" for reader in READERS}
+    others[DEAD] = "what could not be processed"
+    return rows + [await _row(broker, name, purpose) for name, purpose in others.items()]
+
+
+async def _row(broker: "Broker", name: str, purpose: str) -> dict[str, Any]:
+    found = await _depth(broker, name)
+    ready, consumers = found or (None, 0)
+    unknown = {"unacknowledged": None, "deferred": None}
+    return {"queue": name, "purpose": purpose, "ready": ready, "consumers": consumers, **unknown}
 
 
 async def _depth(broker: "Broker", name: str) -> tuple[int, int] | None:

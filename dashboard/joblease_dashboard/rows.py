@@ -12,6 +12,8 @@ from joblease.messages import JobEvent, Status, rfc3339
 from joblease_dashboard.keys import feed_key, index_key
 
 MESSAGE_LENGTH = 1_024
+ON_WAITING = ("priority", "startAfter", "nextAttemptAt")
+"""What an event's data says about how a job waits: kept in its row."""
 Row = dict[str, Any]
 
 
@@ -54,6 +56,7 @@ def job_row(events: Iterable[JobEvent], known: Mapping[str, Any] | None = None) 
         "updatedAt": rfc3339(newest.timestamp),
     }
     for event in fresh:
+        row |= {name: event.data[name] for name in ON_WAITING if event.data and event.data.get(name)}
         if event.worker:
             row["worker"] = event.worker
         if event.status == Status.STARTED:

@@ -23,11 +23,14 @@ class DashboardSettings(ProgramSettings, BrokerSettings, StorageSettings):
     dashboard_insecure: bool = False
     """Allow `none` on an address that others can reach."""
     dashboard_trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
-    """For `proxy`: the proxies' networks, as a JSON list: ["10.0.0.0/8"]. Nobody else is let in."""
+    """The proxies' networks, as a JSON list: ["10.0.0.0/8"]. Their X-Forwarded-For tells where a request comes from; in
+    mode `proxy` they tell who asks, and nobody else is let in."""
     dashboard_user_header: Annotated[str, Field(min_length=1)] = "X-Forwarded-User"
     """For `proxy`: the header with the user's name."""
     dashboard_groups_header: Annotated[str, Field(min_length=1)] = "X-Forwarded-Groups"
     """For `proxy`: the header with the user's groups, comma-separated."""
+    dashboard_actions: bool = True
+    """Let those who have the right submit, cancel, retry, suspend and resume jobs and replay dead letters from here."""
     dashboard_session_key: Annotated[SecretStr, Field(min_length=32)] | None = None
     """Signs the session cookies, 32 characters or more, the same for all replicas; unset, sessions end with the pod."""
     dashboard_session_seconds: Annotated[int, Field(ge=60, le=604_800)] = 28_800

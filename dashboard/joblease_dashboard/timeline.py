@@ -1,52 +1,106 @@
-"""A job's attempts as bars on a line of time, for the picture on its page."""
+"""A job's attempts as lanes on a line of time: the picture on its page.
+
+Each attempt has a lane of its own, which begins with what it had to wait. Lanes say in words what their picture shows.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from joblease.messages import JobEvent, Status, now
 
-WIDTH = 1_000
-"""Units of the picture, from the submission to the end or to now."""
-LEAST = 4
+LEAST = 0.4
+"""Percent of the width that even the shortest stretch takes, to be seen."""
+MAX_LANES = 25
+MAX_MARKS = 200
+TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400, 172800, 604800)
+MOST_TICKS = 6
 
 
 @dataclass(slots=True)
-class Bar:
-    """A stretch of time: waiting, or an attempt."""
+class Span:
+    """A stretch of a lane. Places and lengths are percent of the picture's width."""
 
     kind: str
-    """`waiting`, `running`, or how the attempt ended: `completed`, `failed`, `interrupted`, `cancelled`."""
-    label: str
-    start: float
-    width: float
-    steps: list[tuple[float, str]]
+    """`waiting`, `running`, or how it ended: `completed`, `failed`, `interrupted`, `cancelled`."""
+    begin: datetime
+    end: datetime
+    start: float = 0
+    width: float = 0
 
 
-def timeline(events: Sequence[JobEvent]) -> list[Bar]:
-    """Bars from left to right."""
+@dataclass(slots=True)
+class Lane:
+    """An attempt, with the wait before it; or a wait after which none has begun yet."""
+
+    attempt: int = 0
+    epoch: int = 0
+    worker: str = ""
+    spans: list[Span] = field(default_factory=list)
+    steps: list[tuple[float, str]] = field(default_factory=list)
+    """Place, and what was said."""
+
+    @property
+    def outcome(self) -> Span:
+        """The stretch that tells how it stands with the attempt."""
+        return self.spans[-1]
+
+
+@dataclass(slots=True)
+class Timeline:
+    """Lanes from top to bottom, and marks on the axis below them."""
+
+    lanes: list[Lane]
+    ticks: list[tuple[float, float]]
+    """Place, and seconds since the beginning."""
+    hidden: int
+    """Lanes before the first one shown."""
+
+
+def timeline(events: Sequence[JobEvent]) -> Timeline:
+    """The picture of a job's whole history."""
     begin, end = events[0].timestamp, events[-1].timestamp
     if not events[-1].state.terminal:
         end = max(end, now())
-    length = max((end - begin).total_seconds(), 0.001)
+    lanes = _lanes(events, end)
+    hidden = max(0, len(lanes) - MAX_LANES)
+    lanes = lanes[hidden:]
+    if hidden:
+        begin = lanes[0].spans[0].begin
+    length = max((end - begin) / timedelta(seconds=1), 0.001)
+    for lane in lanes:
+        for span in lane.spans:
+            span.start = (span.begin - begin).total_seconds() / length * 100
+            span.width = max((span.end - span.begin).total_seconds() / length * 100, LEAST)
+            span.start = min(span.start, 100 - span.width)
+        steps = [event for event in events if event.status.startswith("Step") and event.epoch == lane.epoch]
+        for event in steps[:: len(steps) // MAX_MARKS + 1]:
+            place = (event.timestamp - begin).total_seconds() / length * 100
+            lane.steps.append((place, f"{event.status}: {event.message}"))
+    step = next((tick for tick in TICKS if length / tick <= MOST_TICKS), length / MOST_TICKS)
+    ticks = [(step * number / length * 100, step * number) for number in range(int(length / step) + 1)]
+    return Timeline(lanes, ticks, hidden)
 
-    def place(event: JobEvent) -> float:
-        return (event.timestamp - begin).total_seconds() / length * WIDTH
 
-    bars = [Bar("waiting", "waited", 0, 0, [])]
+def _lanes(events: Sequence[JobEvent], end: datetime) -> list[Lane]:
+    lanes = [Lane(spans=[Span("waiting", events[0].timestamp, end)])]
     for event in events[1:]:
-        at, last = place(event), bars[-1]
+        lane, span = lanes[-1], lanes[-1].spans[-1]
         if event.status == Status.STARTED:
-            last.width = at - last.start
-            label = f"attempt {event.attempt}, epoch {event.epoch}, {event.worker}"
-            bars.append(Bar("running", label, at, 0, []))
-        elif event.status.startswith("Step"):
-            last.steps.append((at, f"{event.status}: {event.message}"))
-        elif last.kind == "running" and event.status != Status.DEFERRED:
-            last.kind = "failed" if event.status == Status.RETRYING else event.status.lower()
-            last.width = at - last.start
-            if not event.state.terminal:
-                bars.append(Bar("waiting", "waited", at, 0, []))
-    bars[-1].width = WIDTH - bars[-1].start
-    for bar in bars:
-        bar.width = max(bar.width, LEAST)
-    return bars
+            if span.kind == "running":  # its worker was lost, and could not say so
+                span.kind, span.end = "interrupted", event.timestamp
+                lane = Lane()
+                lanes.append(lane)
+            else:
+                span.end = event.timestamp
+            lane.attempt, lane.epoch, lane.worker = event.attempt, event.epoch, event.worker or ""
+            lane.spans.append(Span("running", event.timestamp, end))
+        elif event.state.terminal and span.kind == "waiting" and span.begin == event.timestamp and len(lanes) > 1:
+            lanes.pop()  # what ended the attempt ended the job
+        elif event.state.terminal or event.status in (Status.RETRYING, Status.INTERRUPTED):
+            if event.status != Status.INTERRUPTED or span.kind == "running":
+                span.end = event.timestamp
+                span.kind = "failed" if event.status == Status.RETRYING else event.status.lower()
+            if not event.state.terminal and lane.attempt:
+                lanes.append(Lane(spans=[Span("waiting", event.timestamp, end)]))
+    return lanes

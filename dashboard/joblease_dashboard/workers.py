@@ -5,6 +5,7 @@ missing for a while, then forgotten.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,27 @@ MISSED_PERIODS = 3
 """Reports that may be lost before a worker counts as missing."""
 FORGET = timedelta(minutes=15)
 MAX_WORKERS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker as it was heard of last."""
+
+    report: WorkerReport
+    seen: datetime
+    """When the report came."""
+    state: str
+    """`serving`, `draining`, `stopped` or `missing`."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be believed to run jobs and to renew its leases."""
+        return self.state in ("serving", "draining")
+
+    @property
+    def lease_expires(self) -> datetime:
+        """When its leases end, if it renewed them when it reported and never again."""
+        return self.seen + timedelta(seconds=self.report.lease_seconds)
 
 
 class Workers:
@@ -45,14 +67,14 @@ class Workers:
         while len(self._reports) > MAX_WORKERS:
             del self._reports[min(self._reports, key=lambda name: self._reports[name][1])]
 
-    def all(self) -> list[tuple[WorkerReport, datetime, str]]:
-        """Each worker's report, when that came, and `serving`, `draining`, `stopped` or `missing`."""
-        found = [(report, seen, self._state(report, seen)) for report, seen in self._reports.values()]
-        return sorted(found, key=lambda each: (each[0].queue, each[0].worker))
+    def all(self) -> list[Worker]:
+        """All of them, by queue and name."""
+        found = [Worker(report, seen, self._state(report, seen)) for report, seen in self._reports.values()]
+        return sorted(found, key=lambda each: (each.report.queue, each.report.worker))
 
     def serving(self, queue: str) -> list[WorkerReport]:
         """Workers that take jobs from the queue."""
-        return [report for report, _, state in self.all() if state == "serving" and report.queue == queue]
+        return [each.report for each in self.all() if each.state == "serving" and each.report.queue == queue]
 
     def queues(self) -> set[str]:
         """Queues that are served."""
@@ -60,20 +82,22 @@ class Workers:
 
     def unacknowledged(self, queue: str) -> int:
         """Messages of the queue that live workers hold."""
-        living = (report for report, _, state in self.all() if state in ("serving", "draining"))
-        return sum(report.unacknowledged for report in living if report.queue == queue)
+        return sum(each.report.unacknowledged for each in self.all() if each.alive and each.report.queue == queue)
 
-    def get(self, name: str) -> tuple[WorkerReport, datetime, str] | None:
+    def get(self, name: str) -> Worker | None:
         """One worker."""
-        return next((each for each in self.all() if each[0].worker == name), None)
+        if name not in self._reports:
+            return None
+        report, seen = self._reports[name]
+        return Worker(report, seen, self._state(report, seen))
 
     def handlers(self) -> dict[str, tuple[HandlerDescription, str]]:
         """What can be run: each handler, and a queue whose workers know it."""
         found: dict[str, tuple[HandlerDescription, str]] = {}
-        for report, _, state in self.all():
-            if state in ("serving", "draining"):
-                for each in report.handlers:
-                    found.setdefault(each.name, (each, report.queue))
+        for each in self.all():
+            if each.alive:
+                for handler in each.report.handlers:
+                    found.setdefault(handler.name, (handler, each.report.queue))
         return dict(sorted(found.items()))
 
     def _state(self, report: WorkerReport, seen: datetime) -> str:

@@ -312,9 +312,11 @@ async def test_a_job_id_in_the_search_box_leads_to_the_job(http: httpx.AsyncClie
 async def test_a_page_costs_two_storage_requests_at_most(
     jobs: Jobs, dashboard: Program, http: httpx.AsyncClient
 ) -> None:
-    await History(jobs, "cheap").complete()
+    job = History(jobs, "cheap")
+    await job.complete()
     await listed(http, "/api/requests?name=cheap&state=Completed", "jobs", bool)  # the index has written its last row
-    for path in ("/api/requests?page_size=1", "/api/jobs?page_size=1", "/?page_size=1"):
+    lists = ("/api/requests?page_size=1", "/api/jobs?page_size=1", "/jobs?page_size=1", "/events?page_size=1")
+    for path in (*lists, "/", f"/jobs/{job.job_id}", f"/api/jobs/{job.job_id}", "/locks", "/workers", "/queues"):
         before = dashboard.metric("joblease_storage_requests_total")
         assert (await http.get(path)).status_code == 200
         assert dashboard.metric("joblease_storage_requests_total") - before <= 2, path

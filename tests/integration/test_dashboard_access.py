@@ -6,14 +6,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
 import pytest
 import yaml
-from joblease.messages import State
+from joblease.messages import State, now
+from joblease.storage import ACTIONS_TABLE
 from joblease.trail import Head, NewEvent
 from joblease_dashboard.access import OPEN
+from joblease_dashboard.actions import ACTIONS
 from joblease_dashboard.app import application
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply, apply_file
@@ -96,55 +99,112 @@ def start(amqp_url: str, storage: str, dashboard_kubeconfig: Path, tmp_path: Pat
 async def a_job(jobs: Jobs, namespace: str) -> str:
     """A job of that namespace in the trail; its id."""
     job_id = str(uuid4())
-    head = Head(job_id, namespace, "private", "noop", "default", "default", jobs_now())
+    head = Head(job_id, namespace, "private", "noop", "default", "default", now())
     await jobs.trail.append(head, [NewEvent("Submitted", state=State.SUBMITTED, data={"handler": "noop"})])
     return job_id
 
 
-def jobs_now() -> Any:
-    from joblease.messages import now
-
-    return now()
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 
 
-def every_route(job_id: str) -> list[tuple[str, str]]:
-    """Method and path of all that the dashboard serves, as its own routing table has it."""
+def every_route(job_id: str) -> list[str]:
+    """Each path that the dashboard serves, as its own routing table has it: a new one cannot be forgotten here."""
     none: Any = Mock()
-    found = []
-    for route in application(none, none, none, list).routes:
+    paths: set[str] = set()
+    for route in application(none, none, none, none, none, list).routes:
         path = route.path.replace("{job_id}", job_id)  # type: ignore[attr-defined]
-        for method in getattr(route, "methods", None) or ():
-            actions = ("cancel", "retry", "suspend", "resume", "nonsense") if "{action}" in path else ("",)
-            found += [(method, path.replace("{action}", action)) for action in actions]
-    return found
+        paths |= {path.replace("{action}", action) for action in (*ACTIONS, "nonsense")}
+    return sorted(paths - {"/static"})
 
 
-async def test_nobody_comes_in_without_an_identity(jobs: Jobs, start: Start, kube_namespace: str) -> None:
+def what_is_open(method: str, path: str) -> bool:
+    """What everybody may ask for: probes, metrics, and the way in and out."""
+    if path in ("/healthz", "/readyz", "/metrics"):
+        return method in ("GET", "HEAD")
+    return (path == "/login" and method in ("GET", "HEAD", "POST")) or (path == "/logout" and method == "POST")
+
+
+async def nothing_was_done(jobs: Jobs) -> bool:
+    """Whether the record of actions is empty."""
+    return not [row async for row in jobs.storage.table(ACTIONS_TABLE).list_entities()]
+
+
+PROXY = {"JOBLEASE_DASHBOARD_ACCESS": "proxy", "JOBLEASE_DASHBOARD_TRUSTED_PROXIES": '["127.0.0.0/8"]'}
+
+
+@pytest.mark.parametrize("mode", [{}, PROXY], ids=["kubernetes", "proxy"])
+async def test_nobody_comes_in_without_an_identity(
+    jobs: Jobs, start: Start, kube_namespace: str, mode: dict[str, str]
+) -> None:
     job_id = await a_job(jobs, kube_namespace)
+    async with start(**mode) as http:
+        for path in every_route(job_id):
+            for method in METHODS:
+                answer = await http.request(method, path, headers=SAME_SITE)
+                if path in OPEN:  # whatever else is tried there leads nowhere
+                    assert (answer.status_code != 405) is what_is_open(method, path), (method, path, answer)
+                    continue
+                assert answer.status_code == 401, (method, path, answer)
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert job_id not in answer.text.replace(path, "")
+    assert await nothing_was_done(jobs)
+
+
+async def test_a_page_asks_to_sign_in_and_a_forged_session_is_none(start: Start) -> None:
     async with start() as http:
-        for method, path in every_route(job_id):
-            answer = await http.request(method, path, headers=SAME_SITE)
-            problem = answer.headers.get("content-type") == "application/problem+json"
-            refused = answer.status_code == 401 and problem
-            assert refused is (path not in OPEN), (method, path, answer.status_code)
         page = await http.get("/jobs?state=Failed", headers=HTML)
         assert (page.status_code, page.headers["location"]) == (303, "/login?next=%2Fjobs%3Fstate%3DFailed")
         for cookie in ("", "nonsense", "WyJhZG1pbiIsW11d.aaaaaa.bbbbbbbbbbbbbbbbbbbbbbbbbbb"):
             assert (await http.get("/api/jobs", headers={"Cookie": f"joblease-session={cookie}"})).status_code == 401
-        assert (await http.get("/api/jobs", headers={"Authorization": "Bearer nonsense"})).status_code == 401
+        for credentials in ("Bearer nonsense", "Bearer", "Basic YWRtaW46YWRtaW4="):
+            assert (await http.get("/api/jobs", headers={"Authorization": credentials})).status_code == 401
 
 
+@pytest.mark.parametrize("mode", [{}, PROXY], ids=["kubernetes", "proxy"])
 async def test_somebody_without_a_right_sees_and_does_nothing(
-    jobs: Jobs, start: Start, kube_namespace: str, token: Callable[..., str]
+    jobs: Jobs, start: Start, kube_namespace: str, token: Callable[..., str], mode: dict[str, str]
 ) -> None:
-    job_id, bearer = await a_job(jobs, kube_namespace), {"Authorization": f"Bearer {token('nobody')}"}
-    async with start() as http:
-        for method, path in every_route(job_id):
+    job_id, secret = await a_job(jobs, kube_namespace), token("nobody")
+    user = f"system:serviceaccount:{kube_namespace}:nobody"
+    who = {"X-Forwarded-User": user, **SAME_SITE} if mode else {"Authorization": f"Bearer {secret}"}
+    async with start(**mode) as http:
+        for path in every_route(job_id):
             if path in OPEN or path == "/openapi.json":
                 continue
-            answer = await http.request(method, path, headers=bearer)
-            assert answer.status_code in (403, 404), (method, path, answer.status_code)
-            assert "private" not in answer.text
+            for method in METHODS:
+                answer = await http.request(method, path, headers=who)
+                assert answer.status_code in (403, 404, 405), (method, path, answer.status_code)
+                assert "private" not in answer.text
+    assert await nothing_was_done(jobs)
+
+
+@pytest.mark.parametrize("mode", ["kubernetes", "proxy", "none"])
+async def test_no_other_sites_page_changes_anything(jobs: Jobs, start: Start, kube_namespace: str, mode: str) -> None:
+    """Not with what a browser sends by itself, nor with what a proxy adds to that."""
+    job_id = await a_job(jobs, kube_namespace)
+    environment = {**PROXY, "JOBLEASE_DASHBOARD_ACCESS": mode}
+    admin = {"X-Forwarded-User": "admin", "X-Forwarded-Groups": "system:masters"} if mode == "proxy" else {}
+    foreign: tuple[dict[str, str], ...] = (
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {},
+    )
+    async with start(**environment) as http:
+        for path in every_route(job_id):
+            for method in ("POST", "DELETE"):
+                for headers in foreign:
+                    for added in (
+                        {},
+                        {"Authorization": "Basic YWRtaW46YWRtaW4="},
+                        {"Authorization": "Bearer of-proxy"},
+                    ):
+                        if mode == "kubernetes" and "Bearer" in str(added):
+                            continue  # a page cannot send one
+                        answer = await http.request(method, path, headers={**admin, **headers, **added})
+                        assert (answer.status_code, "Wrong origin" in answer.text) == (403, True), (method, path)
+    assert await nothing_was_done(jobs)
 
 
 async def test_a_reader_of_one_namespace_reads_that_and_no_more(
@@ -172,7 +232,7 @@ async def test_a_reader_of_one_namespace_reads_that_and_no_more(
         assert (refused.status_code, "may not create" in refused.text) == (403, True)
 
 
-async def test_signing_in_and_out(start: Start, kube_namespace: str, token: Callable[..., str], tmp_path: Path) -> None:
+async def test_signing_in_and_out(start: Start, kube_namespace: str, token: Callable[..., str]) -> None:
     secret = token("admin", "get", "list", "watch", everywhere=True)
     async with start() as http:
         refused = await http.post("/login", data={"token": "wrong"}, headers={**SAME_SITE, **HTML})
@@ -183,18 +243,49 @@ async def test_signing_in_and_out(start: Start, kube_namespace: str, token: Call
         cookie = answer.headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=lax" in cookie
-        assert secret not in cookie
+        assert "Secure" not in cookie
         page = await http.get("/", headers=HTML)
         assert page.status_code == 200
         assert f"system:serviceaccount:{kube_namespace}:admin" in page.text
-        assert secret not in page.text
-        foreign = {"Sec-Fetch-Site": "cross-site"}
-        assert (await http.post("/logout", headers=foreign)).status_code == 403
-        assert (await http.post("/logout", headers={"Origin": "http://evil.example"})).status_code == 403
-        assert (await http.post("/logout")).status_code == 403
+        encrypted = {**SAME_SITE, "X-Forwarded-Proto": "https"}
+        answer = await http.post("/login", data={"token": secret}, headers=encrypted)
+        assert "; Secure" in answer.headers["set-cookie"]
         assert (await http.post("/logout", headers={"Origin": str(http.base_url).rstrip("/")})).status_code == 303
         assert (await http.get("/api/jobs")).status_code == 401
-    assert secret not in (tmp_path / "dashboard.log").read_text()
+
+
+async def test_secrets_are_in_no_page_and_in_no_log(
+    jobs: Jobs,
+    start: Start,
+    kube_namespace: str,
+    token: Callable[..., str],
+    amqp_url: str,
+    storage: str,
+    tmp_path: Path,
+) -> None:
+    """Tokens, the session key, the broker's password and the storage key; at the most talkative log level."""
+    job_id = await a_job(jobs, kube_namespace)
+    secret, key = token("admin", "get", "list", "watch", "create", "patch", everywhere=True), "k" * 20 + "-session-key"
+    account_key = next(part for part in storage.split(";") if part.startswith("AccountKey=")).partition("=")[2]
+    secrets = {"token": secret, "wrong": "a-wrong-token", "session": key, "storage": account_key}
+    texts: list[str] = []
+    async with start(JOBLEASE_LOG_LEVEL="DEBUG", JOBLEASE_DASHBOARD_SESSION_KEY=key) as http:
+        for each in (secret, secrets["wrong"]):
+            answer = await http.post("/login", data={"token": each}, headers={**SAME_SITE, **HTML})
+            texts += [answer.text, str(answer.headers)]
+            await http.get("/api/jobs", headers={"Authorization": f"Bearer {each}"})
+        secrets["cookie"] = http.cookies["joblease-session"]
+        for path in every_route(job_id):
+            if path != "/api/stream":
+                texts.append((await http.get(path, headers=HTML)).text)
+        texts[0] = texts[1] = ""  # the answer that brings the cookie may hold it
+    log = (tmp_path / "dashboard.log").read_text()
+    assert "joblease" in log
+    password = urlsplit(amqp_url).password or ""
+    for name, value in secrets.items():
+        assert value not in log, name
+        assert not [text for text in texts if value in text], name
+    assert f":{password}@" not in log + "".join(texts)
 
 
 async def test_guessing_tokens_and_asking_too_often_is_slowed_down(start: Start) -> None:
@@ -206,13 +297,35 @@ async def test_guessing_tokens_and_asking_too_often_is_slowed_down(start: Start)
         assert 429 in [(await http.get("/api/jobs")).status_code for _ in range(12)]
 
 
+async def test_behind_a_trusted_proxy_each_address_has_its_own_measure(start: Start) -> None:
+    async def guess(http: httpx.AsyncClient, origin: str) -> int:
+        headers = {**SAME_SITE, "X-Forwarded-For": origin}
+        return (await http.post("/login", data={"token": "guess"}, headers=headers)).status_code
+
+    async with start(JOBLEASE_DASHBOARD_TRUSTED_PROXIES='["127.0.0.0/8"]') as http:
+        assert [await guess(http, "192.0.2.1") for _ in range(12)] == [401] * 10 + [429] * 2
+        assert await guess(http, "192.0.2.2") == 401
+        assert await guess(http, "192.0.2.2, 192.0.2.1") == 429  # what the client itself adds is not believed
+    async with start() as http:
+        assert [await guess(http, f"192.0.2.{n}") for n in range(12)] == [401] * 10 + [429] * 2
+
+
+async def test_actions_can_be_left_out(jobs: Jobs, start: Start, kube_namespace: str) -> None:
+    job_id = await a_job(jobs, kube_namespace)
+    async with start(JOBLEASE_DASHBOARD_ACCESS="none", JOBLEASE_DASHBOARD_ACTIONS="false") as http:
+        page = await http.get(f"/jobs/{job_id}", headers=HTML)
+        assert (page.status_code, "/cancel" in page.text, "/submit" in page.text) == (200, False, False)
+        for path in (f"/jobs/{job_id}/cancel", "/submit", "/queues/replay"):
+            assert (await http.get(path)).status_code == 403
+            assert (await http.post(path, headers=SAME_SITE)).status_code == 403
+
+
 async def test_a_proxy_is_believed_when_it_is_named(
     start: Start, kube_namespace: str, token: Callable[..., str]
 ) -> None:
     token("reader", "get", "list", "watch")
     user = {"X-Forwarded-User": f"system:serviceaccount:{kube_namespace}:reader"}
-    proxy = {"JOBLEASE_DASHBOARD_ACCESS": "proxy", "JOBLEASE_DASHBOARD_TRUSTED_PROXIES": '["127.0.0.0/8"]'}
-    async with start(**proxy) as http:
+    async with start(**PROXY) as http:
         path = f"/api/jobs?namespace={kube_namespace}"
         assert (await http.get(path, headers=user)).status_code == 200
         assert (await http.get("/api/jobs", headers=user)).status_code == 403
@@ -220,7 +333,7 @@ async def test_a_proxy_is_believed_when_it_is_named(
         assert (await http.get("/api/jobs", headers=admins)).status_code == 200
         assert (await http.get("/api/jobs", headers={**admins, "X-Forwarded-Groups": "staff"})).status_code == 403
         assert (await http.get(path)).status_code == 401
-    async with start(**{**proxy, "JOBLEASE_DASHBOARD_TRUSTED_PROXIES": '["10.0.0.0/8"]'}) as http:
+    async with start(**{**PROXY, "JOBLEASE_DASHBOARD_TRUSTED_PROXIES": '["10.0.0.0/8"]'}) as http:
         spoofed = {**user, "X-Forwarded-For": "10.0.0.1"}
         assert (await http.get(path, headers=spoofed)).status_code == 401
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 from joblease.broker import EVENTS
 from joblease.messages import JobEvent, State, Status
@@ -16,16 +17,25 @@ class History:
     def __init__(self, jobs: Jobs, name: str, submitted: datetime | None = None, **fields: str) -> None:
         self._jobs = jobs
         self.at = submitted or datetime.now(UTC)
-        self.job_id = f"{name}-{id(self):x}"
-        values = {"namespace": "default", "handler": "noop", **fields}
-        self.head = Head(self.job_id, values["namespace"], name, values["handler"], "default", "default", self.at)
+        self.job_id = str(uuid4())
+        values = {"namespace": "default", "handler": "noop", "queue": "default", "group": "default", **fields}
+        where = values["namespace"], name, values["handler"], values["queue"], values["group"]
+        self.head = Head(self.job_id, *where, self.at)
         self.events: list[JobEvent] = []
 
-    async def happen(self, status: str, state: State, *, publish: bool = True, **event: Any) -> JobEvent:
-        self.at += timedelta(milliseconds=10)
+    async def happen(
+        self, status: str, state: State, *, after: float = 0.01, publish: bool = True, **event: Any
+    ) -> JobEvent:
+        """Something happens, `after` seconds; `event` as in `NewEvent`."""
+        self.at += timedelta(seconds=after)
         changes: dict[str, Any] = {"state": state}
         if status == Status.STARTED:
-            changes |= {"attempt": self.head.attempt + 1, "epoch": self.head.epoch + 1, "worker": "worker-1"}
+            changes |= {
+                "attempt": self.head.attempt + 1,
+                "epoch": self.head.epoch + 1,
+                "worker": "worker-1",
+                **_given(event, "worker"),
+            }
         new = NewEvent(status, timestamp=self.at, **event)
         self.head, written = await self._jobs.trail.append(self.head, [new], **changes)
         self.events += written
@@ -41,3 +51,7 @@ class History:
         await self.happen("Started", State.RUNNING, publish=publish)
         await self.happen("Step 1", State.RUNNING, publish=publish, progress=50, message="half")
         await self.happen("Completed", State.COMPLETED, publish=publish, progress=100, data={"result": {"n": 2}})
+
+
+def _given(event: dict[str, Any], name: str) -> dict[str, Any]:
+    return {name: event[name]} if name in event else {}

@@ -1,76 +1,111 @@
-// The overview's charts: /api/stats drawn with uPlot, drawn anew every few seconds and for another window.
+// <time-chart>: what its data-chart says, drawn with uPlot, and drawn anew whenever that changes. It draws inside of a
+// shadow, so that fresh content from the server leaves the drawing alone.
 
-const REFRESH_MS = 10_000;
-const section = document.getElementById("charts");
-const charts = {};
+const STYLES = document.getElementById("charts-script").dataset.styles;
+const HEIGHT = 150;
+// Colour and dashes: told apart without hue.
+const LOOKS = { good: [], main: [], bad: [7, 4], high: [7, 4], quiet: [2, 3] };
+const COLOURS = { good: "--good", main: "--accent", bad: "--bad", high: "--wait", quiet: "--quiet" };
+const LENGTHS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800,
+  3600, 7200, 14400, 21600, 43200, 86400, 172800];
+const hour = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
+const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+const both = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
-function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+function digits(value) {
+  return String(Number(value.toPrecision(3)));
 }
 
-// Told apart by dashes and width as well, not by hue alone.
-function series(label, name, dash) {
-  return { label, stroke: colour(name), width: dash ? 1.5 : 2.5, dash, points: { show: true, size: 5, width: 1 } };
+function text(value, unit) {
+  if (value === null || value === undefined) return "–";
+  if (unit !== "s") return unit === "%" ? `${digits(value)} %` : `${digits(value)}${unit}`;
+  return value < 120 ? `${digits(value)} s` : value < 7200 ? `${digits(value / 60)} min` : `${digits(value / 3600)} h`;
 }
 
-const LINES = {
-  ended: [["completed", "--good"], ["failed", "--bad", [6, 4]], ["cancelled", "--quiet", [2, 3]]],
-  waited: [["waitedP50", "--busy"], ["waitedP95", "--wait", [6, 4]]],
-  ran: [["ranP50", "--busy"], ["ranP95", "--wait", [6, 4]]],
-};
-const LABELS = { waitedP50: "median", waitedP95: "p95", ranP50: "median", ranP95: "p95" };
-
-function draw(name, columns) {
-  const target = document.getElementById(`chart-${name}`);
-  const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line") }, ticks: { stroke: colour("--line") } };
-  const width = Math.max(200, target.clientWidth);
-  if (charts[name]) charts[name].destroy();
-  charts[name] = new uPlot({
-    width, height: 170, legend: { live: false }, cursor: { drag: { x: false, y: false } },
-    scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-    axes: [axis, { ...axis, size: 55 }],
-    series: [{}, ...LINES[name].map(([key, stroke, dash]) => series(LABELS[key] ?? key, stroke, dash))],
-  }, columns, target);
+function alone(values) {
+  return values.flatMap((value, at) => value !== null && values[at - 1] == null && values[at + 1] == null ? [at] : []);
 }
 
-function table(points) {
-  const rows = points.filter((each) => each.completed + each.failed + each.cancelled).reverse().map((each) => {
-    const row = document.createElement("tr");
-    const cells = [new Date(each.time).toLocaleString(), each.completed, each.failed, each.cancelled,
-      ...["waitedP50", "waitedP95", "ranP50", "ranP95"].map((key) => each[key] === null ? "" : each[key].toFixed(2))];
-    for (const text of cells) row.appendChild(document.createElement("td")).textContent = text;
-    return row;
-  });
-  document.querySelector("#numbers tbody").replaceChildren(...rows);
-}
+class TimeChart extends HTMLElement {
+  static observedAttributes = ["data-chart"];
 
-async function refresh() {
-  const window_ = section.querySelector("input[name=window]:checked").value;
-  let stats;
-  try {
-    const answer = await fetch(`/api/stats?window=${window_}`);
-    if (!answer.ok) return;
-    stats = await answer.json();
-  } catch {
-    return; // the lamp tells
+  connectedCallback() {
+    if (this.shadowRoot) return;
+    const shadow = this.attachShadow({ mode: "open" });
+    const styles = document.createElement("link");
+    styles.rel = "stylesheet";
+    styles.href = STYLES;
+    this.keys = document.createElement("div");
+    this.keys.part = "keys";
+    this.place = document.createElement("div");
+    shadow.append(styles, this.keys, this.place);
+    this.draw();
+    new ResizeObserver(() => this.plot.setSize({ width: this.clientWidth, height: HEIGHT })).observe(this);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
-  const times = stats.points.map((each) => Date.parse(each.time) / 1000);
-  const minutes = times.length > 1 ? (times[1] - times[0]) / 60 : 1;
-  for (const [name, lines] of Object.entries(LINES)) {
-    const scale = name === "ended" ? minutes : 1;
-    draw(name, [times, ...lines.map(([key]) => stats.points.map((each) => each[key] === null ? null : each[key] / scale))]);
+
+  attributeChangedCallback() {
+    if (!this.shadowRoot) return;
+    const before = this.chart;
+    this.read();
+    if (before.lines.length === this.chart.lines.length && before.step === this.chart.step) this.plot.setData(this.columns);
+    else this.draw();
+    this.explain(null);
   }
-  table(stats.points);
-  const rate = stats.successRate === null ? "" : `, ${(stats.successRate * 100).toFixed(1)} % of them successfully`;
-  const text = stats.ended ? `${stats.ended} jobs ended in the last ${window_}${rate}` : `No job ended in the last ${window_}`;
-  const totals = document.getElementById("totals");
-  if (totals.textContent !== text) totals.textContent = text;
+
+  read() {
+    this.chart = JSON.parse(this.dataset.chart);
+    const { start, step, lines } = this.chart;
+    this.columns = [lines[0].values.map((_, at) => start + at * step), ...lines.map((line) => line.values)];
+  }
+
+  colour(look) {
+    return getComputedStyle(this).getPropertyValue(COLOURS[look]).trim();
+  }
+
+  draw() {
+    this.read();
+    this.plot?.destroy();
+    const { unit, lines } = this.chart;
+    const line = getComputedStyle(this).getPropertyValue("--line").trim();
+    const axis = {
+      stroke: this.colour("quiet"), grid: { stroke: line, width: 1 }, ticks: { show: false },
+      font: "12px system-ui, sans-serif", gap: 6,
+    };
+    this.plot = new uPlot({
+      width: Math.max(160, this.clientWidth), height: HEIGHT, padding: [8, 26, 0, 0],
+      legend: { show: false }, cursor: { drag: { x: false, y: false }, sync: { key: "charts" }, y: false },
+      scales: { y: { range: unit === "%" ? [0, 100] : (_, __, high) => [0, high > 0 ? high * 1.1 : 1] } },
+      axes: [
+        { ...axis, size: 26, space: 60, values: (_, at, __, ___, gap) => at.map((each) => (gap >= 86400 ? day : hour).format(each * 1000)) },
+        { ...axis, size: 52, space: 32, incrs: unit === "s" ? LENGTHS : undefined, values: (_, at) => at.map((each) => text(each, unit === "/min" ? "" : unit)) },
+      ],
+      series: [{}, ...lines.map(({ look }, at) => ({
+        stroke: this.colour(look), width: LOOKS[look].length ? 1.5 : 2, dash: LOOKS[look],
+        fill: at === 0 ? `color-mix(in srgb, ${this.colour(look)} 14%, transparent)` : undefined,
+        points: { show: true, size: 5, filter: (_, number) => alone(this.columns[number]) },
+      }))],
+      hooks: { setCursor: [(plot) => this.explain(plot.cursor.idx)] },
+    }, this.columns, this.place);
+    this.explain(null);
+  }
+
+  // The lines' names and values: where the pointer is, else of the whole.
+  explain(at) {
+    const pointed = at !== null && at !== undefined;
+    const { unit, about, lines } = this.chart;
+    const parts = lines.map(({ name, look, values, whole }) => {
+      const key = document.createElement("span"), value = document.createElement("b");
+      key.part = `key ${look}`;
+      value.textContent = pointed ? text(values[at], unit) : whole;
+      key.append(`${name} `, value);
+      return key;
+    });
+    const when = document.createElement("span");
+    when.part = "when";
+    when.textContent = pointed ? both.format(this.columns[0][at] * 1000) : about;
+    this.keys.replaceChildren(...parts, when);
+  }
 }
 
-if (section && window.uPlot) {
-  section.addEventListener("change", refresh);
-  addEventListener("resize", refresh);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", refresh);
-  setInterval(refresh, REFRESH_MS);
-  refresh();
-}
+customElements.define("time-chart", TimeChart);

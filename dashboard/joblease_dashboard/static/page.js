@@ -1,16 +1,45 @@
-// What the pages need besides htmx: times in the viewer's zone, a lamp for the live stream, a look after a reconnect.
+// What all pages need besides htmx: times in the viewer's zone, a lamp for the live stream, and fresh content that
+// follows the events without disturbing whoever reads.
 
 const lamp = document.getElementById("live");
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const calendar = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit", second: "2-digit" };
 
-function localTimes(root) {
-  for (const time of root.querySelectorAll("time[datetime]")) {
-    const moment = new Date(time.dateTime);
-    if (!Number.isNaN(moment.getTime())) {
-      const text = moment.toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" });
-      if (time.textContent !== text) time.textContent = text;
-    }
+function length(seconds) {
+  if (seconds < 60) return `${Math.floor(seconds)} s`;
+  for (const [name, size, lesser, part] of [["d", 86400, "h", 3600], ["h", 3600, "min", 60], ["min", 60, "s", 1]]) {
+    if (seconds < size) continue;
+    const rest = Math.floor((seconds % size) / part);
+    return `${Math.floor(seconds / size)} ${name}${rest ? ` ${rest} ${lesser}` : ""}`;
   }
 }
+
+function say(time) {
+  const moment = new Date(time.dateTime), now = new Date();
+  if (Number.isNaN(moment.getTime())) return;
+  const year = moment.getFullYear() === now.getFullYear() ? undefined : "numeric";
+  const text = "since" in time.dataset ? length(Math.max(0, (now - moment) / 1000))
+    : moment.toDateString() === now.toDateString() ? clock.format(moment)
+    : new Intl.DateTimeFormat(undefined, { year, ...calendar }).format(moment);
+  if (time.textContent !== text) time.textContent = text;
+}
+
+function sayAll(root) {
+  for (const time of root.querySelectorAll("time[datetime]")) say(time);
+}
+
+sayAll(document);
+setInterval(() => {
+  if (!document.hidden) for (const time of document.querySelectorAll("time[data-since]")) say(time);
+}, 1000);
+document.addEventListener("htmx:afterSettle", (event) => sayAll(event.target.parentNode ?? document));
+
+// Fresh content says its times before it is shown, so that nothing flickers; and leaves open what was opened.
+if (window.Idiomorph) Object.assign(Idiomorph.defaults.callbacks, {
+  beforeNodeMorphed: (_, fresh) => { if (fresh.nodeName === "TIME") say(fresh); },
+  beforeNodeAdded: (fresh) => { if (fresh.querySelectorAll) sayAll(fresh); },
+  beforeAttributeUpdated: (name, node) => !(name === "open" && node.nodeName === "DETAILS"),
+});
 
 function show(on) {
   lamp.className = on ? "live on" : "live off";
@@ -22,25 +51,31 @@ function show(on) {
 let opened = 0;
 let refreshed = -Infinity;
 let soon, late;
+const changed = new Set(); // jobs that something happened to
 
-function refresh() {
+function refresh(everything = false) {
   clearTimeout(soon);
   soon = undefined;
   if (document.hidden) return;
   refreshed = performance.now();
   htmx.trigger(document.body, "joblease:refresh");
+  for (const list of document.querySelectorAll("tbody[data-older]")) {
+    if (everything || [...list.rows].some((row) => changed.has(row.dataset.job))) htmx.trigger(list, "joblease:page");
+  }
 }
 
-document.addEventListener("htmx:sseMessage", () => {
+document.addEventListener("htmx:sseMessage", (event) => {
+  changed.add(JSON.parse(event.detail.data).jobId);
   soon ??= setTimeout(refresh, Math.max(200, refreshed + 1000 - performance.now()));
   clearTimeout(late);
-  late = setTimeout(refresh, 1500);
+  late = setTimeout(() => {
+    refresh();
+    if (!document.hidden) changed.clear();
+  }, 1500);
 });
-document.addEventListener("visibilitychange", refresh);
+document.addEventListener("visibilitychange", () => refresh());
 document.addEventListener("htmx:sseOpen", () => {
   show(true);
-  if (opened++) refresh(); // whatever was missed is on the fresh page
+  if (opened++) refresh(true); // whatever was missed is on the fresh page
 });
 document.addEventListener("htmx:sseError", () => show(false));
-document.addEventListener("htmx:afterSettle", (event) => localTimes(event.target.parentNode ?? document));
-localTimes(document);

@@ -1,0 +1,69 @@
+"""The pages about what jobs run on: workers, the leases that they hold, the broker's queues and dead letters."""
+
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from joblease_dashboard import deadletters, locks, queues
+
+if TYPE_CHECKING:
+    from azure.storage.blob.aio import ContainerClient
+    from joblease.broker import Broker
+
+    from joblease_dashboard.access import Access
+    from joblease_dashboard.board import Board
+    from joblease_dashboard.render import Renderer
+    from joblease_dashboard.workers import Workers
+
+
+class InfrastructurePages:
+    """Answers for people who run JobLease. They take the right to list jobs of all namespaces."""
+
+    def __init__(
+        self,
+        render: "Renderer",
+        access: "Access",
+        board: "Board",
+        workers: "Workers",
+        broker: "Broker",
+        container: "ContainerClient",
+        defer_seconds: int,
+    ) -> None:
+        self._render = render
+        self._access = access
+        self._board = board
+        self._workers = workers
+        self._broker = broker
+        self._container = container
+        self._defer_seconds = defer_seconds
+
+    async def workers(self, request: Request) -> Response:
+        """The workers."""
+        await self._access.require(request, "list", "")
+        found = self._workers.all()
+        rows = [(each, [(id_, self._board.get(id_)) for id_ in each.report.jobs]) for each in found]
+        living = [each.report for each in found if each.alive]
+        return self._render.page(
+            request, "workers.html", workers=rows, living=len(living),
+            busy=sum(len(report.jobs) for report in living), room=sum(report.concurrency for report in living),
+        )  # fmt: skip
+
+    async def locks(self, request: Request) -> Response:
+        """The leases that are held."""
+        await self._access.require(request, "list", "")
+        rows, more = await locks.held(self._container, self._workers)
+        for row in rows:
+            row["job"] = self._board.get(row["jobId"])
+        return self._render.page(request, "locks.html", locks=rows, more=more)
+
+    async def queues(self, request: Request) -> Response:
+        """The broker's queues, and the dead letters."""
+        await self._access.require(request, "list", "")
+        pools = {"default"} | self._workers.queues() | self._board.queues()
+        return self._render.page(
+            request, "queues.html",
+            queues=await queues.depths(self._broker, self._workers, pools, self._defer_seconds),
+            letters=await deadletters.look(self._broker), shown=deadletters.MAX_SHOWN,
+            may_replay=await self._access.allows(request, "patch", ""),
+        )  # fmt: skip

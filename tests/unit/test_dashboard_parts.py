@@ -1,0 +1,211 @@
+"""The dashboard's plain parts: why a job waits, the picture of its attempts, the form of a job, lengths of time."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from joblease.messages import HandlerDescription, JobEvent, State, WorkerReport, now, rfc3339
+from joblease_dashboard.board import Board
+from joblease_dashboard.problems import Problem
+from joblease_dashboard.render import NOTHING, seconds
+from joblease_dashboard.submission import fields_of, form_of, spec_of
+from joblease_dashboard.timeline import timeline
+from joblease_dashboard.workers import Workers
+
+BEGIN = datetime(2026, 11, 24, 12, tzinfo=UTC)
+STATES = {"Submitted": State.SUBMITTED, "Queued": State.QUEUED, "Deferred": State.QUEUED, "Retrying": State.RETRYING,
+          "Interrupted": State.INTERRUPTED, "Completed": State.COMPLETED, "Failed": State.FAILED,
+          "Cancelled": State.CANCELLED}  # fmt: skip
+
+
+def event(job: str, status: str, at: float = 0, sequence: int = 1, **fields: Any) -> JobEvent:
+    values = {"group": "g", "queue": "default", "attempt": 1, "epoch": 1, **fields}
+    return JobEvent(
+        event_id=f"{job}.{sequence}", job_id=job, namespace="ns", name=job, handler="h", submitted_at=BEGIN,
+        sequence=sequence, status=status, state=STATES.get(status, State.RUNNING),
+        timestamp=BEGIN + timedelta(seconds=at), **values,
+    )  # fmt: skip
+
+
+def report(worker: str, *jobs: str, queue: str = "default") -> WorkerReport:
+    return WorkerReport(
+        worker=worker, queue=queue, concurrency=1, lease_seconds=60, period_seconds=10, started_at=BEGIN,
+        timestamp=BEGIN, jobs=list(jobs),
+    )  # fmt: skip
+
+
+def why(board: Board, job: str) -> str:
+    return board.reasons().why(board.get(job) or {}).text
+
+
+def test_why_a_job_waits_for_its_group() -> None:
+    board = Board(Workers())
+    board.add(event("holder", "Started", worker="w-1"))
+    board.add(event("second", "Submitted", at=2))
+    board.add(event("urgent", "Submitted", at=3, data={"priority": 5}))
+    board.add(event("other", "Submitted", group="another"))
+    assert why(board, "urgent") == "next in line: group g is taken by holder on w-1"
+    assert why(board, "second") == "number 2 in line: group g is taken by holder on w-1"
+    assert why(board, "other").startswith("not admitted yet")
+    board.add(event("queued", "Queued"))  # a group with a limit of two: it has a slot, and waits for a worker
+    assert why(board, "queued") == "no worker serves queue default"
+    assert why(board, "urgent") == "next in line: group g is taken by holder on w-1 and 1 more"
+
+
+def test_why_a_job_waits_for_a_worker() -> None:
+    workers = Workers()
+    board = Board(workers)
+    board.add(event("job", "Queued"))
+    workers.add(report("w-1"))
+    assert why(board, "job") == "w-1 is about to take it"
+    workers.add(report("w-1", "another"))
+    assert why(board, "job") == "w-1 is busy"
+    workers.add(report("w-2", "third"))
+    assert why(board, "job") == "all 2 workers of queue default are busy"
+    workers.add(report("w-2"))
+    assert why(board, "job") == "about to be taken by one of 2 workers of queue default"
+    board.add(event("job", "Interrupted", sequence=2))
+    assert why(board, "job").startswith("its worker let go of it")
+    board.add(event("job", "Deferred", sequence=3, message="another worker holds the lease"))
+    assert why(board, "job").endswith("another worker holds the lease")
+
+
+def test_why_a_job_waits_for_its_time() -> None:
+    board = Board(Workers())
+    due = rfc3339(now() + timedelta(hours=1))
+    board.add(event("scheduled", "Submitted", data={"startAfter": due}))
+    board.add(event("retrying", "Retrying", message="ValueError", data={"nextAttemptAt": due}))
+    assert board.reasons().why(board.get("scheduled") or {}).until == due
+    reason = board.reasons().why(board.get("retrying") or {})
+    assert (reason.text, reason.until) == ("attempt 1 failed: ValueError; the next one follows at", due)
+    board.add(event("retrying", "Retrying", sequence=2, data={"nextAttemptAt": rfc3339(BEGIN)}))
+    assert why(board, "retrying").startswith("not admitted yet")
+
+
+def test_ten_thousand_waiting_jobs_are_explained_at_once() -> None:
+    board = Board(Workers())
+    for number in range(10_000):
+        board.add(event(f"job-{number}", "Submitted", at=number))
+    board.add(event("holder", "Started", worker="w-1"))
+    reasons = board.reasons()
+    assert all("taken by holder" in reasons.why(row).text for row in board.waiting())
+
+
+def test_a_picture_has_a_lane_for_each_attempt() -> None:
+    picture = timeline(
+        [
+            event("job", "Submitted", attempt=0, epoch=0),
+            event("job", "Started", 10, 2, worker="w-1"),
+            event("job", "Step 1", 15, 3, message="half"),
+            event("job", "Retrying", 20, 4),
+            event("job", "Started", 30, 5, attempt=2, epoch=2, worker="w-2"),
+            event("job", "Interrupted", 60, 6, attempt=2, epoch=2),
+            event("job", "Started", 60, 7, attempt=3, epoch=3, worker="w-3"),
+            event("job", "Completed", 100, 8, attempt=3, epoch=3),
+        ]
+    )
+    assert [(lane.attempt, lane.worker, lane.outcome.kind) for lane in picture.lanes] == [
+        (1, "w-1", "failed"), (2, "w-2", "interrupted"), (3, "w-3", "completed"),
+    ]  # fmt: skip
+    assert [(span.kind, span.start, span.width) for span in picture.lanes[1].spans] == [
+        ("waiting", 20, 10), ("interrupted", 30, 30),
+    ]  # fmt: skip
+    assert picture.lanes[0].steps == [(15, "Step 1: half")]
+    spans = [span for lane in picture.lanes for span in lane.spans]
+    assert all(span.start >= 0 and span.start + span.width <= 100.001 for span in spans)
+    assert picture.ticks[1] == (30, 30)
+
+
+@pytest.mark.parametrize(
+    ("events", "kinds"),
+    [
+        ([event("j", "Submitted")], ["waiting"]),
+        ([event("j", "Submitted"), event("j", "Cancelled", 5, 2)], ["cancelled"]),
+        ([event("j", "Submitted"), event("j", "Failed", 0, 2)], ["failed"]),
+        ([event("j", "Submitted"), event("j", "Started", 5, 2)], ["running"]),
+        (  # the worker was lost too often: what ended the attempt ended the job
+            [event("j", "Submitted"), event("j", "Started", 5, 2), event("j", "Interrupted", 9, 3),
+             event("j", "Failed", 9, 4)],
+            ["interrupted"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_picture_of_a_job_that_never_got_far(events: list[JobEvent], kinds: list[str]) -> None:
+    assert [lane.outcome.kind for lane in timeline(events).lanes] == kinds
+
+
+def test_a_picture_of_many_attempts_shows_the_last_ones() -> None:
+    events = [event("j", "Submitted", epoch=0)]
+    for attempt in range(1, 101):
+        fields = {"attempt": attempt, "epoch": attempt}
+        events.append(event("j", "Started", attempt * 10, 2 * attempt, **fields))
+        events.append(event("j", "Retrying", attempt * 10 + 5, 2 * attempt + 1, **fields))
+    picture = timeline(events)
+    assert (len(picture.lanes), picture.hidden, picture.lanes[0].spans[0].start) == (25, 76, 0)
+
+
+DESCRIPTION = HandlerDescription(
+    name="h",
+    parameters={
+        "properties": {
+            "path": {"type": "string"}, "width": {"type": "integer", "default": 800, "minimum": 1},
+            "fast": {"type": "boolean", "default": False}, "mode": {"enum": ["a", "b"], "type": "string"},
+            "list": {"type": "array"}, "unknown": {},
+        },
+        "required": ["path"],
+    },
+)  # fmt: skip
+
+
+def test_a_form_is_made_of_a_handlers_parameters() -> None:
+    fields = {each.parameter: each for each in fields_of(DESCRIPTION)}
+    assert [each.kind for each in fields.values()] == ["text", "integer", "choice", "choice", "json", "json"]
+    assert (fields["width"].default, fields["width"].least, fields["path"].required) == ("800", "1", True)
+    assert fields["mode"].choices == ('"a"', '"b"')
+    assert fields_of(None) == fields_of(HandlerDescription(name="says-nothing")) == []
+
+
+def test_a_filled_form_is_a_spec_and_a_spec_fills_the_form() -> None:
+    form = {
+        "handler": "h", "parameter.path": "x.csv", "json.width": "640", "json.fast": "", "json.list": "[1, 2]",
+        "parameters": '{"more": null}', "group": "g", "limit": "2", "maxAttempts": "5", "priority": "3",
+        "queue": "gpu", "activeDeadlineSeconds": "60", "namespace": "ns", "name": "n",
+    }  # fmt: skip
+    spec = spec_of(form)
+    assert spec == {
+        "handler": "h", "parameters": {"path": "x.csv", "width": 640, "list": [1, 2], "more": None}, "queue": "gpu",
+        "concurrency": {"group": "g", "limit": 2}, "retry": {"maxAttempts": 5}, "priority": 3,
+        "activeDeadlineSeconds": 60,
+    }  # fmt: skip
+    again = {"handler": "h", **form_of(spec, fields_of(DESCRIPTION))}
+    assert spec_of(again) == spec
+    unfitting = {**spec, "parameters": {"path": 7}}  # no text, as the form would have it: kept as it was all the same
+    assert spec_of({"handler": "h", **form_of(unfitting, fields_of(DESCRIPTION))}) == unfitting
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"json.width": "{"}, "width: not JSON"),
+        ({"json.width": "NaN"}, "width: not JSON"),
+        ({"parameters": "[1]"}, "must be a JSON object"),
+        ({"parameters": '{"a": "' + "x" * 70_000 + '"}'}, "at most 65536 fit"),
+        ({"priority": "12"}, "priority"),
+        ({"startAfter": "tomorrow"}, "startAfter"),
+        ({"handler": "No Name"}, "handler"),
+    ],
+)
+def test_what_is_wrong_with_a_form_is_named(form: dict[str, str], said: str) -> None:
+    with pytest.raises(Problem, match=said):
+        spec_of({"handler": "h", **form})
+
+
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [
+        (None, NOTHING), (0, "0 s"), (0.1234, "0.12 s"), (5.04, "5.0 s"), (59, "59 s"), (60, "1 min"),
+        (61.4, "1 min 1 s"), (3599.9, "1 h"), (3725, "1 h 2 min"), (86_400, "1 d"), (200_000, "2 d 8 h"),
+    ],
+)  # fmt: skip
+def test_lengths_of_time(length: float | None, text: str) -> None:
+    assert seconds(length) == text
