@@ -110,13 +110,15 @@ class Pages:
         )  # fmt: skip
 
     def _why(self, fields: "Row", resource: Mapping[str, Any] | None) -> Why:
-        """Why it waits: the operator's own words while it has not admitted the job, since only it knows all."""
-        if resource and fields["state"] in (State.SUBMITTED, State.RETRYING):
+        """Why it waits, as far as the events, the resource and the operator tell."""
+        if resource and resource["spec"].get("suspend"):
+            return Why("it is suspended, and waits until somebody resumes it")
+        why = self._board.reasons().why(self._board.get(fields["jobId"]) or fields)
+        if resource and why.guessed:
             conditions = (resource.get("status") or {}).get("conditions") or []
             said = next((each["message"] for each in conditions if each["type"] == "Succeeded"), "")
-            if resource["spec"].get("suspend") and said:
-                return Why(said)
-        return self._board.reasons().why(self._board.get(fields["jobId"]) or fields)
+            return Why(said) if said else why
+        return why
 
     def _lease(self, fields: "Row") -> dict[str, Any]:
         """Who holds the job's lease, and until when if he does not renew it any more, as he reports himself."""

@@ -1,7 +1,7 @@
 """Why a job does not run yet, in a sentence: the question that people open a dashboard for.
 
-Answered from the events alone, for any number of jobs at once. The operator knows better what only it can know, that a
-job is suspended: a job's own page asks Kubernetes for what the operator says (`Cluster.read`).
+Answered from the events alone, for any number of jobs at once. What they do not tell, a job's own page asks Kubernetes
+(`Cluster.read`): whether the job is suspended, and what the operator says about it.
 """
 
 from collections import defaultdict
@@ -27,6 +27,8 @@ class Why:
     text: str
     until: str = ""
     """RFC 3339."""
+    guessed: bool = False
+    """Whether the events do not tell, and somebody else may."""
 
 
 class Reasons:
@@ -61,7 +63,7 @@ class Reasons:
             key=lambda each: each["state"] != State.RUNNING,
         )
         if not holders:
-            return Why("not admitted yet: it is suspended, or no operator serves its namespace")
+            return Why("not admitted yet: it is suspended, or no operator serves its namespace", guessed=True)
         first = holders[0]
         where = f" on {first['worker']}" if first["state"] == State.RUNNING and first.get("worker") else ""
         others = f" and {len(holders) - 1} more" if len(holders) > 1 else ""

@@ -102,7 +102,7 @@ async def sign_in(page: Page, token: str, at: str = "/") -> None:
 @pytest.fixture
 async def page(browser: Browser, installation: Installation) -> AsyncIterator[Page]:
     """A page of somebody who has signed in and may do everything."""
-    async with open_page(browser, installation.port, errors=("40",)) as opened:
+    async with open_page(browser, installation.port, errors=("(Bad Request)", "(Unprocessable Entity)")) as opened:
         await sign_in(opened, installation.operator)
         await expect(opened.get_by_role("heading", name="Overview")).to_be_visible()
         yield opened
@@ -192,7 +192,7 @@ async def test_a_waiting_job_is_suspended_resumed_and_cancelled(
     page: Page, installation: Installation, jobs: Jobs
 ) -> None:
     cluster = installation.cluster
-    holder = cluster.create("hold", name="holder", parameters={"seconds": 600})
+    holder = cluster.create("demo", name="holder", parameters={"steps": 6000, "seconds": 0.1})
     running = await cluster.reaches(holder, "Running")
     waiting = cluster.create("noop", name="waiting")
     await cluster.reaches(waiting, "WaitingForGroup")
@@ -203,7 +203,7 @@ async def test_a_waiting_job_is_suspended_resumed_and_cancelled(
     await expect(page.get_by_role("link", name="Resume", exact=True)).to_have_count(0)
 
     await do(page, "Suspend")
-    await expect(page.locator(".why")).to_contain_text("held back by spec.suspend", timeout=15_000)
+    await expect(page.locator(".why")).to_contain_text("it is suspended, and waits until somebody resumes it")
     await expect(page.get_by_role("link", name="Suspend", exact=True)).to_have_count(0)
     await do(page, "Resume")
     assert cluster.get(waiting)["spec"]["suspend"] is False
@@ -225,7 +225,7 @@ async def test_an_ended_job_is_retried(page: Page, installation: Installation, j
     await page.goto(f"/jobs/{first['metadata']['uid']}")
     await do(page, "Retry")
     await expect(page.get_by_role("heading", name="again-retry-")).to_be_visible()
-    await expect(page.locator(".state").get_by_text("Completed")).to_be_visible(timeout=30_000)
+    await expect(page.locator(".state .badge", has_text="Completed")).to_be_visible(timeout=30_000)
     await expect(page.locator("pre").first).to_contain_text('"a": 1')
     assert (ALICE, "done") in await recorded(jobs, "retry")
 
