@@ -1,94 +1,132 @@
 """How soon the next job starts when one ends, in single-job mode: `make bench-handover`.
 
-Runs the whole of JobLease on parts of its own, submits jobs that all wait for the one slot, and reads from the audit
-trail when each ended and the next one started. Prints a table, and the same as JSON.
+Jobs are submitted all at once and wait for the one slot; the audit trail says when each ended and the next one started.
+The naive scheme (`naive.py`) runs jobs of the same length on the same broker and storage, in turn with JobLease, and
+never more than a few of them, since it takes ten seconds each.
 """
 
-import argparse
 import asyncio
-import json
 import os
-import statistics
-import time
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
 
-from joblease.settings import StorageSettings
-from joblease.storage import TRAIL_TABLE, Storage
-from joblease.trail import AuditTrail
-from joblease_local.settings import LocalSettings
+import naive
 from joblease_local.stack import Stack
-from kubernetes import client, config
-from pydantic import SecretStr
+from jobs import open_jobs
+from parts import installation
+from report import Cell, Plot, Report, Row, Spread, Target, arguments, percentile, spread
 
-JOBS = 60
-PATIENCE_SECONDS = 180
-FIRST_PORT = 23800
+WORKERS = (50, 10, 2)
+"""Largest first: it is quicker to stop workers than to start them."""
+JOBS = 20
+JOB_SECONDS = 0.5
+NAIVE_RUNS = 4
+NAIVE_SPREAD_RUNS = 11
+PATIENCE_SECONDS = 90
+WANTED_MS = 100
+WANTED_TIMES = 20
+
+NOTES = (
+    f"{JOBS} jobs of {JOB_SECONDS} s wait for the one slot; the targets compare these, submitted all at once.",
+    "JobLease: from an outcome in the trail to the next `Started`. Naive: from a job's end to the next worker's lease.",
+    "Naive: jobs that were submitted together come back together, so what is left of their 10 s is lost each time.",
+    "Its best case are jobs that arrive at random moments: with n of them waiting, one comes back after 10 s / (n + 1).",
+)
+JOBLEASE, NAIVE, NAIVE_SPREAD = "JobLease", "naive", "naive, arriving over 10 s"
 
 
-def submit(kubeconfig: str, prefix: str) -> None:
-    """Submit the jobs, all at once."""
-    api = client.CustomObjectsApi(config.new_client_from_config(kubeconfig))
-    for number in range(JOBS):
-        body = {
-            "apiVersion": "joblease.dev/v1alpha1",
-            "kind": "JobRequest",
-            "metadata": {"name": f"{prefix}-{number}"},
-            "spec": {"handler": "demo", "parameters": {"steps": 1, "seconds": 0.05}},
-        }
-        api.create_namespaced_custom_object("joblease.dev", "v1alpha1", "default", "jobrequests", body)
-
-
-async def handovers(connection_string: str, prefix: str) -> list[float]:
+async def hand_overs(stack: Stack) -> list[float]:
     """Seconds from each job's end to the next one's start."""
-    settings = StorageSettings(storage_connection_string=SecretStr(connection_string))
-    async with Storage(settings) as storage:
-        trail = AuditTrail(storage.table(TRAIL_TABLE))
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            jobs = [(head, events) async for head, events in trail.everything() if head.name.startswith(f"{prefix}-")]
-            if len(jobs) == JOBS and all(head.state.terminal for head, _ in jobs):
-                break
-            if time.monotonic() > deadline:
-                raise SystemExit(f"only {sum(head.state.terminal for head, _ in jobs)} of {JOBS} jobs have ended")
-            await asyncio.sleep(1)
-    runs = sorted(
-        (next(event.timestamp for event in events if event.status == "Started"), events[-1].timestamp)
-        for _, events in jobs
+    async with open_jobs(stack) as jobs:
+        ids = [await jobs.submit(JOB_SECONDS) for _ in range(JOBS)]
+        ends = [await jobs.event(each, lambda event: event.state.terminal, PATIENCE_SECONDS, 0.5) for each in ids]
+        starts = [await jobs.event(each, lambda event: event.status == "Started", 1) for each in ids]
+    times = sorted(
+        (start.timestamp.timestamp(), end.timestamp.timestamp()) for start, end in zip(starts, ends, strict=True)
     )
-    return [(after[0] - before[1]).total_seconds() for before, after in pairwise(runs)]
+    return [after[0] - before[1] for before, after in pairwise(times)]
 
 
-def measure(workers: int) -> dict[str, Any]:
-    """One round with so many workers."""
-    settings = LocalSettings(
-        state=f".local/bench-{workers}", workers=workers, first_port=FIRST_PORT, dashboard_port=FIRST_PORT + 99
-    )
-    os.environ["JOBLEASE_LOG_FORMAT"] = "json"
-    stack = Stack(settings, lambda line: print(line, flush=True))
-    stack.prepare()
-    try:
-        stack.start_parts()
-        stack.start_programs()
-        prefix = f"bench-{int(time.time())}"
-        submit(str(settings.folder / "kubeconfig"), prefix)
-        taken = asyncio.run(handovers(stack.environment["JOBLEASE_STORAGE_CONNECTION_STRING"], prefix))
-    finally:
-        stack.stop()
-    cuts = statistics.quantiles(taken, n=100)
-    figures = {"p50": cuts[49], "p90": cuts[89], "p99": cuts[98], "max": max(taken)}
-    return {"workers": workers, "jobs": JOBS, **{name: round(value * 1000, 1) for name, value in figures.items()}}
+def measure(stack: Stack, workers: int, rounds: int) -> dict[str, list[list[float]]]:
+    """The hand-overs of each scheme, by round."""
+    folder = Path(stack.environment["KUBECONFIG"]).parent
+    taken: dict[str, list[list[float]]] = {JOBLEASE: [], NAIVE: [], NAIVE_SPREAD: []}
+    for number in range(1, rounds + 1):
+        taken[JOBLEASE].append(asyncio.run(hand_overs(stack)))
+        for scheme, within, runs in ((NAIVE, 0.0, NAIVE_RUNS), (NAIVE_SPREAD, naive.RETRY_SECONDS, NAIVE_SPREAD_RUNS)):
+            taken[scheme].append(
+                naive.hand_overs(
+                    folder, workers, JOBS, JOB_SECONDS, within=within, runs=runs, patience=PATIENCE_SECONDS
+                )
+            )
+        print(
+            f"  {workers} workers, round {number}: " + ", ".join(f"{s}: {_p50(t[-1]):.0f} ms" for s, t in taken.items())
+        )
+    return taken
+
+
+def _p50(seconds: list[float]) -> float:
+    return percentile(seconds, 0.5) * 1000
+
+
+def summary(workers: int, taken: dict[str, list[list[float]]]) -> list[Row]:
+    """A row for each scheme."""
+    ours = [_p50(each) for each in taken[JOBLEASE]]
+    return [
+        {
+            "workers": workers,
+            "scheme": scheme,
+            "hand-overs": sum(map(len, rounds)),
+            "p50 ms": spread([_p50(each) for each in rounds]),
+            "p90 ms": spread([percentile(each, 0.9) * 1000 for each in rounds]),
+            "times JobLease": spread([_p50(each) / base for each, base in zip(rounds, ours, strict=True)]),
+        }
+        for scheme, rounds in taken.items()
+    ]
+
+
+def targets(rows: list[Row]) -> list[Target]:
+    """What the issue of this benchmark asked for, at each number of workers."""
+    found = []
+    for workers in sorted(WORKERS):
+        ours, naive_at_once, _ = (row for row in rows if row["workers"] == workers)
+        p50, times = median(ours["p50 ms"]), median(naive_at_once["times JobLease"])
+        found.append(Target(f"p50, {workers} workers", f"<= {WANTED_MS} ms", f"{p50:.0f} ms", met=p50 <= WANTED_MS))
+        found.append(
+            Target(
+                f"sooner than the naive scheme, {workers} workers",
+                f">= {WANTED_TIMES} times",
+                f"{times:.0f} times",
+                met=times >= WANTED_TIMES,
+            )
+        )
+    return found
+
+
+def median(cell: Cell) -> float:
+    """The median in a cell."""
+    return cell.median if isinstance(cell, Spread) else float(cell or 0)
 
 
 def main() -> None:
     """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", type=int, nargs="+", default=[10], help="numbers of workers (default: 10)")
-    rows = [measure(workers) for workers in parser.parse_args().workers]
-    print("workers   jobs   p50 ms   p90 ms   p99 ms   max ms")
-    for row in rows:
-        print(f"{row['workers']:7}{row['jobs']:7}{row['p50']:9}{row['p90']:9}{row['p99']:9}{row['max']:9}")
-    print(json.dumps(rows))
+    options = arguments(__doc__, rounds=2)
+    rows: list[Row] = []
+    with installation("handover", workers=max(WORKERS)) as stack:
+        os.environ.update(stack.environment)
+        for workers in WORKERS:
+            for part in stack.programs[1:-1][workers:]:
+                part.stop()
+            rows[:0] = summary(workers, measure(stack, workers, options.rounds))
+    Report(
+        "handover",
+        "How long is it from the end of one job to the start of the next, when only one may run at a time?",
+        options.rounds,
+        rows,
+        targets(rows),
+        NOTES,
+        Plot("workers", "p50 ms", "scheme", log_x=True, log_y=True),
+    ).publish(options.write)
 
 
 if __name__ == "__main__":
