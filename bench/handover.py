@@ -30,7 +30,7 @@ NOTES = (
     f"{JOBS} jobs of {JOB_SECONDS} s wait for the one slot; the targets compare these, submitted all at once.",
     "JobLease: from an outcome in the trail to the next `Started`. Naive: from a job's end to the next worker's lease.",
     "Naive: jobs that were submitted together come back together, so what is left of their 10 s is lost each time.",
-    "Its best case are jobs that arrive at random moments: with n of them waiting, one comes back after 10 s / (n + 1).",
+    "Its best case are jobs that arrive at random moments: with n of them waiting, one comes back every 10 s / n.",
 )
 JOBLEASE, NAIVE, NAIVE_SPREAD = "JobLease", "naive", "naive, arriving over 10 s"
 
