@@ -37,9 +37,11 @@ ADVICE = (KEPT,)
 """What nothing waits for: beyond it, lists and restarts of the API server become slow."""
 
 
-def agrees(what: str, off: float) -> Target:
-    """Whether a simulated figure is where it was worked out to be; `off`: by which share it is not."""
-    return Target(what, f"within {WITHIN:.0%} of the arithmetic", f"{off:+.1%}", abs(off) <= WITHIN)
+def agree(what: str, *off: float) -> Target:
+    """Whether simulated figures are where they were worked out to be; `off`: by which shares they are not."""
+    worst = max(off, key=abs)
+    measured = f"{worst:+.1%}" if len(off) == 1 else f"{worst:+.1%} at worst"
+    return Target(what, f"within {WITHIN:.0%} of the arithmetic", measured, abs(worst) <= WITHIN)
 
 
 def occupied(job: Job, site: Site) -> float:

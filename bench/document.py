@@ -1,7 +1,7 @@
-"""Puts the results into `docs/performance.md`, and draws a plot of each that has a curve: `make bench-docs`.
+"""Puts the results into `docs/`, and draws a plot of each that has a curve: `make bench-docs`.
 
-The page's words are written by hand; what stands between `<!-- bench:NAME -->` and `<!-- end -->` is made here, and a
-test holds that the page shows what the JSON files say.
+The pages' words are written by hand; what stands between `<!-- bench:NAME -->` and `<!-- end -->` is made here, and a
+test holds that the pages show what the JSON files say.
 """
 
 import json
@@ -11,8 +11,9 @@ from typing import Any
 
 from report import RESULTS, Cell, Spread, table
 
-PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
-PLOTS = PAGE.parent / "performance"
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = (DOCS / "performance.md", DOCS / "scale.md")
+PLOTS = DOCS / "performance"
 _BLOCK = re.compile(r"<!-- bench:([a-z-]+) -->\n.*?<!-- end -->", re.DOTALL)
 STYLES = ("-", "--", "-.", ":")
 MARKERS = "osD^vx"
@@ -61,7 +62,11 @@ def draw(name: str) -> None:
         middle = [value.median if isinstance(value, Spread) else float(value or 0) for value in values]
         below = [value.median - value.low if isinstance(value, Spread) else 0 for value in values]
         above = [value.high - value.median if isinstance(value, Spread) else 0 for value in values]
-        style = {"linestyle": STYLES[at % len(STYLES)], "marker": MARKERS[at % len(MARKERS)], "capsize": 3}
+        style: dict[str, Any] = {
+            "linestyle": STYLES[at % len(STYLES)],
+            "marker": MARKERS[at % len(MARKERS)],
+            "capsize": 3,
+        }
         axes.errorbar([row[plot["x"]] for row in rows], middle, yerr=(below, above), label=str(each), **style)
     axes.set(xlabel=plot["x"], ylabel=plot["y"])
     axes.set_xscale("log" if plot["log_x"] else "linear")
@@ -85,11 +90,13 @@ def _cell(value: Any) -> Cell:
 
 def main() -> None:
     """Entry point."""
-    for name in _BLOCK.findall(PAGE.read_text()):
-        if _read(name)["plot"]:
-            draw(name)
-    PAGE.write_text(page(PAGE.read_text()))
-    print(f"written: {PAGE}")
+    for path in filter(Path.exists, PAGES):
+        text = path.read_text()
+        for name in _BLOCK.findall(text):
+            if _read(name)["plot"]:
+                draw(name)
+        path.write_text(page(text))
+        print(f"written: {path}")
 
 
 if __name__ == "__main__":
