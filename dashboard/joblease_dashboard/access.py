@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 OnProblem = Callable[[Request, Exception], Awaitable[Response]]
 COOKIE = "joblease-session"
-SAFE = ("GET", "HEAD", "OPTIONS")
+SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 OPEN = ("/healthz", "/readyz", "/metrics", "/login", "/logout")
 """Paths that ask nobody who he is; besides `/static/`."""
 ANYBODY = Identity("anonymous")

@@ -5,6 +5,8 @@ from typing import Any
 from joblease import __version__
 from joblease.messages import State
 
+from joblease_dashboard.access import COOKIE
+
 TEXT = {"type": "string"}
 TIME = {"type": "string", "format": "date-time"}
 NUMBER = {"type": "integer"}
@@ -134,6 +136,7 @@ DOCUMENT: dict[str, Any] = {
                         job={"$ref": "#/components/schemas/Job"},
                         events={"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
                     ),
+                    400,
                     404,
                     503,
                 ),
@@ -167,5 +170,12 @@ DOCUMENT: dict[str, Any] = {
             }
         },
     },
-    "components": {"schemas": {"Event": EVENT, "Job": JOB, "Problem": PROBLEM, "Stats": STATS}},
+    "security": [{"token": []}, {"session": []}],
+    "components": {
+        "schemas": {"Event": EVENT, "Job": JOB, "Problem": PROBLEM, "Stats": STATS},
+        "securitySchemes": {
+            "token": {"type": "http", "scheme": "bearer", "description": "A Kubernetes token, in mode `kubernetes`."},
+            "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "Of somebody who signed in."},
+        },
+    },
 }

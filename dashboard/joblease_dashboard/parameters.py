@@ -1,14 +1,18 @@
 """Query parameters: checked, with errors that name them."""
 
+import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 from joblease.messages import State
 from starlette.requests import Request
 
+from joblease_dashboard.keys import EPOCH
 from joblease_dashboard.problems import Problem
 from joblease_dashboard.query import MAX_PAGE, Filters
 
+WHOLE = re.compile(r"0{0,9}[1-9][0-9]{0,9}", re.ASCII)
+RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 COMMON = ("page_size", "page_token", "namespace", "handler", "group", "name", "from", "to")
 
 
@@ -26,37 +30,32 @@ def check_known(request: Request, known: Iterable[str]) -> None:
 
 def page_size(values: Mapping[str, str], default: int) -> int:
     """The page size, brought into its bounds."""
-    text = values.get("page_size", "")
-    if not text:
+    text = values.get("page_size")
+    if text is None:
         return default
-    try:
-        size = int(text)
-    except ValueError:
-        raise bad("page_size", f"a whole number is expected, not {text!r}") from None
-    if size < 1:
-        raise bad("page_size", "at least 1 is expected")
-    return min(size, MAX_PAGE)
+    if not WHOLE.fullmatch(text):
+        raise bad("page_size", f"a whole number of at least 1 is expected, not {text!r}")
+    return min(int(text), MAX_PAGE)
 
 
 def moment(values: Mapping[str, str], name: str) -> datetime | None:
     """A time, or None."""
-    text = values.get(name, "")
-    if not text:
+    text = values.get(name)
+    if text is None:
         return None
     try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise bad(name, f"an RFC 3339 time is expected, as in 2026-11-24T12:00:00Z, not {text!r}") from None
-    if found.tzinfo is None:
-        raise bad(name, "the time needs a zone, as in 2026-11-24T12:00:00Z")
-    return found
+        found = datetime.fromisoformat(text.upper() if RFC3339.fullmatch(text) else "").astimezone(UTC)
+    except (ValueError, OverflowError):
+        expected = "an RFC 3339 time with a zone is expected, as in 2026-11-24T12:00:00Z"
+        raise bad(name, f"{expected}, not {text!r}") from None
+    return max(found, EPOCH)
 
 
 def filters(values: Mapping[str, str], state_column: str | None = None) -> Filters:
     """The filters of both lists. `state_column` is what the parameter `state` is about, if there is one."""
     equal = {name: values[name] for name in ("namespace", "handler", "group") if values.get(name)}
     prefix = {"name": values["name"]} if values.get("name") else {}
-    if state_column and values.get("state"):
+    if state_column and "state" in values:
         if values["state"] not in set(State):
             raise bad("state", f"one of {', '.join(State)} is expected, not {values['state']!r}")
         equal[state_column] = values["state"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -116,7 +117,7 @@ async def test_pages_lead_through_all_events_once_and_in_order(jobs: Jobs, http:
 async def test_filters_find_what_they_should(jobs: Jobs, http: httpx.AsyncClient) -> None:
     now = datetime.now(UTC)
     for name, handler, age in (("alpha-1", "one", 0), ("alpha-2", "two", 3), ("beta-1", "one", 50)):
-        history = History(jobs, name, now - age * HOUR, namespace="ns-filter", handler=handler)
+        history = History(jobs, name, now - age * HOUR, namespace="ns-filter", handler=handler, group=name[:5])
         await history.happen("Submitted", State.SUBMITTED)
         if name == "beta-1":
             await history.happen("Step 7", State.RUNNING)
@@ -128,6 +129,7 @@ async def test_filters_find_what_they_should(jobs: Jobs, http: httpx.AsyncClient
     await listed(http, "/api/requests?namespace=ns-filter", "jobs", lambda rows: len(rows) == 3)
     await listed(http, "/api/requests?namespace=ns-filter&state=Running", "jobs", lambda rows: len(rows) == 1)
     assert await names("handler=one") == ["alpha-1", "beta-1"]
+    assert await names("group=alpha") == ["alpha-1", "alpha-2"]
     assert await names("name=alpha") == ["alpha-1", "alpha-2"]
     assert await names("state=Running") == ["beta-1"]
     assert await names("name=alpha&handler=two") == ["alpha-2"]
@@ -200,12 +202,15 @@ def _run(
 @pytest.mark.parametrize(
     ("path", "status", "detail"),
     [
-        ("/api/jobs?page_size=many", 400, "page_size: a whole number is expected"),
-        ("/api/jobs?page_size=0", 400, "page_size: at least 1"),
+        ("/api/jobs?page_size=many", 400, "page_size: a whole number of at least 1"),
+        ("/api/jobs?page_size=0", 400, "page_size: a whole number of at least 1"),
+        ("/api/jobs?page_size=", 400, "page_size: a whole number"),
+        ("/api/jobs?to=", 400, "to: an RFC 3339 time"),
+        ("/api/jobs?to=0001-01-01T00:00:00%2B10:00", 400, "to: an RFC 3339 time"),
         ("/api/jobs?page_token=tampered", 400, "page_token: "),
         ("/api/jobs?page_token=WzEsIngiLG51bGxd", 400, "page_token: "),
         ("/api/jobs?from=yesterday", 400, "from: an RFC 3339 time"),
-        ("/api/jobs?from=2026-01-01T00:00:00", 400, "from: the time needs a zone"),
+        ("/api/jobs?from=2026-01-01T00:00:00", 400, "from: an RFC 3339 time with a zone"),
         ("/api/jobs?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", 400, "from: must not be later"),
         ("/api/jobs?nmespace=x", 400, "nmespace: there is no such parameter"),
         ("/api/requests?state=Odd", 400, "state: one of Submitted"),
@@ -301,6 +306,22 @@ async def test_pages_show_everything_and_escape_it(jobs: Jobs, http: httpx.Async
     missing = await http.get("/jobs/nobody", headers={"Accept": "text/html"})
     assert (missing.status_code, "No such job" in missing.text) == (404, True)
     assert (await http.get("/static/page.js")).status_code == 200
+
+
+async def test_pages_are_small_on_the_wire_and_assets_are_fetched_once(http: httpx.AsyncClient) -> None:
+    page = await http.get("/", headers={"Accept": "text/html", "Accept-Encoding": "gzip"})
+    assert (page.headers["content-encoding"], page.headers["cache-control"]) == ("gzip", "no-store")
+    assets = set(re.findall(r'(?:src|href|data-styles)="(/static/[^"]+)"', page.text))
+    assert len(assets) >= 8
+    wire = int(page.headers["content-length"])
+    for path in assets:
+        answer = await http.get(path, headers={"Accept-Encoding": "gzip"})
+        assert "immutable" in answer.headers["cache-control"], path
+        wire += int(answer.headers["content-length"])
+    assert wire < 80 << 10  # a second and a half on a slow mobile line, once
+    assert (await http.get("/static/page.js")).headers["cache-control"] == "no-cache"
+    async with http.stream("GET", "/api/stream", headers={"Accept-Encoding": "gzip"}) as stream:
+        assert "content-encoding" not in stream.headers  # it would be held back until a block is full
 
 
 async def test_a_job_id_in_the_search_box_leads_to_the_job(http: httpx.AsyncClient) -> None:
