@@ -17,19 +17,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from azure.core import MatchConditions
-from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
-from azure.data.tables import TableTransactionError, UpdateMode
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from joblease.messages import JobEvent, State, now, rfc3339
 from joblease.metrics import AUDIT_WRITE_SECONDS, AUDIT_WRITES
+from joblease.transactions import MAX_WRITES, Write, submit
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
 
 HEAD = "head"
-MAX_EVENTS = 99
-"""Rows of a transaction (100 in Azure Table storage) less the head."""
+MAX_EVENTS = MAX_WRITES - 1
+"""Rows of a transaction less the head."""
 _CHUNK = 30_000
 """Characters of a text property; Azure Table storage takes 32 Ki UTF-16 units."""
 
@@ -120,19 +119,14 @@ class AuditTrail:
         written = [
             _event(after, event, before.sequence + n, event.timestamp or moment) for n, event in enumerate(events, 1)
         ]
-        operations: list[Any] = [("create", _event_row(event)) for event in written]
-        operations.append(_head_operation(before, after))
+        writes = [Write("insert", _event_row(event)) for event in written]
+        writes.append(_head_write(before, after))
         started, result = time.monotonic(), "failed"
         try:
-            parts = await self._table.submit_transaction(operations)
+            etags = await submit(self._table, writes)
             result = "written"
-            return replace(after, etag=parts[-1]["etag"]), written
-        except (
-            TableTransactionError,
-            ResourceModifiedError,
-            ResourceExistsError,
-            ResourceNotFoundError,
-        ) as error:
+            return replace(after, etag=etags[-1]), written
+        except HttpResponseError as error:
             if error.status_code not in (404, 409, 412):
                 raise
             current = await self.head(before.job_id)
@@ -212,16 +206,9 @@ def join_text(name: str, row: Mapping[str, Any]) -> str | None:
     return "".join(chunks)
 
 
-def _head_operation(before: Head, after: Head) -> tuple[Any, ...]:
+def _head_write(before: Head, after: Head) -> Write:
     row = {"PartitionKey": after.job_id, "RowKey": HEAD, **_head_properties(after)}
-    if not before.etag:
-        return ("create", row)
-    condition = {
-        "mode": UpdateMode.REPLACE,
-        "etag": before.etag,
-        "match_condition": MatchConditions.IfNotModified,
-    }
-    return ("update", row, condition)
+    return Write("replace", row, before.etag) if before.etag else Write("insert", row)
 
 
 def _head_properties(head: Head) -> dict[str, Any]:

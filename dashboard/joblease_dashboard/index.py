@@ -14,12 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
-from azure.data.tables import UpdateMode
 from joblease.broker import BROKEN, Broker, PublishFailed
 from joblease.messages import JobEvent, now
 from joblease.topology import DEAD, REASON_HEADER
+from joblease.transactions import MAX_WRITES, Write, submit
 from pydantic import ValidationError
 
 from joblease_dashboard import metrics
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BATCH = 100
-"""Rows of one transaction, at most."""
 BATCH_SECONDS = 0.1
 REMEMBERED_JOBS = 50_000
 RETRY_SECONDS = 1.0
@@ -73,7 +70,7 @@ class Index:
             by_hour[row["PartitionKey"]][row["RowKey"]] = row
         for rows in by_hour.values():
             for part in _parts(list(rows.values())):
-                await self._feed.submit_transaction([("upsert", row, {"mode": UpdateMode.REPLACE}) for row in part])
+                await submit(self._feed, [Write("replace", row) for row in part])
                 metrics.INDEX_ROWS.labels("JobFeed").inc(len(part))
 
     async def _add_to_jobs(self, jobs: Mapping[str, list[JobEvent]]) -> None:
@@ -84,15 +81,15 @@ class Index:
                 if not rows:
                     break
                 try:
-                    answers = await self._jobs.submit_transaction([self._operation(row) for row in rows])
+                    etags = await submit(self._jobs, [self._write(row) for row in rows])
                 except HttpResponseError as error:
                     if error.status_code not in (404, 409, 412):
                         raise
                     await asyncio.gather(*(self._read(row) for row in rows))
                 else:
-                    for row, answer in zip(rows, answers, strict=True):
+                    for row, etag in zip(rows, etags, strict=True):
                         started_at = row.get("startedAt") or self._started(row["jobId"])
-                        self._remember(row["jobId"], _Version(row["sequence"], answer["etag"], started_at))
+                        self._remember(row["jobId"], _Version(row["sequence"], etag, started_at))
                         if "finishedAt" in row:
                             self._stats.count({"startedAt": started_at, **row})
                     metrics.INDEX_ROWS.labels("JobIndex").inc(len(rows))
@@ -106,12 +103,9 @@ class Index:
         version = self._versions.get(job_id)
         return version.started_at if version else ""
 
-    def _operation(self, row: Row) -> tuple[Any, ...]:
+    def _write(self, row: Row) -> Write:
         version = self._versions.get(row["jobId"])
-        if version is None:
-            return ("create", row)
-        condition = {"etag": version.etag, "match_condition": MatchConditions.IfNotModified}
-        return ("update", row, {"mode": UpdateMode.MERGE, **condition})
+        return Write("merge", row, version.etag) if version else Write("insert", row)
 
     async def _read(self, row: Row) -> None:
         try:
@@ -130,7 +124,7 @@ class Index:
 
 
 def _parts(items: "Sequence[Any]") -> "list[Sequence[Any]]":
-    return [items[at : at + BATCH] for at in range(0, len(items), BATCH)]
+    return [items[at : at + MAX_WRITES] for at in range(0, len(items), MAX_WRITES)]
 
 
 class Indexer:
@@ -156,7 +150,7 @@ class Indexer:
             batch = [await self._waiting.get()]
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BATCH_SECONDS):
-                    while len(batch) < BATCH:
+                    while len(batch) < MAX_WRITES:
                         batch.append(await self._waiting.get())
             await self._write([event for event, _ in batch])
             for _, delivery in batch:

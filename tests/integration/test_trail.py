@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from joblease import transactions
 from joblease.messages import State, Status, now
 from joblease.metrics import STORAGE_REQUESTS
 from joblease.settings import StorageSettings
@@ -85,13 +86,12 @@ async def test_a_lost_answer_is_recognised_as_our_own_write(
 ) -> None:
     """The request goes through, its answer does not, and the repetition is refused: that is a success."""
     head, _ = await trail.append(new_head(), [NewEvent(Status.SUBMITTED)])
-    submit = trail._table.submit_transaction
 
-    async def twice(operations: Any) -> Any:
-        await submit(list(operations))
-        return await submit(list(operations))
+    async def twice(*arguments: Any) -> Any:
+        await transactions.submit(*arguments)
+        return await transactions.submit(*arguments)
 
-    monkeypatch.setattr(trail._table, "submit_transaction", twice)
+    monkeypatch.setattr("joblease.trail.submit", twice)
     after, _ = await trail.append(head, [NewEvent(Status.QUEUED)], state=State.QUEUED)
     monkeypatch.undo()
     assert after.etag == (await trail.head(head.job_id)).etag
