@@ -7,7 +7,7 @@ BENCH_STAMP := $(VENV)/.bench-installed
 ASSETS := dashboard/joblease_dashboard/static/vendor/htmx.min.js
 SOURCES := core operator worker dashboard cli local tests bench
 
-.PHONY: help assets up down status clean-local test test-browser faults kind kind-down e2e chart-docs manifests bench \
+.PHONY: help assets up down status clean-local test test-browser screenshots faults kind kind-down e2e chart-docs manifests bench \
 	bench-docs lint requirements
 
 help: ## list the targets
@@ -47,6 +47,10 @@ test: $(STAMP) $(ASSETS) ## unit and integration tests, on real parts of their o
 test-browser: $(STAMP) $(ASSETS) ## the dashboard's pages in Chromium: live updates, light and dark, wide and narrow, accessibility
 	@$(BIN)/python -m joblease_local prepare || test -z "$$CI"
 	@$(BIN)/python -m pytest tests/browser
+
+screenshots: $(STAMP) $(ASSETS) ## make the pictures of docs/images
+	@$(BIN)/python -m joblease_local prepare
+	@$(BIN)/python -m pytest -q tests/browser/screenshots.py
 
 faults: $(STAMP) ## break everything at random for JOBLEASE_FAULTS_SECONDS (600), and check that the guarantee holds
 	@JOBLEASE_FAULTS_SECONDS=$${JOBLEASE_FAULTS_SECONDS:-600} \

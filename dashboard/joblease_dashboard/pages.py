@@ -29,6 +29,8 @@ SHOWN = 100
 """Rows of each list on the overview."""
 SHOWN_FAILED = 20
 SIBLINGS = 20
+EVENTS = 500
+"""Rows of a job's history, the last ones; the API gives all of it."""
 
 
 class Pages:
@@ -100,7 +102,8 @@ class Pages:
         }
         siblings = self._board.siblings(fields)
         return self._render.page(
-            request, "job.html", job=fields, events=events[::-1], submitted=submitted, last=_last_words(events),
+            request, "job.html", job=fields, events=events[: -EVENTS - 1 : -1], event_count=len(events),
+            submitted=submitted, last=_last_words(events),
             why=self._why(fields, resource) if state in WAITING else None,
             lease=self._lease(fields) if state is State.RUNNING else None,
             actions=[each for each in ACTIONS.values() if each.fits(state, suspended=suspended) and may[each.verb]],

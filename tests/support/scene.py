@@ -9,7 +9,8 @@ from typing import Any
 from joblease import topology
 from joblease.broker import WORKERS
 from joblease.leases import job_blob, slot_blob
-from joblease.messages import HandlerDescription, State, WorkerReport, now, rfc3339
+from joblease.messages import HandlerDescription, JobMessage, State, WorkerReport, now, rfc3339
+from joblease.settings import BrokerSettings
 from joblease.topology import DEAD, REASON_HEADER
 from joblease.trail import Head
 
@@ -100,10 +101,8 @@ async def play(jobs: Jobs, past: int = 60, hours: float = 6) -> Scene:
     }
     await _hold(jobs, scene.running.head)
     await _report(jobs, scene.held)
-    await jobs.broker.publish(
-        "", DEAD, b'{"version": 7, "jobId": "?"}', message_id="junk",
-        headers={REASON_HEADER: "not a job message: version 7 is not known"},
-    )  # fmt: skip
+    await _dead_letters(jobs)
+    await jobs.broker.declare(_declare)
     return scene
 
 
@@ -189,6 +188,25 @@ async def _hold(jobs: Jobs, head: Head) -> None:
     for blob in (job_blob(head.job_id), slot_blob(head.group, 0)):
         if await jobs.blobs.create(blob, {}):
             await jobs.blobs.describe(await jobs.blobs.acquire(blob, 60), says)
+
+
+async def _declare(channel: Any) -> None:
+    """The queues of the programs that are not there, when there is nothing for them any more."""
+    await topology.declare_readers(channel)
+    await topology.declare_pool(channel, "gpu", BrokerSettings(defer_seconds=10))
+
+
+async def _dead_letters(jobs: Jobs) -> None:
+    """One that a newer release has sent, and one that can be replayed."""
+    message = JobMessage(
+        job_id="0b6f7c1e-5d0a-4a39-9f0e-2f6c1d0c8a11", namespace="shop", name="invoices-2026-09",
+        handler="send-invoices", queue="default", parameters={"month": "2026-09"}, group="invoices", limit=1,
+    )  # fmt: skip
+    for body, reason in (
+        (message.encode(), "delivered 20 times without an acknowledgement"),
+        (b'{"version": 7, "jobId": "?"}', "not a job message: version 7 is not known"),
+    ):
+        await jobs.broker.publish("", DEAD, body, message_id=reason, headers={REASON_HEADER: reason})
 
 
 async def _report(jobs: Jobs, held: dict[str, str]) -> None:

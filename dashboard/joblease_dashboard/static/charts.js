@@ -83,6 +83,7 @@ class TimeChart extends HTMLElement {
       series: [{}, ...lines.map(({ look }, at) => ({
         stroke: this.colour(look), width: LOOKS[look].length ? 1.5 : 2, dash: LOOKS[look],
         fill: at === 0 ? `color-mix(in srgb, ${this.colour(look)} 14%, transparent)` : undefined,
+        spanGaps: unit !== "/min", // where no job ended, the line goes on to where one did
         points: { show: true, size: 5, filter: (_, number) => alone(this.columns[number]) },
       }))],
       hooks: { setCursor: [(plot) => this.explain(plot.cursor.idx)] },

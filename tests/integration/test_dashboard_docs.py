@@ -1,0 +1,117 @@
+"""What docs/dashboard.md says is so: its RBAC examples let in whom they should, and its commands work."""
+
+import re
+import shlex
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from joblease_dashboard.app import application
+from joblease_dashboard.settings import DashboardSettings
+from joblease_local.control_plane import ControlPlane
+from joblease_local.manifests import apply, apply_file
+from joblease_local.settings import ROOT
+from support.cluster import Cluster
+from support.programs import program
+
+GUIDE = (ROOT / "docs" / "dashboard.md").read_text()
+ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
+PROXY = {"JOBLEASE_DASHBOARD_ACCESS": "proxy", "JOBLEASE_DASHBOARD_TRUSTED_PROXIES": '["127.0.0.0/8"]'}
+SAME = {"Sec-Fetch-Site": "same-origin"}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def cluster(api_server: ControlPlane, crd: Path) -> Cluster:
+    """With the guide's examples applied."""
+    apply_file(crd, ROOT / "manifests" / "install.yaml", ACCESS)
+    apply(crd, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+    for block in blocks("yaml"):  # the guide is about a Helm release, these roles are those of the plain manifests
+        apply(crd, *yaml.safe_load_all(block.replace("joblease-joblease-", "joblease-system-joblease-")))
+    return Cluster(crd, "shop")
+
+
+@pytest.fixture
+async def http(
+    request: pytest.FixtureRequest, api_server: ControlPlane, cluster: Cluster, amqp_url: str, storage: str,
+    tmp_path: Path,
+) -> AsyncIterator[httpx.AsyncClient]:  # fmt: skip
+    api_server.service_account_kubeconfig("joblease-system", "joblease-dashboard", tmp_path / "kubeconfig")
+    variables = {
+        "KUBECONFIG": str(tmp_path / "kubeconfig"),
+        "JOBLEASE_AMQP_URL": amqp_url,
+        "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
+        **request.param,
+    }
+    async with (
+        program("joblease-dashboard", variables, tmp_path / "dashboard.log") as running,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}", timeout=20) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("http", [PROXY], indirect=True)
+async def test_the_groups_of_the_examples_see_and_do_what_they_should(http: httpx.AsyncClient) -> None:
+    async def asks(group: str, method: str, path: str) -> int:
+        who = {"X-Forwarded-User": "somebody", "X-Forwarded-Groups": group, **SAME}
+        return (await http.request(method, path, headers=who)).status_code
+
+    for group, path, status in (
+        ("developers", "/jobs?namespace=shop", 200), ("developers", "/jobs", 403), ("developers", "/workers", 403),
+        ("developers", "/submit?namespace=shop", 403), ("developers", "/queues/replay", 403),
+        ("on-call", "/jobs", 200), ("on-call", "/workers", 200), ("on-call", "/locks", 200),
+        ("on-call", "/queues", 200), ("on-call", "/submit?namespace=shop", 200),
+        ("on-call", "/queues/replay", 404), ("strangers", "/jobs?namespace=shop", 403),
+    ):  # fmt: skip
+        assert await asks(group, "GET", path) == status, (group, path)
+    assert await asks("developers", "POST", "/queues/replay") == 403
+    assert await asks("on-call", "POST", "/queues/replay") == 200
+
+
+@pytest.mark.parametrize("http", [{"JOBLEASE_DASHBOARD_ACCESS": "kubernetes"}], indirect=True)
+async def test_the_commands_for_programs_work(
+    http: httpx.AsyncClient, api_server: ControlPlane, cluster: Cluster, tmp_path: Path
+) -> None:
+    api_server.service_account_kubeconfig("shop", "nightly", tmp_path / "nightly")
+    token = yaml.safe_load((tmp_path / "nightly").read_text())["users"][0]["user"]["token"]
+    answers = []
+    for line in blocks("sh")[0].splitlines()[1:]:
+        command = shlex.split(line.replace("$TOKEN", token))
+        assert command[0] == "curl"
+        data = [value for flag, value in pairwise(command) if flag == "-d"]
+        headers = dict(v.split(": ", 1) for flag, v in pairwise(command) if flag == "-H")
+        path = next(word for word in command if word.startswith("http")).removeprefix("http://127.0.0.1:8080")
+        fields = dict(each.split("=", 1) for each in data)
+        answers.append(await http.request("POST" if data else "GET", path, headers=headers, data=fields or None))
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json() == {"jobs": []}
+    created = [each for each in cluster.all() if each["metadata"]["uid"] == answers[1].json()["jobId"]]
+    assert created[0]["spec"] == {"handler": "demo", "parameters": {"steps": 3}, **_defaults(created[0]["spec"])}
+    by = created[0]["metadata"]["annotations"]["joblease.dev/requested-by"]
+    assert by == "system:serviceaccount:shop:nightly"
+
+
+def _defaults(spec: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in spec.items() if name not in ("handler", "parameters")}
+
+
+def test_every_page_and_setting_exists() -> None:
+    none = type("Nobody", (), {"__getattr__": lambda *_: None})()
+    routes = {route.path for route in application(none, none, none, none, none, list).routes}  # type: ignore[attr-defined]
+    told = set(re.findall(r"\(`(/[^`]*)`\)", GUIDE))
+    assert {path.replace("<id>", "{job_id}") for path in told} <= routes
+    assert len(told) == 7
+    settings = {f"JOBLEASE_{name.upper()}" for name in DashboardSettings.model_fields}
+    assert set(re.findall(r"JOBLEASE_[A-Z_]+[A-Z]", GUIDE)) <= settings
+
+
+def test_every_picture_exists() -> None:
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", document.read_text()):
+            assert (document.parent / path).is_file(), (document, path)
