@@ -21,6 +21,8 @@ DEBOUNCE_SECONDS, DESCRIBE_SECONDS = 0.1, 1
 INDEX_BATCH, INDEX_BATCH_SECONDS = 100, 0.1
 RECONCILES, STATUS_WRITES = 32, 16
 """What the operator does side by side."""
+PROGRESS_SECONDS = 2
+"""Least time between two writes of a job's progress."""
 RESYNC_SECONDS = 60
 """After so long without news the operator looks into a running job's trail, again and again."""
 TTL_SECONDS = 86_400
@@ -77,6 +79,8 @@ DESCRIBE = Cost(blob=1)
 """Worker, a lease held longer than a second (`Keeper._describe`)."""
 RENEW = Cost(blob=1)
 """Worker, each lease every 20 s (`Keeper._renew_until_lost`)."""
+PROGRESS = Cost(api=1)
+"""Operator, every two seconds of a run that speaks as often (`StatusWriter._pause`)."""
 RESYNC = Cost(table=1)
 """Operator, each minute of a run that says nothing (`Engine._look_after`)."""
 HEAR = Cost(consumed=1)
@@ -119,7 +123,7 @@ class Job:
     def operator(self) -> Cost:
         """What the operator does for it."""
         silent = self.seconds // RESYNC_SECONDS if not self.steps else 0
-        shown = SHOW * (self.seconds > DEBOUNCE_SECONDS)
+        shown = SHOW * (self.seconds > DEBOUNCE_SECONDS) + PROGRESS * min(self.steps, self.seconds // PROGRESS_SECONDS)
         return ADMIT + WAIT * self.waits + HEAR * self.events + shown + REFLECT + RESYNC * silent
 
     def worker(self) -> Cost:

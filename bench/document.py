@@ -21,6 +21,8 @@ MARKERS = "osD^vx"
 
 def block(name: str) -> str:
     """What the page says about a benchmark."""
+    if not _file(name).exists():
+        return f"*Not measured yet: `make bench-{name}`.*"
     result = _read(name)
     rows = [{column: _cell(value) for column, value in row.items()} for row in result["rows"]]
     lines = [table(rows, markdown=True), ""]
@@ -80,8 +82,12 @@ def draw(name: str) -> None:
 
 
 def _read(name: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    result: dict[str, Any] = json.loads(_file(name).read_text())
     return result
+
+
+def _file(name: str) -> Path:
+    return RESULTS / f"{name}.json"
 
 
 def _cell(value: Any) -> Cell:
@@ -93,7 +99,7 @@ def main() -> None:
     for path in filter(Path.exists, PAGES):
         text = path.read_text()
         for name in _BLOCK.findall(text):
-            if _read(name)["plot"]:
+            if _file(name).exists() and _read(name)["plot"]:
                 draw(name)
         path.write_text(page(text))
         print(f"written: {path}")

@@ -9,6 +9,7 @@ from costs import (
     DEBOUNCE_SECONDS,
     EVENTS_OF_A_JOB,
     OPERATOR_SHARES,
+    PROGRESS_SECONDS,
     RECONCILES,
     STATUS_WRITES,
     Cost,
@@ -74,6 +75,9 @@ class Operator:
         site = self._world.site
         step = site.operator_step_ms / site.operator_ms
         yield from self._compute(step if event == "Step" else OPERATOR_SHARES["hear"] / EVENTS_OF_A_JOB)
+        if event == "Step" and self._world.env.now - task.shown_at >= PROGRESS_SECONDS:
+            task.shown_at = self._world.env.now
+            yield from self._write_status()
         if event == "Completed":
             task.ended = True
             if task.slot is not None:
@@ -90,6 +94,7 @@ class Operator:
         """The status of a running job, unless it has ended by then."""
         yield self._world.env.timeout(DEBOUNCE_SECONDS)
         if not task.ended:
+            task.shown_at = self._world.env.now
             yield from self._write_status()
 
     def _write_status(self) -> Steps:

@@ -53,6 +53,7 @@ class Task:
     submitted_at: float
     slot: int | None = None
     admitted_at: float = 0
+    shown_at: float = 0
     ended: bool = False
     runs: int = 0
     deferrals: int = 0
