@@ -2,6 +2,7 @@
 
 import os
 from typing import Any
+from urllib.request import getproxies
 
 from kubernetes.aio import client, config
 
@@ -16,4 +17,6 @@ async def connect() -> Any:
         config.load_incluster_config(client_configuration=configuration)
     else:
         await config.load_kube_config(config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration)
+    # Without proxies there is nothing to learn from the environment, and aiohttp reads ~/.netrc for each request.
+    configuration.client_session_kwargs = {"trust_env": bool(getproxies())}
     return client.ApiClient(configuration)

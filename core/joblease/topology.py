@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aio_pika import ExchangeType
 
 from joblease.broker import CONTROL, EVENTS, WORKERS
+from joblease.messages import Status
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractQueue
@@ -21,7 +22,12 @@ DEAD = "joblease.dead"
 REASON_HEADER = "x-joblease-reason"
 DEFERRALS_HEADER = "x-joblease-deferrals"
 DELIVERY_LIMIT = 20
-READERS = ("operator", "index")
+_OF_OPERATOR = (Status.SUBMITTED, Status.QUEUED)
+READERS = {
+    "operator": ["*.Step", *(f"*.{status}" for status in Status if status not in _OF_OPERATOR)],
+    "index": ["#"],
+}
+"""Who must not miss an event, and the keys of those that matter to it: the operator knows what it has done itself."""
 _KNOWS_CONSUMER_TIMEOUT = (3, 12)
 _LIMITS_DELIVERIES = (4, 0)
 
@@ -87,7 +93,8 @@ async def declare_events(channel: "AbstractChannel", reader: str) -> "AbstractQu
         durable=True,
         arguments={"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT},
     )
-    await queue.bind(EVENTS, "#")
+    for key in READERS[reader]:
+        await queue.bind(EVENTS, key)
     return queue
 
 

@@ -97,11 +97,13 @@ class Engine:
             self._jobs[job.uid] = job
             job.written = body.get("status") or {}
             self._recall_outcome(job)
+        job.traceparent = (metadata.get("annotations") or {}).get(tracing.ANNOTATION) or job.traceparent
+        known = job.generation, job.deleting, job.gone
         job.generation = metadata.get("generation", 0)
-        job.resource_version = metadata.get("resourceVersion", "")
-        job.traceparent = (metadata.get("annotations") or {}).get(tracing.ANNOTATION)
         job.deleting = bool(metadata.get("deletionTimestamp"))
         job.gone = kind == "DELETED"
+        if (job.generation, job.deleting, job.gone) == known:
+            return  # its status was written: that was us
         spec = body.get("spec") or {}
         job.ttl = spec.get("ttlSecondsAfterFinished")
         if not job.finished:
@@ -119,8 +121,9 @@ class Engine:
         """An ended job is recognised by its status alone; its trail need not be read."""
         for condition in job.written.get("conditions") or []:
             if condition["type"] == "Succeeded" and condition["status"] != "Unknown":
-                job.state, job.settled = State(condition["reason"]), True
+                job.state = State(condition["reason"])
                 job.completed_at = _moment(job.written.get("completedAt") or condition["lastTransitionTime"])
+                job.settle()
 
     async def on_event(self, delivery: "AbstractIncomingMessage") -> None:
         """Something that happened to a job. It can be acknowledged at once: the trail has it."""

@@ -26,7 +26,6 @@ class Job:
     spec: JobRequestSpec | None = None
     """None once the job has ended: it is not needed again."""
     generation: int = 0
-    resource_version: str = ""
     traceparent: str | None = None
     ttl: int | None = None
     deleting: bool = False
@@ -59,7 +58,7 @@ class Job:
     written: Body = field(default_factory=dict)
     """The status as the API server has it from us."""
     settled: bool = False
-    """Its status was final when this operator started; the rest of what it says is not known here."""
+    """The API server has its final status, and what that says is not known here any more."""
     written_at: float = 0
 
     @property
@@ -76,6 +75,10 @@ class Job:
     def wants_cancel(self) -> bool:
         """Whether it was cancelled, or its resource deleted."""
         return self.deleting or self.gone or bool(self.spec and self.spec.cancel)
+
+    def settle(self) -> None:
+        """Forget what the final status says: it is written, once and for all."""
+        self.settled, self.written, self.message, self.result = True, {}, "", None
 
     def apply(self, event: JobEvent) -> None:
         """Take note of an event, unless it is old news."""

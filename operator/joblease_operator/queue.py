@@ -31,10 +31,15 @@ class WorkQueue:
         self._tasks: list[asyncio.Task[None]] = []
 
     def add(self, key: str, after: float = 0) -> None:
-        """Have a key handled, now or after some seconds."""
+        """Have a key handled, now or after some seconds; the earliest of several times counts."""
         if after:
-            if key not in self._later:
-                self._later[key] = asyncio.get_running_loop().call_later(after, self._due, key)
+            due = asyncio.get_running_loop().time() + after
+            timer = self._later.get(key)
+            if timer and timer.when() <= due:
+                return
+            if timer:
+                timer.cancel()
+            self._later[key] = asyncio.get_running_loop().call_at(due, self._due, key)
         elif key not in self._marked:
             self._marked.add(key)
             if key not in self._active:

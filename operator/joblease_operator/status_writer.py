@@ -1,8 +1,9 @@
 """Writes statuses: few, late enough to be worth it, and never in the way of admitting jobs.
 
 Transitions that follow each other within a moment (queued, running) become one write; an outcome is written at once;
-progress is written every few seconds at most. What the API server has already is not written again. The API server pays
-for every write with a revision in etcd and a message to every watcher.
+progress is written every few seconds at most. Whom a job waits for is written again each time it is twice as old, so
+that thousands of waiting jobs cost next to nothing. What the API server has already is not written again. It pays for
+every write with a revision in etcd and a message to every watcher.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 DEBOUNCE_SECONDS = 0.1
 REFRESH_SECONDS = 60.0
-"""How often the message of a waiting job may change: who holds the slot changes with every job that ends."""
+"""Least time until the message of a waiting job changes: who holds the slot changes with every job that ends."""
 VOLATILE = ("progress", "message")
 
 
@@ -61,6 +62,8 @@ class StatusWriter:
         status = self._status(job)
         if without_times(status) == without_times(job.written):
             self.forget(job.uid)
+            if job.finished and not job.trouble:
+                job.settle()
             return
         self._jobs[job.uid] = job
         if job.finished:
@@ -87,8 +90,9 @@ class StatusWriter:
         """Seconds until a write is due, by what has changed since the last one."""
         if not _same_but_volatile(status, job.written):
             return DEBOUNCE_SECONDS
-        waiting = not self._scheduler.is_admitted(job.uid)
-        interval = REFRESH_SECONDS if waiting else self._settings.operator_progress_seconds
+        interval = self._settings.operator_progress_seconds
+        if not self._scheduler.is_admitted(job.uid):  # the longer it waits, the less often it is told for whom
+            interval = max(REFRESH_SECONDS, (now() - job.created_at).total_seconds())
         return max(job.written_at + interval - time.monotonic(), DEBOUNCE_SECONDS)
 
     async def _write(self, uid: str) -> float | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -13,90 +13,11 @@ from joblease.messages import JobEvent, State
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply_file
 from support.cluster import Cluster
-from support.jobs import Jobs, open_jobs
-from support.programs import Program, check_metrics, program
+from support.jobs import Jobs
+from support.programs import Program, check_metrics
 
 ROOT = Path(__file__).parent.parent.parent
 Start = Callable[..., AbstractAsyncContextManager[Program]]
-
-
-@pytest.fixture(scope="module")
-def operator_kubeconfig(api_server: ControlPlane, crd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The operator runs with the rights of its manifest, not as administrator."""
-    kinds = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
-    apply_file(crd, ROOT / "manifests" / "install.yaml", kinds)
-    kubeconfig = tmp_path_factory.mktemp("operator") / "kubeconfig"
-    api_server.service_account_kubeconfig("joblease-system", "joblease-operator", kubeconfig)
-    return kubeconfig
-
-
-@pytest.fixture
-def cluster(crd: Path, kube_namespace: str) -> Cluster:
-    return Cluster(crd, kube_namespace)
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
-
-
-@pytest.fixture
-def start_operator(
-    operator_kubeconfig: Path, amqp_url: str, storage: str, kube_namespace: str, tmp_path: Path
-) -> Start:
-    def start(**environment: str) -> AbstractAsyncContextManager[Program]:
-        variables = {
-            "KUBECONFIG": str(operator_kubeconfig),
-            "JOBLEASE_AMQP_URL": amqp_url,
-            "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
-            "JOBLEASE_DEFER_SECONDS": "1",
-            "JOBLEASE_OPERATOR_NAMESPACES": f'["{kube_namespace}"]',
-            "JOBLEASE_OPERATOR_DEFAULT_GROUP": kube_namespace,
-            **environment,
-        }
-        return program("joblease-operator", variables, tmp_path / "operator.log")
-
-    return start
-
-
-@pytest.fixture
-def start_worker(amqp_url: str, storage: str, kube_namespace: str, tmp_path: Path) -> Start:
-    def start(name: str = "worker-1", **environment: str) -> AbstractAsyncContextManager[Program]:
-        variables = {
-            "JOBLEASE_AMQP_URL": amqp_url,
-            "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
-            "JOBLEASE_HANDLERS": "support.handlers",
-            "JOBLEASE_WORKER_NAME": name,
-            "JOBLEASE_WORKER_QUEUE": kube_namespace,
-            "JOBLEASE_LEASE_SECONDS": "15",
-            "JOBLEASE_DEFER_SECONDS": "1",
-            "JOBLEASE_CANCEL_GRACE_SECONDS": "1",
-            **environment,
-        }
-        return program("joblease-worker", variables, tmp_path / f"{name}.log")
-
-    return start
-
-
-@pytest.fixture
-async def operator(start_operator: Start) -> AsyncIterator[Program]:
-    async with start_operator() as running:
-        yield running
-
-
-@pytest.fixture
-async def worker(start_worker: Start) -> AsyncIterator[Program]:
-    async with start_worker() as running:
-        yield running
-
-
-@pytest.fixture
-def submit(cluster: Cluster) -> Callable[..., str]:
-    def create(handler: str = "noop", **spec: Any) -> str:
-        return cluster.create(handler, queue=cluster.namespace, **spec)
-
-    return create
 
 
 async def history(jobs: Jobs, cluster: Cluster, name: str) -> list[JobEvent]:
@@ -120,17 +41,6 @@ async def test_a_job_goes_all_the_way(
     assert (events[0].data or {})["parameters"] == {"width": 3}
 
 
-async def test_what_a_job_costs_the_operator(
-    cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]
-) -> None:
-    await cluster.reaches(submit(), "Completed")
-    writes, requests = operator.metric("joblease_api_writes_total"), operator.metric("joblease_storage_requests_total")
-    for _ in range(5):
-        await cluster.reaches(submit(), "Completed")
-    assert operator.metric("joblease_storage_requests_total") - requests == 5 * 2
-    assert operator.metric("joblease_api_writes_total") - writes <= 5 * 3
-
-
 async def test_events_wait_for_a_dashboard_that_has_never_been_there(
     jobs: Jobs, cluster: Cluster, operator: Program, submit: Callable[..., str]
 ) -> None:
@@ -139,22 +49,6 @@ async def test_events_wait_for_a_dashboard_that_has_never_been_there(
     assert channel is not None
     queue = await channel.get_queue("joblease.events.index")
     assert (queue.declaration_result.message_count or 0) >= 2
-
-
-async def test_waiting_jobs_cost_no_storage_requests(
-    cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]
-) -> None:
-    await cluster.reaches(submit("hold", parameters={"seconds": 30}), "Running")
-    for name in [submit() for _ in range(10)]:
-        await cluster.reaches(name, "WaitingForGroup")
-
-    def requests() -> float:
-        return sum(each.metric("joblease_storage_requests_total") for each in (operator, worker))
-
-    before, interval = await asyncio.to_thread(requests), 4.0
-    await asyncio.sleep(interval)
-    renewals_and_holder = 2 * (interval // 5 + 1) + 2  # of the running job: two leases, renewed every 5 s
-    assert await asyncio.to_thread(requests) - before <= renewals_and_holder < 10
 
 
 async def test_the_group_is_waited_for_by_priority_then_age(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from joblease import topology
-from joblease.leases import job_blob, slot_blob
+from joblease.leases import job_blob
 from joblease.messages import JobEvent, RetryPolicy, State, Status
 from joblease.trail import NewEvent
 from support.jobs import Jobs, open_jobs
@@ -66,21 +66,6 @@ async def test_a_job_runs_and_its_history_is_complete(jobs: Jobs, worker: Progra
     assert {event.worker for event in events[2:]} == {"worker-1"}
     assert {event.epoch for event in events[2:]} == {1}
     assert [event.timestamp for event in events] == sorted(event.timestamp for event in events)
-
-
-async def test_a_job_without_steps_costs_six_storage_requests(jobs: Jobs, worker: Program) -> None:
-    warm = await jobs.submit("noop")  # creates the group's slot
-    await jobs.outcome(warm.job_id)
-    await jobs.outcome((await jobs.submit("noop")).job_id)
-    before = await asyncio.to_thread(worker.metric, "joblease_storage_requests_total")
-    for _ in range(5):
-        job = await jobs.submit("noop")
-        await jobs.outcome(job.job_id)
-        async with asyncio.timeout(5):
-            while await jobs.blobs.holder(slot_blob("default", 0)) is not None:
-                await asyncio.sleep(0.02)
-    spent = await asyncio.to_thread(worker.metric, "joblease_storage_requests_total") - before
-    assert spent == 5 * 6
 
 
 async def test_nothing_is_left_behind(jobs: Jobs, worker: Program) -> None:

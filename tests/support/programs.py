@@ -43,11 +43,12 @@ class Program:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def metric(self, name: str) -> float:
-        """The sum of all samples of a metric."""
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
         _, text = self.read("/metrics")
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
         lines = (line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(each in line for each in wanted))
 
     @property
     def output(self) -> str:

@@ -1,0 +1,98 @@
+"""An operator and its workers as processes, on a real API server, broker and storage emulator.
+
+Each test has a namespace of its own, which is also its queue and its concurrency group, so that none waits for another.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from joblease_local.control_plane import ControlPlane
+from joblease_local.manifests import apply_file
+from joblease_local.settings import ROOT
+from support.cluster import Cluster
+from support.jobs import Jobs, open_jobs
+from support.programs import Program, program
+
+Start = Callable[..., AbstractAsyncContextManager[Program]]
+
+
+@pytest.fixture(scope="module")
+def operator_kubeconfig(api_server: ControlPlane, crd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The operator runs with the rights of its manifest, not as administrator."""
+    kinds = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
+    apply_file(crd, ROOT / "manifests" / "install.yaml", kinds)
+    kubeconfig = tmp_path_factory.mktemp("operator") / "kubeconfig"
+    api_server.service_account_kubeconfig("joblease-system", "joblease-operator", kubeconfig)
+    return kubeconfig
+
+
+@pytest.fixture
+def cluster(crd: Path, kube_namespace: str) -> Cluster:
+    return Cluster(crd, kube_namespace)
+
+
+@pytest.fixture
+async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
+    async with open_jobs(amqp_url, storage) as opened:
+        yield opened
+
+
+@pytest.fixture
+def start_operator(
+    operator_kubeconfig: Path, amqp_url: str, storage: str, kube_namespace: str, tmp_path: Path
+) -> Start:
+    def start(**environment: str) -> AbstractAsyncContextManager[Program]:
+        variables = {
+            "KUBECONFIG": str(operator_kubeconfig),
+            "JOBLEASE_AMQP_URL": amqp_url,
+            "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
+            "JOBLEASE_DEFER_SECONDS": "1",
+            "JOBLEASE_OPERATOR_NAMESPACES": f'["{kube_namespace}"]',
+            "JOBLEASE_OPERATOR_DEFAULT_GROUP": kube_namespace,
+            **environment,
+        }
+        return program("joblease-operator", variables, tmp_path / "operator.log")
+
+    return start
+
+
+@pytest.fixture
+def start_worker(amqp_url: str, storage: str, kube_namespace: str, tmp_path: Path) -> Start:
+    def start(name: str = "worker-1", **environment: str) -> AbstractAsyncContextManager[Program]:
+        variables = {
+            "JOBLEASE_AMQP_URL": amqp_url,
+            "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
+            "JOBLEASE_HANDLERS": "support.handlers",
+            "JOBLEASE_WORKER_NAME": name,
+            "JOBLEASE_WORKER_QUEUE": kube_namespace,
+            "JOBLEASE_LEASE_SECONDS": "15",
+            "JOBLEASE_DEFER_SECONDS": "1",
+            "JOBLEASE_CANCEL_GRACE_SECONDS": "1",
+            **environment,
+        }
+        return program("joblease-worker", variables, tmp_path / f"{name}.log")
+
+    return start
+
+
+@pytest.fixture
+async def operator(start_operator: Start) -> AsyncIterator[Program]:
+    async with start_operator() as running:
+        yield running
+
+
+@pytest.fixture
+async def worker(start_worker: Start) -> AsyncIterator[Program]:
+    async with start_worker() as running:
+        yield running
+
+
+@pytest.fixture
+def submit(cluster: Cluster) -> Callable[..., str]:
+    def create(handler: str = "noop", **spec: Any) -> str:
+        return cluster.create(handler, queue=cluster.namespace, **spec)
+
+    return create

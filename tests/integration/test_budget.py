@@ -1,0 +1,121 @@
+"""What a job may cost over its whole life: storage requests, messages, writes to the API server. Counted, not timed.
+
+The budgets are those of the design's section 4, and what follows from it. Whoever raises one raises what every job of
+every user costs; whoever makes jobs cheaper lowers it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pytest
+from support.cluster import Cluster
+from support.programs import Program
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one job."""
+
+    operator_requests: float
+    """To storage."""
+    worker_requests: float
+    """To storage, of all workers that have run it."""
+    jobs: float
+    """Messages to workers."""
+    events: float
+    """Messages to everybody."""
+    status_writes: float
+    """To the API server."""
+
+
+# The operator makes the blob to be leased and begins the trail; the worker takes slot and job, claims the job, records
+# its outcome and gives both back. Each row of the trail is an event, and each reason that lasts is a status.
+AT_ONCE = Cost(operator_requests=2, worker_requests=6, jobs=1, events=4, status_writes=3)
+WITH_3_STEPS = Cost(operator_requests=2, worker_requests=6 + 3, jobs=1, events=4 + 3, status_writes=3)
+# Admitted later: one more transaction; held back, queued, running, outcome.
+WAITED_WITH_1_STEP = Cost(operator_requests=3, worker_requests=6 + 1, jobs=1, events=4 + 1, status_writes=4)
+# Admitted again: the operator reads what the worker has left, and writes; the worker begins anew.
+FAILED_ONCE = Cost(operator_requests=2 + 2, worker_requests=2 * 6, jobs=2, events=4 + 3, status_writes=3 + 3)
+
+SOON = {"maxAttempts": 2, "backoff": {"initialSeconds": 1, "maxSeconds": 1}}
+JOBS = 4
+IDLE_SECONDS = 4.0
+
+
+class Meter:
+    """What an operator and a worker have spent so far."""
+
+    def __init__(self, operator: Program, worker: Program) -> None:
+        self.operator = operator
+        self.worker = worker
+
+    def read(self) -> Cost:
+        return Cost(
+            operator_requests=self.operator.metric("joblease_storage_requests_total"),
+            worker_requests=self.worker.metric("joblease_storage_requests_total"),
+            jobs=self._published("joblease.jobs"),
+            events=self._published("joblease.events"),
+            status_writes=self.operator.metric("joblease_api_writes_total"),
+        )
+
+    def _published(self, exchange: str) -> float:
+        name = "joblease_messages_published_total"
+        return sum(program.metric(name, exchange=exchange) for program in (self.operator, self.worker))
+
+
+@pytest.fixture
+async def meter(cluster: Cluster, operator: Program, worker: Program, submit: Callable[..., str]) -> Meter:
+    await cluster.reaches(submit(), "Completed")  # the first job in a group makes the group's slot
+    return Meter(operator, worker)
+
+
+def check(before: Cost, after: Cost, budget: Cost) -> None:
+    """Say which budgets were exceeded."""
+    spent = {name: (value - getattr(before, name)) / JOBS for name, value in asdict(after).items()}
+    allowed = asdict(budget)
+    assert {name: value for name, value in spent.items() if value > allowed[name]} == {}, f"allowed are {allowed}"
+    assert (spent["jobs"], spent["events"]) == (budget.jobs, budget.events)  # the jobs were what they should be
+
+
+@pytest.mark.parametrize(
+    ("handler", "spec", "budget"),
+    [
+        ("noop", {}, AT_ONCE),
+        ("steps", {"parameters": {"count": 3}}, WITH_3_STEPS),
+        ("fail", {"parameters": {"until_attempt": 2}, "retry": SOON}, FAILED_ONCE),
+    ],
+)
+async def test_a_job_that_is_admitted_at_once(
+    cluster: Cluster, meter: Meter, submit: Callable[..., str], handler: str, spec: dict[str, Any], budget: Cost
+) -> None:
+    before = await asyncio.to_thread(meter.read)
+    for _ in range(JOBS):
+        await cluster.reaches(submit(handler, **spec), "Completed")
+    check(before, await asyncio.to_thread(meter.read), budget)
+
+
+async def test_jobs_that_wait_for_their_group(cluster: Cluster, meter: Meter, submit: Callable[..., str]) -> None:
+    before = await asyncio.to_thread(meter.read)
+    names = [submit("hold", parameters={"seconds": 0.5}) for _ in range(JOBS)]  # the first one of them does not wait
+    await cluster.reaches(names[-1], "WaitingForGroup")
+    for name in names:
+        await cluster.reaches(name, "Completed")
+    check(before, await asyncio.to_thread(meter.read), WAITED_WITH_1_STEP)
+
+
+async def test_waiting_costs_nothing(cluster: Cluster, meter: Meter, submit: Callable[..., str]) -> None:
+    holder = submit("hold", parameters={"seconds": 30})
+    async with asyncio.timeout(20):
+        while cluster.get(holder).get("status", {}).get("progress") is None:  # its last status for a while
+            await asyncio.sleep(0.1)
+    for name in [submit() for _ in range(10)]:
+        await cluster.reaches(name, "WaitingForGroup")
+    before = await asyncio.to_thread(meter.read)
+    await asyncio.sleep(IDLE_SECONDS)
+    after = await asyncio.to_thread(meter.read)
+    renewals_and_holder = 2 * (IDLE_SECONDS // 5 + 1) + 2  # of the running job: two leases, renewed every 5 s
+    assert after.operator_requests == before.operator_requests
+    assert after.worker_requests - before.worker_requests <= renewals_and_holder < 10
+    assert (after.jobs, after.events, after.status_writes) == (before.jobs, before.events, before.status_writes)
