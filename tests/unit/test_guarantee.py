@@ -34,6 +34,7 @@ def test_every_setting_and_target_exists() -> None:
     named = set(re.findall(r"JOBLEASE_[A-Z_]+[A-Z]", TEXT)) - {"JOBLEASE_FAULTS_SECONDS", "JOBLEASE_FAULTS_SEED"}
     assert named - {"JOBLEASE_STORAGE"} <= known
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets |= {f"bench-{path.stem}" for path in (ROOT / "bench").glob("*.py")}  # by a pattern
     assert set(re.findall(r"(?:^|`)make ([a-z-]+)", TEXT, re.MULTILINE)) <= targets
 
 
