@@ -58,8 +58,6 @@ class Subscription:
     prefetch: int
     keep: bool = False
     """Go on with it after `stop_consuming`."""
-    arguments: Callable[[], dict[str, Any]] = dict
-    """Of the consumer, asked for each time that it is made anew."""
 
 
 class Broker:
@@ -253,7 +251,7 @@ class Broker:
         queue = await subscription.declare(channel)
         underlay = await channel.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(lambda *_: lost.set())
-        tag = await queue.consume(subscription.callback, arguments=subscription.arguments())
+        tag = await queue.consume(subscription.callback)
         if not subscription.keep:
             self._consumers.append((queue, tag))
 
