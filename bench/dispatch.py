@@ -149,7 +149,7 @@ def main() -> None:
         notes=[
             f"Idle but for {cluster.workers} waiting workers; {PAIRS} of each a round, in turn, on one kind cluster.",
             "noticed: the operator writes its first row; claimed: a worker holds it; started: the handler said so.",
-            "Most of it are five storage requests, one after the other: blob, first rows, slot, the job's lease, claim.",
+            "Most of it is five storage requests, one after the other: blob, first rows, slot, job lease, claim.",
         ],
     ).publish(options.write)
 
