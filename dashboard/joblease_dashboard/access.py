@@ -32,7 +32,11 @@ OPEN = ("/healthz", "/readyz", "/metrics", "/login", "/logout")
 ANYBODY = Identity("anonymous")
 CHANGES = ("create", "patch")
 LOGINS_PER_MINUTE = 10
+REVIEWS_PER_SECOND = 10
+"""Tokens that one address may present anew: each is a request to the API server."""
 BURST_SECONDS = 10
+MAX_COOKIE = 4_000
+"""Characters; browsers drop longer ones without a word."""
 
 
 class Access:
@@ -45,6 +49,7 @@ class Access:
         self._cluster = cluster
         self._serializer = URLSafeTimedSerializer(key, salt="joblease-session")
         self._logins = RateLimit(LOGINS_PER_MINUTE / 60, LOGINS_PER_MINUTE)
+        self._reviews = RateLimit(REVIEWS_PER_SECOND, REVIEWS_PER_SECOND * BURST_SECONDS)
         rate = settings.dashboard_requests_per_second
         self._requests = RateLimit(rate, rate * BURST_SECONDS)
 
@@ -55,6 +60,8 @@ class Access:
         if self.mode == "proxy":
             return self._from_proxy(request)
         if (token := bearer(request)) and self._cluster:
+            if not self._cluster.knows(token):
+                self.check_rate(self._reviews, request)
             return await self._cluster.who(token)
         return self._from_session(request)
 
@@ -95,9 +102,14 @@ class Access:
         found = await self._cluster.who(token) if self._cluster and self.mode == "kubernetes" and token else None
         if found is None:
             return False
+        session = self._serializer.dumps([found.user, found.groups])
+        if len(session) > MAX_COOKIE:
+            raise Problem(
+                400, "Too many groups", f"{found.user} is in {len(found.groups)} groups: no cookie holds them"
+            )
         secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
         response.set_cookie(
-            COOKIE, self._serializer.dumps([found.user, found.groups]), httponly=True, secure=secure, samesite="lax",
+            COOKIE, str(session), httponly=True, secure=secure, samesite="lax",
             max_age=self._settings.dashboard_session_seconds,
         )  # fmt: skip
         return True

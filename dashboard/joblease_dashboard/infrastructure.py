@@ -54,7 +54,8 @@ class InfrastructurePages:
         await self._access.require(request, "list", "")
         rows, more = await locks.held(self._container, self._workers)
         for row in rows:
-            row["job"] = self._board.get(row["jobId"])
+            row["job"] = job = self._board.get(row["jobId"])
+            row["since"] = (job or {}).get("startedAt") or row["since"]
         return self._render.page(request, "locks.html", locks=rows, more=more)
 
     async def queues(self, request: Request) -> Response:

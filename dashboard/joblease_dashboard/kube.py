@@ -52,9 +52,13 @@ class Cluster:
         """Close the connections."""
         await self._api.close()
 
+    def knows(self, token: str) -> bool:
+        """Whether `who` can tell without asking the API server."""
+        return self._recall(_key(token)) is not None
+
     async def who(self, token: str) -> Identity | None:
         """Whose token it is, or None when it is nobody's. Raises `Problem`."""
-        key = ("token", hashlib.sha256(token.encode()).hexdigest())
+        key = _key(token)
         if (known := self._recall(key)) is not None:
             found: Identity | None = known[0]
             return found
@@ -147,6 +151,10 @@ class Cluster:
         self._remembered[key] = (time.monotonic() + REVIEW_SECONDS, value)
         if len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)
+
+
+def _key(token: str) -> tuple[str, str]:
+    return "token", hashlib.sha256(token.encode()).hexdigest()
 
 
 def _message(error: ApiException) -> str:

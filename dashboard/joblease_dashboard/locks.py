@@ -1,4 +1,8 @@
-"""The leases that are held at this moment, as the blobs tell it: who, for which job, since when, until when."""
+"""The leases that are held at this moment, as the blobs tell it: who, for which job, since when, until when.
+
+A worker writes its name into a blob when it renews the lease for the first time. Before that, its report tells that it
+runs the job.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -31,17 +35,19 @@ async def held(container: "ContainerClient", workers: "Workers") -> tuple[list[d
 def _row(blob: Any, workers: "Workers") -> dict[str, Any]:
     metadata = blob.metadata or {}
     kind, _, rest = blob.name.partition("/")
+    job_id = metadata.get("jobid") or metadata.get("jobId") or (rest if kind == "job" else "")
     holder = metadata.get("worker") or metadata.get("owner", "")
+    known = workers.get(holder) if holder else workers.running(job_id)
     row = {
         "blob": blob.name,
         "kind": kind,
         "what": rest,
-        "worker": holder,
-        "jobId": metadata.get("jobid") or metadata.get("jobId") or (rest if kind == "job" else ""),
+        "worker": holder or (known.report.worker if known else ""),
+        "jobId": job_id,
         "epoch": metadata.get("epoch", ""),
         "since": rfc3339(blob.last_modified),
     }
-    if (known := workers.get(holder)) is not None:
+    if known:
         row["expires"] = rfc3339(known.lease_expires)
         row["renewed"] = known.alive
     return row

@@ -91,6 +91,10 @@ class Workers:
         report, seen = self._reports[name]
         return Worker(report, seen, self._state(report, seen))
 
+    def running(self, job_id: str) -> Worker | None:
+        """The worker that says that it runs the job."""
+        return next((each for each in self.all() if each.alive and job_id in each.report.jobs), None)
+
     def handlers(self) -> dict[str, tuple[HandlerDescription, str]]:
         """What can be run: each handler, and a queue whose workers know it."""
         found: dict[str, tuple[HandlerDescription, str]] = {}

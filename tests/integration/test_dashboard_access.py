@@ -1,6 +1,8 @@
 """Who gets into the dashboard, and how far: against a real API server's tokens and RBAC."""
 
+import asyncio
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -295,6 +297,18 @@ async def test_guessing_tokens_and_asking_too_often_is_slowed_down(start: Start)
         ]
         assert codes == [401] * 10 + [429] * 2
         assert 429 in [(await http.get("/api/jobs")).status_code for _ in range(12)]
+
+
+async def test_the_api_server_is_not_asked_about_every_token_that_somebody_makes_up(start: Start) -> None:
+    async def ask(http: httpx.AsyncClient, number: int) -> int:
+        return (await http.get("/api/jobs", headers={"Authorization": f"Bearer made-up-{number}"})).status_code
+
+    async with start() as http:
+        assert await ask(http, 0) == 401
+        answers = Counter(await asyncio.gather(*(ask(http, number) for number in range(400))))
+        assert set(answers) == {401, 429}
+        assert answers[401] >= 100
+        assert await ask(http, 0) == 401  # that one is known
 
 
 async def test_behind_a_trusted_proxy_each_address_has_its_own_measure(start: Start) -> None:
