@@ -58,8 +58,9 @@ def draw(name: str) -> None:
     mpl.rcParams["svg.hashsalt"] = name  # the same figures make the same file
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
-    for at, each in enumerate(dict.fromkeys(row[plot["by"]] for row in result["rows"])):
-        rows = [row for row in result["rows"] if row[plot["by"]] == each and row.get(plot["y"]) is not None]
+    drawn = result.get("curves") or result["rows"]
+    for at, each in enumerate(dict.fromkeys(row[plot["by"]] for row in drawn)):
+        rows = [row for row in drawn if row[plot["by"]] == each and row.get(plot["y"]) is not None]
         values = [_cell(row[plot["y"]]) for row in rows]
         middle = [value.median if isinstance(value, Spread) else float(value or 0) for value in values]
         below = [value.median - value.low if isinstance(value, Spread) else 0 for value in values]

@@ -93,6 +93,8 @@ class Report:
     notes: Sequence[str] = ()
     """How to read it, and what limits it; a sentence each."""
     plot: Plot | None = None
+    curves: Sequence[Row] = ()
+    """What is plotted, when that is not the rows."""
     machine: Mapping[str, str] = field(default_factory=machine)
     date: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d}")
 

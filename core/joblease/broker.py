@@ -58,6 +58,8 @@ class Subscription:
     prefetch: int
     keep: bool = False
     """Go on with it after `stop_consuming`."""
+    arguments: Callable[[], dict[str, Any]] = dict
+    """Of the consumer, asked for each time that it is made anew."""
 
 
 class Broker:
@@ -251,7 +253,7 @@ class Broker:
         queue = await subscription.declare(channel)
         underlay = await channel.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(lambda *_: lost.set())
-        tag = await queue.consume(subscription.callback)
+        tag = await queue.consume(subscription.callback, arguments=subscription.arguments())
         if not subscription.keep:
             self._consumers.append((queue, tag))
 

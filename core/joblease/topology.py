@@ -28,6 +28,8 @@ READERS = {
     "index": ["#"],
 }
 """Who must not miss an event, and the keys of those that matter to it: the operator knows what it has done itself."""
+LIVE = f"{EVENTS}.live"
+_LIVE_SEGMENT_BYTES, _LIVE_BYTES = 10_000_000, 100_000_000
 _KNOWS_CONSUMER_TIMEOUT = (3, 12)
 _LIMITS_DELIVERIES = (4, 0)
 
@@ -103,6 +105,22 @@ async def declare_readers(channel: "AbstractChannel") -> None:
     await declare_exchanges(channel)
     for reader in READERS:
         await declare_events(channel, reader)
+
+
+async def declare_live(channel: "AbstractChannel") -> "AbstractQueue":
+    """The log of the last events, from which any number of dashboards read the same events in the same order."""
+    queue = await channel.declare_queue(
+        LIVE,
+        durable=True,
+        arguments={
+            "x-queue-type": "stream",
+            "x-max-age": "1h",
+            "x-max-length-bytes": _LIVE_BYTES,
+            "x-stream-max-segment-size-bytes": _LIVE_SEGMENT_BYTES,
+        },
+    )
+    await queue.bind(EVENTS, "#")
+    return queue
 
 
 async def declare_private(channel: "AbstractChannel", exchange: str) -> "AbstractQueue":

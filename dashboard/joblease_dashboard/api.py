@@ -56,10 +56,10 @@ class Api:
         """`GET /api/stream`: events as they happen."""
         check_known(request, ("jobId", "namespace", "lastEventId"))
         last_id = request.headers.get("last-event-id") or request.query_params.get("lastEventId")
-        wanted = {name: value for name in ("jobId", "namespace") if (value := request.query_params.get(name))}
-        await self._access.require(request, "watch", wanted.get("namespace", ""))
+        job_id, namespace = (request.query_params.get(name) or None for name in ("jobId", "namespace"))
+        await self._access.require(request, "watch", namespace or "")
         try:
-            stream = self._live.open(last_id, **wanted)
+            stream = await self._live.open(last_id, job_id, namespace)
         except TooManyStreams:
             raise Problem(503, "Too many streams", "all live streams are taken; try again later") from None
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import AzureError
 from joblease.messages import JobEvent, State, now
 
-from joblease_dashboard.keys import DAY
+from joblease_dashboard.keys import partition
 from joblease_dashboard.rows import Row, job_row
 from joblease_dashboard.why import Reasons
 
@@ -32,7 +32,6 @@ RESTORE_DAYS = 31
 RETRY_SECONDS = 5.0
 TERMINAL = [state.value for state in State if state.terminal]
 FAILED = frozenset({State.FAILED, State.DEADLINE_EXCEEDED, State.WORKER_CRASHED})
-FAILED_DAYS = 7
 
 
 class Board:
@@ -134,9 +133,8 @@ class Board:
                 self.restored = True
 
     async def _read(self, index: "TableClient") -> None:
-        is_open, values = _none_of(TERMINAL)
-        values["day"] = (now() - timedelta(days=RESTORE_DAYS)).strftime(DAY)
-        async for row in index.query_entities(f"PartitionKey ge @day and {is_open}", parameters=values):
+        is_open, values = _recent_but(TERMINAL)
+        async for row in index.query_entities(is_open, parameters=values):
             fields = {name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
             known = self._open.get(fields["jobId"])
             if fields["jobId"] not in self._ended and (not known or known["sequence"] < fields["sequence"]):
@@ -144,23 +142,19 @@ class Board:
         await self._read_failed(index)
 
     async def _read_failed(self, index: "TableClient") -> None:
-        """The last that failed, a day at a time, until there are enough."""
-        has_failed, values = _none_of([state for state in State if state not in FAILED])
-        found: list[Row] = []
-        for days in range(FAILED_DAYS):
-            values["day"] = (now() - timedelta(days=days)).strftime(DAY)
-            condition = f"PartitionKey eq @day and {has_failed}"
-            async for row in index.query_entities(condition, parameters=values, results_per_page=MAX_FAILED):
-                found.append({name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")})
-                if len(found) == MAX_FAILED:
-                    break
-            if len(found) >= MAX_FAILED:
-                break
+        """The last that failed; one request."""
+        has_failed, values = _recent_but([state for state in State if state not in FAILED])
+        pages: Any = index.query_entities(has_failed, parameters=values, results_per_page=MAX_FAILED).by_page()
+        found = [
+            {name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
+            async for row in await anext(pages)
+        ]
         heard = set(self._ended)  # while this was read
         self._failed.extend([row for row in found if row["jobId"] not in heard][: MAX_FAILED - len(self._failed)])
 
 
-def _none_of(states: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """A condition that the state is none of these, and its parameters."""
+def _recent_but(states: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """A condition that a job is not old and its state none of these, and the parameters."""
     values = {f"s{number}": str(state) for number, state in enumerate(states)}
-    return " and ".join(f"state ne @{name}" for name in values), values
+    condition = " and ".join(["PartitionKey le @oldest", *(f"state ne @{name}" for name in values)])
+    return condition, values | {"oldest": partition(now() - timedelta(days=RESTORE_DAYS))}

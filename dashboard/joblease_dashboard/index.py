@@ -22,6 +22,7 @@ from joblease.transactions import MAX_WRITES, Write, submit
 from pydantic import ValidationError
 
 from joblease_dashboard import metrics
+from joblease_dashboard.keys import partition
 from joblease_dashboard.rows import Row, feed_row, job_row
 
 if TYPE_CHECKING:
@@ -56,25 +57,25 @@ class Index:
     async def add(self, events: Sequence[JobEvent]) -> None:
         """Write events to both tables. May be repeated. Raises `AzureError`."""
         await self._add_to_feed(events)
-        by_day: dict[str, dict[str, list[JobEvent]]] = defaultdict(lambda: defaultdict(list))
+        by_partition: dict[str, dict[str, list[JobEvent]]] = defaultdict(lambda: defaultdict(list))
         for event in events:
-            by_day[f"{event.submitted_at:%Y-%m-%d}"][event.job_id].append(event)
-        for jobs in by_day.values():
+            by_partition[partition(event.submitted_at)][event.job_id].append(event)
+        for jobs in by_partition.values():
             await self._add_to_jobs(jobs)
         await self._stats.write()
 
     async def _add_to_feed(self, events: Sequence[JobEvent]) -> None:
-        by_hour: dict[str, dict[str, Row]] = defaultdict(dict)
+        by_partition: dict[str, dict[str, Row]] = defaultdict(dict)
         for event in events:
             row = feed_row(event)
-            by_hour[row["PartitionKey"]][row["RowKey"]] = row
-        for rows in by_hour.values():
+            by_partition[row["PartitionKey"]][row["RowKey"]] = row
+        for rows in by_partition.values():
             for part in _parts(list(rows.values())):
                 await submit(self._feed, [Write("replace", row) for row in part])
                 metrics.INDEX_ROWS.labels("JobFeed").inc(len(part))
 
     async def _add_to_jobs(self, jobs: Mapping[str, list[JobEvent]]) -> None:
-        """Jobs of one day. When anything in a transaction is refused, its rows are read and it is made anew."""
+        """Jobs of one partition. When anything in a transaction is refused, its rows are read and it is made anew."""
         for part in _parts(list(jobs.items())):
             while True:
                 rows = [row for job_id, events in part if (row := job_row(events, self._known(job_id)))]

@@ -1,15 +1,17 @@
-"""Keys of the read model: the newest first, in partitions by time, so that nothing ever has to be scanned or counted.
+"""Keys of the read model: the newest first over the whole history, so that nothing ever has to be scanned or counted.
 
-Azure tables sort by key, ascending, and nothing else. A row key that begins with the time subtracted from a fixed
-number puts the newest first. Only `[A-Za-z0-9._-]` is used: the emulator fails on other characters.
+Azure tables sort by partition and then by row, ascending, and nothing else. A row key that begins with the time
+subtracted from a fixed number puts the newest first. Its first digits are the partition (a little more than a day), so
+partitions follow each other in the same order, and one range query reads on from any row, however many empty days come
+next. Only `[A-Za-z0-9._-]` is used: the emulator fails on other characters.
 """
 
 from datetime import UTC, datetime, timedelta
 
 _END = 10**17
 """Microseconds; far beyond any date, and 17 digits as every difference from it has them."""
-DAY = "%Y-%m-%d"
-HOUR = "%Y-%m-%dT%H"
+_DIGITS = 6
+"""Of the partition, which so covers 10^11 microseconds: 27.8 hours."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -18,17 +20,16 @@ def inverted(moment: datetime) -> str:
     return f"{_END - (moment - EPOCH) // timedelta(microseconds=1):017d}"
 
 
-def index_key(submitted_at: datetime, job_id: str) -> tuple[str, str]:
-    """Partition and row of a job in `JobIndex`."""
-    return submitted_at.astimezone(UTC).strftime(DAY), f"{inverted(submitted_at)}-{job_id}"
+def partition(moment: datetime) -> str:
+    """The partition that a time falls into."""
+    return inverted(moment)[:_DIGITS]
 
 
-def feed_key(timestamp: datetime, event_id: str) -> tuple[str, str]:
-    """Partition and row of an event in `JobFeed`."""
-    return timestamp.astimezone(UTC).strftime(HOUR), f"{inverted(timestamp)}-{event_id}"
+def after(partition: str, count: int) -> str:
+    """The partition that follows so many others, back in time."""
+    return f"{min(int(partition) + count, 10**_DIGITS - 1):0{_DIGITS}d}"
 
 
-def previous(partition: str, form: str) -> str:
-    """The partition before this one, by day or by hour."""
-    step = timedelta(days=1) if form == DAY else timedelta(hours=1)
-    return (datetime.strptime(partition, form).replace(tzinfo=UTC) - step).strftime(form)
+def key(moment: datetime, identity: str) -> tuple[str, str]:
+    """Partition and row of what happened at that time: a job in `JobIndex`, an event in `JobFeed`."""
+    return partition(moment), f"{inverted(moment)}-{identity}"

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import secrets
 import signal
 import sys
@@ -13,14 +14,13 @@ from typing import TYPE_CHECKING
 import uvicorn
 from azure.core.exceptions import AzureError
 from joblease import logs, topology
-from joblease.broker import EVENTS, WORKERS, Broker, Subscription
+from joblease.broker import WORKERS, Broker, Subscription
 from joblease.metrics import announce
 from joblease.settings import argument_parser, load
 from joblease.storage import ACTIONS_TABLE, FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
 from kubernetes.aio.config import ConfigException
 
-from joblease_dashboard import query
 from joblease_dashboard.access import Access
 from joblease_dashboard.actions import Actions
 from joblease_dashboard.api import Api
@@ -33,6 +33,7 @@ from joblease_dashboard.infrastructure import InfrastructurePages
 from joblease_dashboard.kube import Cluster
 from joblease_dashboard.live import Live
 from joblease_dashboard.pages import Pages
+from joblease_dashboard.query import TimeTable
 from joblease_dashboard.render import Renderer
 from joblease_dashboard.settings import LOOPBACK, DashboardSettings
 from joblease_dashboard.stats import Stats
@@ -71,13 +72,13 @@ async def serve(settings: DashboardSettings) -> None:
     async with AsyncExitStack() as stack:
         storage = await stack.enter_async_context(Storage(settings))
         index_table, feed_table = storage.table(INDEX_TABLE), storage.table(FEED_TABLE)
-        feed, stats, workers = query.feed(feed_table), Stats(storage.table(STATS_TABLE)), Workers()
+        feed, stats, workers = TimeTable(feed_table), Stats(storage.table(STATS_TABLE)), Workers()
         board = Board(workers)
+        broker = Broker(settings, "joblease-dashboard", topology.declare_exchanges)
         live = Live(
-            feed, board, settings.dashboard_stream_buffer, settings.dashboard_stream_clients,
+            broker, board, settings.dashboard_stream_buffer, settings.dashboard_stream_clients,
             settings.dashboard_heartbeat_seconds,
         )  # fmt: skip
-        broker = Broker(settings, "joblease-dashboard", topology.declare_exchanges)
         indexer = Indexer(Index(index_table, feed_table, stats), broker)
         _subscribe(broker, indexer, live, workers)
         cluster = await _open_cluster(settings)
@@ -85,7 +86,7 @@ async def serve(settings: DashboardSettings) -> None:
             stack.push_async_callback(cluster.close)
         key = settings.dashboard_session_key
         access = Access(settings, cluster, key.get_secret_value() if key else secrets.token_urlsafe(32))
-        api = Api(access, AuditTrail(storage.table(TRAIL_TABLE)), query.index(index_table), feed, live, stats)
+        api = Api(access, AuditTrail(storage.table(TRAIL_TABLE)), TimeTable(index_table), feed, live, stats)
         actions = Actions(access, cluster, broker, storage.table(ACTIONS_TABLE), board)
         render = Renderer(access)
         pages = Pages(render, api, access, actions, board, workers, Charts(stats))
@@ -102,7 +103,7 @@ async def serve(settings: DashboardSettings) -> None:
             timeout_graceful_shutdown=5, server_header=False, proxy_headers=False,
         )  # fmt: skip
         server = Server(config, live)
-        background = asyncio.create_task(_prepare(storage, broker, indexer, board, starting), name="index")
+        background = asyncio.create_task(_prepare(storage, broker, indexer, board, live, starting), name="index")
         background.add_done_callback(lambda _: server.end())  # better none than half a dashboard
         try:
             await server.serve()
@@ -112,11 +113,13 @@ async def serve(settings: DashboardSettings) -> None:
                 await background
 
 
-async def _prepare(storage: Storage, broker: Broker, indexer: Indexer, board: Board, starting: list[str]) -> None:
+async def _prepare(
+    storage: Storage, broker: Broker, indexer: Indexer, board: Board, live: Live, starting: list[str]
+) -> None:
     await _create_tables(storage)
     starting.clear()
     async with broker:
-        await asyncio.gather(indexer.run(), board.restore(storage.table(INDEX_TABLE)))
+        await asyncio.gather(indexer.run(), board.restore(storage.table(INDEX_TABLE)), live.run())
 
 
 async def _open_cluster(settings: DashboardSettings) -> Cluster | None:
@@ -149,15 +152,12 @@ def _subscribe(broker: Broker, indexer: Indexer, live: Live, workers: Workers) -
     async def index(channel: "AbstractChannel") -> "AbstractQueue":
         return await topology.declare_events(channel, "index")
 
-    async def stream(channel: "AbstractChannel") -> "AbstractQueue":
-        return await topology.declare_private(channel, EVENTS)
-
     broker.subscribe(Subscription(index, indexer.on_event, prefetch=PREFETCH))
 
     async def reports(channel: "AbstractChannel") -> "AbstractQueue":
         return await topology.declare_private(channel, WORKERS)
 
-    broker.subscribe(Subscription(stream, live.on_event, prefetch=PREFETCH))
+    broker.subscribe(Subscription(topology.declare_live, live.on_event, PREFETCH, arguments=live.position))
     broker.subscribe(Subscription(reports, workers.on_report, prefetch=PREFETCH))
 
 
@@ -193,6 +193,8 @@ def main() -> None:
     if settings.dashboard_access == "none" and settings.dashboard_host not in LOOPBACK:
         where = f"{settings.dashboard_host}:{settings.dashboard_port}"
         log.warning("everybody who reaches %s can see and change all jobs", where)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each open stream is an open file
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # before uvicorn has taken it over
     try:
         asyncio.run(serve(settings))

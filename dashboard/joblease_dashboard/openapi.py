@@ -88,7 +88,7 @@ def _parameter(name: str, description: str, schema: Any = None) -> dict[str, Any
 def _page_parameters(size: int) -> list[dict[str, Any]]:
     return [
         _parameter("page_size", "Rows wanted, 1000 at most.", {**NUMBER, "minimum": 1, "default": size}),
-        _parameter("page_token", "`nextPageToken` of the page before."),
+        _parameter("page_token", "`nextPageToken` of the page before, which may have been short or empty."),
         _parameter("namespace", "Only this namespace."),
         _parameter("handler", "Only this handler."),
         _parameter("group", "Only this concurrency group."),
@@ -160,7 +160,7 @@ DOCUMENT: dict[str, Any] = {
         },
         "/api/stream": {
             "get": {
-                "summary": "Events as they happen (server-sent events)",
+                "summary": "Events as they happen (server-sent events `job`; `missed` when some are not kept any more)",
                 "parameters": [
                     _parameter("jobId", "Only this job."),
                     _parameter("namespace", "Only this namespace."),

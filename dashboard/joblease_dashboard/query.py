@@ -1,29 +1,41 @@
-"""Reads pages from the read model: newest first, by partitions of time, at a cost that does not grow with history.
+"""Reads pages from the read model: newest first, in two storage requests at most, however long the history is.
 
-A page token says where to go on: partition and row. It is opaque to callers and checked when it comes back. A request
-looks into a bounded number of partitions; when it has found too little by then, the answer is short and carries a
-token. A day in which nothing is found is passed over in one step, so that a quiet week does not hide what came before
-it. The oldest partition is where walking back ends.
+The tables are sorted the newest first through all partitions (`keys`), so a page is a single range query that begins
+where the page before it ended: storage's own continuation token says where, and a page token is that with a wrapping
+that can be checked. Empty days cost nothing.
+
+Filters are applied by storage as it reads on. So that one which matches nothing does not read the whole history, a page
+with filters looks at a span of partitions, as wide as storage reads in a fraction of a second. When it has found too
+little by then it is short, or empty, and its token leads to the next partition in which there is anything at all.
 """
 
 import base64
 import binascii
 import json
+import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from azure.core.exceptions import HttpResponseError
 from joblease.messages import now
 
-from joblease_dashboard.keys import DAY, HOUR, inverted, previous
+from joblease_dashboard.keys import after, inverted, partition
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
 
 MAX_PAGE = 1_000
-PARTITIONS_PER_REQUEST = 72
+CLOCK_SKEW = timedelta(hours=1)
+LEAST_SPAN, FIRST_SPAN, GREATEST_SPAN = 7, 56, 10_000
+QUICK_SECONDS, SLOW_SECONDS = 0.05, 0.2
 _LAST = "￿"
+_PARTITION = re.compile(r"[0-9]{6}")
+
+Position = dict[str, str | None]
+"""Storage's continuation token: a partition and a row, as it spells them."""
 
 
 class BadToken(ValueError):
@@ -51,114 +63,103 @@ class Page:
 
 
 class TimeTable:
-    """A table whose partitions are days or hours and whose rows are newest first."""
+    """A table whose keys come from `keys.key`."""
 
-    def __init__(self, table: "TableClient", form: str) -> None:
+    def __init__(self, table: "TableClient") -> None:
         self._table = table
-        self._form = form
+        self._span = FIRST_SPAN
 
     async def page(self, size: int, token: str | None = None, filters: Filters | None = None) -> Page:
         """The next rows. Raises `BadToken`."""
         filters = filters or Filters()
         size = max(1, min(size, MAX_PAGE))
-        newest = min(filters.until or now(), now())
-        partition, after = self._parse(token) if token else (newest.astimezone(UTC).strftime(self._form), None)
-        rows: list[Mapping[str, Any]] = []
-        oldest: str | None = None
-        for _ in range(PARTITIONS_PER_REQUEST):
-            found = len(rows)
-            async for row in self._query(partition, after, filters, size - found + 1):
-                if len(rows) == size:
-                    return Page(rows, self._token(partition, rows[-1]["RowKey"]))
-                rows.append(row)
-            oldest = oldest or await self._find_oldest(filters)
-            start = f"{partition[:10]}T00"
-            quiet = self._form == HOUR and len(rows) == found and partition > start
-            if quiet and await self._is_quiet(start, partition, filters):
-                partition = start
-            partition, after = previous(partition, self._form), None
-            if oldest is None or partition < oldest:
-                return Page(rows, None)
-            if len(rows) == size:
-                break
-        return Page(rows, self._token(partition, None))
+        start, end, position = _parse(token) if token else (partition(filters.until or now() + CLOCK_SKEW), None, None)
+        if filters.equal or filters.prefix:
+            end = end or after(start, self._span)
+        began = time.monotonic()
+        rows, position = await self._read(start, end, filters, size, position)
+        if end and len(rows) < size:
+            self._adapt(time.monotonic() - began)
+        following = end
+        if position and len(rows) < size:  # storage stops early at bounds of its own, and after 5 s
+            more, position = await self._read(start, end, filters, size - len(rows), position)
+            rows += more
+        elif end and not position:
+            following = await self._first_partition(end, filters)
+        if position:
+            return Page(rows, _token(start, end, position))
+        return Page(rows, _token(following, None, None) if following else None)
 
-    async def newer_than(self, partition: str, row: str, limit: int) -> list[Mapping[str, Any]]:
-        """Rows after a given one, oldest first, at most `limit` of the newest."""
-        found: list[Mapping[str, Any]] = []
-        current = now().strftime(self._form)
-        for _ in range(PARTITIONS_PER_REQUEST):
-            if current < partition or len(found) >= limit:
-                break
-            condition, values = "PartitionKey eq @partition", {"partition": current}
-            if current == partition:
-                condition, values = condition + " and RowKey lt @row", {**values, "row": row}
-            async for each in self._table.query_entities(condition, parameters=values, results_per_page=limit):
-                found.append(each)
-                if len(found) >= limit:
-                    break
-            current = previous(current, self._form)
-        return found[::-1]
+    def _adapt(self, seconds: float) -> None:
+        """Look at more or less the next time."""
+        if seconds < QUICK_SECONDS:
+            self._span = min(self._span * 2, GREATEST_SPAN)
+        elif seconds > SLOW_SECONDS:
+            self._span = max(self._span // 2, LEAST_SPAN)
 
-    async def _is_quiet(self, start: str, end: str, filters: Filters) -> bool:
-        """Whether nothing is to be found from the partition `start` to the one before `end`."""
-        condition, values = "PartitionKey ge @start and PartitionKey lt @end", {"start": start, "end": end}
-        async for _ in self._select(condition, values, filters, 1):
-            return False
-        return True
+    async def _first_partition(self, start: str, filters: Filters) -> str | None:
+        """The first partition from `start` on in which there is anything."""
+        rows, position = await self._read(start, None, Filters(since=filters.since), 1, None)
+        if rows:
+            return str(rows[0]["PartitionKey"])
+        return start if position else None
 
-    def _query(self, partition: str, after: str | None, filters: Filters, size: int) -> Any:
-        if after:
-            condition = "PartitionKey eq @partition and RowKey gt @after"
-            return self._select(condition, {"partition": partition, "after": after}, filters, size)
-        return self._select("PartitionKey eq @partition", {"partition": partition}, filters, size)
-
-    def _select(self, condition: str, keys: Mapping[str, str], filters: Filters, size: int) -> Any:
-        values: dict[str, Any] = dict(keys)
-        conditions = [condition]
-        if filters.until:
-            conditions.append("RowKey ge @until")
-            values["until"] = inverted(filters.until)
-        if filters.since:
-            conditions.append("RowKey lt @since")
-            values["since"] = inverted(filters.since) + _LAST
-        for column, value in filters.equal.items():
-            conditions.append(f"{column} eq @{column}")
-            values[column] = value
-        for column, value in filters.prefix.items():
-            conditions.append(f"{column} ge @{column}From and {column} lt @{column}To")
-            values |= {f"{column}From": value, f"{column}To": value + _LAST}
-        return self._table.query_entities(
-            " and ".join(conditions), parameters=values, results_per_page=min(size, MAX_PAGE)
-        )
-
-    async def _find_oldest(self, filters: Filters) -> str | None:
-        """Where walking back ends: the first partition that there is, or the one of `since`."""
-        rows = self._table.query_entities("PartitionKey ge '0'", results_per_page=1, select=["PartitionKey"])
-        async for row in rows:
-            since = filters.since.astimezone(UTC).strftime(self._form) if filters.since else ""
-            return max(str(row["PartitionKey"]), since)
-        return None
-
-    def _token(self, partition: str, row: str | None) -> str:
-        return base64.urlsafe_b64encode(json.dumps([1, partition, row]).encode()).decode().rstrip("=")
-
-    def _parse(self, token: str) -> tuple[str, str | None]:
+    async def _read(
+        self, start: str, end: str | None, filters: Filters, size: int, position: Position | None
+    ) -> tuple[list[Mapping[str, Any]], Position | None]:
+        """One request: rows of the partitions from `start` to before `end`, and where they go on."""
+        condition, values = _where(start, end, filters)
+        query: Any = self._table.query_entities(condition, parameters=values, results_per_page=size)
+        pages = query.by_page(position)
         try:
-            version, partition, row = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-            datetime.strptime(partition, self._form).replace(tzinfo=UTC)
-        except (ValueError, TypeError, binascii.Error) as error:
-            raise BadToken("this page token is not one of ours") from error
-        if version != 1 or not isinstance(row, str | None):
-            raise BadToken("this page token is not one of ours")
-        return partition, row
+            rows = [row async for row in await anext(pages)]
+        except HttpResponseError as error:
+            if position and error.status_code == 400:
+                raise BadToken("this page token is not one of ours") from error
+            raise
+        return rows, pages.continuation_token
 
 
-def index(table: "TableClient") -> TimeTable:
-    """`JobIndex`, by day."""
-    return TimeTable(table, DAY)
+def _where(start: str, end: str | None, filters: Filters) -> tuple[str, dict[str, str]]:
+    """A condition and its values. Times bound the partitions as well as the rows: storage finds those by its index."""
+    conditions, values = ["PartitionKey ge @start"], {"start": start}
+    if end:
+        conditions.append("PartitionKey lt @end")
+        values["end"] = end
+    if filters.until:
+        conditions.append("RowKey ge @until")
+        values["until"] = inverted(filters.until)
+    if filters.since:
+        conditions.append("PartitionKey le @last and RowKey lt @since")
+        values |= {"last": partition(filters.since), "since": inverted(filters.since) + _LAST}
+    for column, value in filters.equal.items():
+        conditions.append(f"{column} eq @{column}")
+        values[column] = value
+    for column, value in filters.prefix.items():
+        conditions.append(f"{column} ge @{column}From and {column} lt @{column}To")
+        values |= {f"{column}From": value, f"{column}To": value + _LAST}
+    return " and ".join(conditions), values
 
 
-def feed(table: "TableClient") -> TimeTable:
-    """`JobFeed`, by hour."""
-    return TimeTable(table, HOUR)
+def _token(start: str, end: str | None, position: Position | None) -> str:
+    return base64.urlsafe_b64encode(json.dumps([2, start, end, position]).encode()).decode().rstrip("=")
+
+
+def _parse(token: str) -> tuple[str, str | None, Position | None]:
+    try:
+        version, start, end, position = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise BadToken("this page token is not one of ours") from error
+    if version != 2 or not (_is_partition(start) and (end is None or _is_partition(end)) and _is_position(position)):
+        raise BadToken("this page token is not one of ours")
+    return start, end, position
+
+
+def _is_partition(value: Any) -> bool:
+    return isinstance(value, str) and bool(_PARTITION.fullmatch(value))
+
+
+def _is_position(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return value is None
+    return set(value) == {"PartitionKey", "RowKey"} and all(isinstance(key, str | None) for key in value.values())

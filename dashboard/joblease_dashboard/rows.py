@@ -9,7 +9,7 @@ from typing import Any
 
 from joblease.messages import JobEvent, Status, rfc3339
 
-from joblease_dashboard.keys import feed_key, index_key
+from joblease_dashboard.keys import key
 
 MESSAGE_LENGTH = 1_024
 ON_WAITING = ("priority", "startAfter", "nextAttemptAt")
@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 def feed_row(event: JobEvent) -> Row:
     """An event in `JobFeed`: everything but its data, which only the job's history has."""
-    partition, row = feed_key(event.timestamp, event.event_id)
+    partition, row = key(event.timestamp, event.event_id)
     fields = event.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"version", "data"})
     fields["message"] = event.message[:MESSAGE_LENGTH]
     return {"PartitionKey": partition, "RowKey": row, **fields}
@@ -37,10 +37,10 @@ def job_row(events: Iterable[JobEvent], known: Mapping[str, Any] | None = None) 
     if not fresh:
         return None
     newest = fresh[-1]
-    partition, key = index_key(newest.submitted_at, newest.job_id)
+    partition, row_key = key(newest.submitted_at, newest.job_id)
     row: Row = {
         "PartitionKey": partition,
-        "RowKey": key,
+        "RowKey": row_key,
         "jobId": newest.job_id,
         "namespace": newest.namespace,
         "name": newest.name,

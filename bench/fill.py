@@ -1,0 +1,132 @@
+"""Fills the audit trail and the dashboard's tables with jobs that never ran: `python bench/fill.py 10000`.
+
+For looking at a dashboard with a long history, and for measuring one. The jobs are spread evenly over the past, the
+newest first, with the histories that jobs have: most complete, some are tried again, fail, are cancelled, or change
+their worker. Storage is what `JOBLEASE_STORAGE_CONNECTION_STRING` (or `_ACCOUNT_URL`) names; the rows are made by the
+code that makes them in operator, workers and dashboard. A job has about 8 rows in the trail.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from joblease.messages import JobEvent, State, Status, now
+from joblease.settings import StorageSettings, load
+from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
+from joblease.trail import AuditTrail, Head, NewEvent
+from joblease_dashboard.index import Index
+from joblease_dashboard.stats import Stats
+
+JOBS_A_DAY = 1_000
+BATCH = 500
+"""Jobs that are written together."""
+IN_FLIGHT = 16
+"""Transactions of the trail, whose partitions are the jobs, at the same time."""
+HANDLERS = ("resize-images", "import-orders", "send-invoices", "train-model", "export-ledger", "reindex", "backup")
+NAMESPACES = ("shop", "shop", "shop", "billing", "billing", "research")
+OUTCOMES = {State.COMPLETED: 90, State.FAILED: 6, State.CANCELLED: 3, State.DEADLINE_EXCEEDED: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job that never was."""
+
+    head: Head
+    """Before anything had happened."""
+    events: list[NewEvent]
+    changes: dict[str, Any]
+    """What the head came to."""
+
+
+def jobs(count: int, newest: datetime, jobs_a_day: float, seed: int = 1) -> Iterator[Job]:
+    """Jobs, the last submitted first. The same seed makes the same jobs."""
+    rng = random.Random(seed)
+    for number in range(count):
+        moment = newest - timedelta(days=(number + rng.random()) / jobs_a_day)
+        handler = rng.choice(HANDLERS)
+        job_id = str(UUID(int=rng.getrandbits(128), version=4))
+        name = f"{handler}-{job_id[:5]}"
+        yield _job(rng, Head(job_id, rng.choice(NAMESPACES), name, handler, "default", "default", moment))
+
+
+def _job(rng: random.Random, head: Head) -> Job:
+    at, events = head.submitted_at, list[NewEvent]()
+    attempts = rng.choices((1, 2, 3), (90, 8, 2))[0]
+    worker = f"worker-{rng.randrange(10)}"
+    outcome = rng.choices(list(OUTCOMES), list(OUTCOMES.values()))[0]
+
+    def happen(status: str, state: State, attempt: int, message: str = "", progress: int | None = None) -> None:
+        nonlocal at
+        at += timedelta(seconds=rng.expovariate(0.5))
+        by = worker if attempt and state is not State.QUEUED else None
+        events.append(
+            NewEvent(status, message, progress=progress, timestamp=at, attempt=attempt, worker=by, state=state)
+        )
+
+    happen(Status.SUBMITTED, State.SUBMITTED, 0)
+    for attempt in range(1, attempts + 1):
+        happen(Status.QUEUED, State.QUEUED, attempt - 1)
+        happen(Status.STARTED, State.RUNNING, attempt)
+        steps = rng.randint(1, 5)
+        for step in range(1, steps + 1):
+            happen(Status.step(step), State.RUNNING, attempt, f"{step} of {steps} parts done", 100 * step // steps)
+        if attempt < attempts:
+            worker = f"worker-{rng.randrange(10)}"
+            happen(Status.RETRYING, State.RETRYING, attempt, "ConnectionError: the server closed the connection")
+    ending = Status.FAILED if outcome is State.DEADLINE_EXCEEDED else Status(outcome.value)
+    happen(ending, outcome, attempts, "" if outcome is State.COMPLETED else f"{outcome.value} as it happens")
+    return Job(head, events, {"state": outcome, "attempt": attempts, "epoch": attempts, "worker": worker})
+
+
+async def fill(batch: Sequence[Job], trail: AuditTrail, index: Index) -> int:
+    """Write jobs into all tables; how many rows the trail has got, heads not counted. Raises `AzureError`."""
+    slots = asyncio.Semaphore(IN_FLIGHT)
+
+    async def one(job: Job) -> list[JobEvent]:
+        async with slots:
+            _, written = await trail.append(job.head, job.events, **job.changes)
+            return written
+
+    events = [event for written in await asyncio.gather(*(one(job) for job in batch)) for event in written]
+    await index.add(events)
+    return len(events)
+
+
+async def run(count: int, jobs_a_day: float, newest: datetime, seed: int) -> None:
+    """Fill the storage that the environment names, and say how it goes."""
+    async with Storage(load(StorageSettings)) as storage:
+        await storage.create_tables(TRAIL_TABLE, INDEX_TABLE, FEED_TABLE, STATS_TABLE)
+        trail = AuditTrail(storage.table(TRAIL_TABLE))
+        index = Index(storage.table(INDEX_TABLE), storage.table(FEED_TABLE), Stats(storage.table(STATS_TABLE)))
+        source, rows, done, began = jobs(count, newest, jobs_a_day, seed), 0, 0, time.monotonic()
+        while done < count:
+            batch = list(islice(source, BATCH))
+            rows += await fill(batch, trail, index)
+            done += len(batch)
+            rate = rows / (time.monotonic() - began)
+            print(f"{done} of {count} jobs, {rows} rows of the trail, {rate:.0f} rows/s", flush=True)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("jobs", type=int, help="how many jobs")
+    parser.add_argument("--per-day", type=float, default=JOBS_A_DAY, help=f"how dense (default: {JOBS_A_DAY} a day)")
+    parser.add_argument("--before", type=datetime.fromisoformat, default=now(), help="the last one's time: now")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="the same makes the same jobs")
+    options = parser.parse_args()
+    if options.jobs < 1 or options.per_day <= 0 or options.before.tzinfo is None:
+        sys.exit("expected: at least one job, a positive number per day, a time with its zone")
+    asyncio.run(run(options.jobs, options.per_day, options.before, options.seed))
+
+
+if __name__ == "__main__":
+    main()
