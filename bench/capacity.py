@@ -30,7 +30,7 @@ OPERATOR_CPU, OPERATOR_STEPS, OPERATOR_STATUS = (
 )  # fmt: skip
 JOBS_QUEUE, EVENTS_QUEUE = "a jobs queue", "an events queue"
 ETCD, KEPT = "etcd's writes", "ended JobRequests that are kept"
-INDEX, FEED = "the dashboard's writer", "JobFeed's hour, JobIndex's day"
+INDEX, FEED = "the dashboard's writer", "a day of JobFeed, of JobIndex"
 HISTORY = (INDEX, FEED)
 """What the history waits for, and jobs do not."""
 ADVICE = (KEPT,)
