@@ -5,15 +5,23 @@
 
 const LONGEST = 1000; // rows that the server gives at once
 
+function pinned(list) {
+  return list.nodeName === "TBODY" && list.nextElementSibling !== null;
+}
+
 document.addEventListener("htmx:configRequest", ({ detail }) => {
   const list = detail.elt;
-  if (list.nodeName !== "TBODY" || !list.nextElementSibling) return;
+  if (!pinned(list)) return;
   list.end ??= list.rows[list.rows.length - 1]?.dataset.moment;
   if (!list.end) return;
   detail.parameters.from = list.end;
   detail.parameters.page_size = LONGEST;
 });
 
-document.addEventListener("htmx:afterSettle", ({ target }) => {
-  if (target.nodeName === "TBODY" && target.nextElementSibling && target.rows.length >= LONGEST) location.reload();
+// An answer that does not reach down to the end, because a search took long, would tear a gap: the next one may do better.
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  if (!pinned(detail.target) || !detail.serverResponse.includes('id="older"')) return;
+  const rows = detail.serverResponse.split("<tr data-").length - 1;
+  if (rows >= LONGEST) location.reload();
+  if (rows < detail.target.rows.length) detail.shouldSwap = false;
 });

@@ -64,8 +64,12 @@ function refresh(everything = false) {
   }
 }
 
-document.addEventListener("htmx:sseMessage", (event) => {
-  changed.add(JSON.parse(event.detail.data).jobId);
+document.addEventListener("htmx:sseMessage", ({ detail }) => {
+  if (detail.type === "missed") { // the page was away for longer than events are kept
+    refresh(true);
+    return;
+  }
+  changed.add(JSON.parse(detail.data).jobId);
   soon ??= setTimeout(refresh, Math.max(200, refreshed + 1000 - performance.now()));
   clearTimeout(late);
   late = setTimeout(() => {
