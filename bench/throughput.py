@@ -112,6 +112,7 @@ def report(found: dict[tuple[int, str], list[tuple[float, Run]]], rounds: int) -
             "They renew nothing, kill nothing and tell nobody; JobLease also sends two events a job to quorum queues.",
             "Job queues are each library's usual ones: classic for Celery and Dramatiq, quorum for Taskiq and us.",
             "Storage is Azurite, one Node.js process; how busy it is, is in percent of one processor.",
+            "The requests alone leave out broker and handlers, whose share of the processors JobLease does not have.",
             "All busy: workers, Azurite and RabbitMQ in percent of all processors; near 100 the machine is the limit.",
         ],
         plot=Plot("workers", "jobs/s", "contender"),
