@@ -12,8 +12,11 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import re
 import secrets
+import time
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,6 +39,8 @@ log = logging.getLogger(__name__)
 
 REMEMBERED = timedelta(minutes=10)
 """How far back a dashboard that starts reads the log."""
+READ_MODEL_SECONDS = 2.0
+"""How long the read model may need, in everyday use, for what the log has said."""
 CHUNK_BYTES = 32 << 10
 """What is handed to a client at once, about: nobody knows how fast it reads."""
 RETRY_MILLISECONDS = 2_000
@@ -66,6 +71,8 @@ class Live:
         # What was read of the log, `first` to `last`. Not every number is an event: the broker itself uses some up.
         self._first, self._last = 0, -1
         self._last_message = ""
+        # When a message was read, and the number before it: the first of each stretch of time, and the last two.
+        self._moments = deque([(-math.inf, -1)], maxlen=2)
         self._resuming = True
         self._entries: dict[int, _Entry] = {}
         self._ids: set[str] = set()
@@ -75,6 +82,16 @@ class Live:
         self._beats = 0
         self._news = asyncio.Event()
         self._stopped = False
+
+    def page_position(self) -> int:
+        """The number after which a page that is made now has to hear of events; -1 before the log was read.
+
+        A little back: the read model that the page shows may lack what was read of the log in the last moment.
+        """
+        moment, (last_at, _) = time.monotonic(), self._moments[-1]
+        if moment - last_at > 2 * READ_MODEL_SECONDS:  # nothing was read since then
+            return self._last
+        return next(number for at, number in reversed(self._moments) if moment - at > READ_MODEL_SECONDS)
 
     def position(self) -> dict[str, Any]:
         """Where the consumer begins: with the last message that was read, or some time back."""
@@ -118,6 +135,8 @@ class Live:
             if (number, message_id) == (self._last, self._last_message):
                 return
             self._forget(number)
+        if time.monotonic() - self._moments[-1][0] > READ_MODEL_SECONDS:
+            self._moments.append((time.monotonic(), self._last))
         self._last, self._last_message = number, message_id
         if mark := self._marks.get(message_id):
             mark.set()

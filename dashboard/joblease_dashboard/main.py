@@ -88,7 +88,7 @@ async def serve(settings: DashboardSettings) -> None:
         access = Access(settings, cluster, key.get_secret_value() if key else secrets.token_urlsafe(32))
         api = Api(access, AuditTrail(storage.table(TRAIL_TABLE)), TimeTable(index_table), feed, live, stats)
         actions = Actions(access, cluster, broker, storage.table(ACTIONS_TABLE), board)
-        render = Renderer(access)
+        render = Renderer(access, live.page_position)
         pages = Pages(render, api, access, actions, board, workers, Charts(stats))
         infrastructure = InfrastructurePages(
             render, access, board, workers, broker, storage.locks(), settings.defer_seconds

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ SCOPED = ("/", "/jobs", "/events", "/submit")
 class Renderer:
     """Renders templates."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, position: Callable[[], int]) -> None:
+        """`position` is the number of the event after which a page that is made now follows the stream."""
         self._access = access
+        self._position = position
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=select_autoescape(["html"]),
@@ -59,6 +62,7 @@ class Renderer:
             "can_act": self._access.can_act,
             "here": path + (f"?{request.url.query}" if request.url.query else ""),
             "path": path,
+            "position": self._position(),
             "scope": "?" + urlencode({"namespace": namespace}) if namespace and path in SCOPED else "",
             "scoped": SCOPED,
         }

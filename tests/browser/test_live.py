@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from joblease.messages import State
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 from support.browser import open_page
 from support.history import History
 from support.jobs import Jobs
@@ -32,6 +32,26 @@ async def test_lists_and_jobs_change_without_a_reload(browser: Browser, dashboar
         await page.locator("tr", has_text="appears").get_by_text("Completed").wait_for()
         assert await page.evaluate("window.untouched") is True
         assert await page.evaluate("document.activeElement.textContent") == "appears"  # the focus stays
+
+
+async def test_what_happens_while_a_page_is_on_its_way_is_not_lost(
+    browser: Browser, dashboard: Program, jobs: Jobs
+) -> None:
+    """Between the moment in which a page is made and the one in which its stream begins."""
+    history = History(jobs, "on-its-way")
+    await history.happen("Submitted", State.SUBMITTED)
+    await history.happen("Started", State.RUNNING)
+    async with open_page(browser, dashboard.port) as page, open_page(browser, dashboard.port) as watch:
+
+        async def hold(route: Route) -> None:
+            await history.happen("Completed", State.COMPLETED, data={"result": {"n": 1}})
+            await watch.goto(f"/jobs/{history.job_id}")
+            await watch.get_by_role("heading", name="Result").wait_for()
+            await route.continue_()
+
+        await page.route("**/api/stream?*", hold)
+        await page.goto(f"/jobs/{history.job_id}")
+        await page.get_by_role("heading", name="Result").wait_for()
 
 
 async def test_the_overview_follows_what_runs_waits_and_fails(browser: Browser, dashboard: Program, jobs: Jobs) -> None:

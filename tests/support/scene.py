@@ -30,6 +30,8 @@ KINDS = (  # handler, names, seconds that it runs, steps
     ("import-accounts", "accounts", 200, 6),
     ("nightly-report", "report", 400, 8),
 )
+FOR_EVER = -1
+"""Seconds of a lease that does not end while the pages are looked at."""
 OFTEN = (12, 6, 3, 1)
 HANDLERS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "import-accounts": (
@@ -187,7 +189,7 @@ async def _hold(jobs: Jobs, head: Head) -> None:
     says = {"worker": head.worker or "", "jobId": head.job_id, "epoch": str(head.epoch)}
     for blob in (job_blob(head.job_id), slot_blob(head.group, 0)):
         if await jobs.blobs.create(blob, {}):
-            await jobs.blobs.describe(await jobs.blobs.acquire(blob, 60), says)
+            await jobs.blobs.describe(await jobs.blobs.acquire(blob, FOR_EVER), says)
 
 
 async def _declare(channel: Any) -> None:

@@ -1,10 +1,14 @@
 """The dashboard's plain parts: why a job waits, the picture of its attempts, the form of a job, lengths of time."""
 
 from datetime import UTC, datetime, timedelta
+from random import Random
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from joblease.messages import HandlerDescription, JobEvent, State, WorkerReport, now, rfc3339
+from joblease_dashboard import live
 from joblease_dashboard.board import Board
 from joblease_dashboard.problems import Problem
 from joblease_dashboard.render import NOTHING, seconds
@@ -209,3 +213,20 @@ def test_what_is_wrong_with_a_form_is_named(form: dict[str, str], said: str) -> 
 )  # fmt: skip
 def test_lengths_of_time(length: float | None, text: str) -> None:
     assert seconds(length) == text
+
+
+def test_a_page_hears_again_of_what_the_read_model_may_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all events of the last two seconds, and not of many more."""
+    chance, clock, read = Random(1), [100.0], [(0.0, -1)]
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    stream = live.Live(Mock(), Mock(), buffer=1_000, max_clients=1, heartbeat_seconds=15)
+    for _ in range(5_000):
+        clock[0] += chance.choice([0.001, 0.1, 0.5, 3, 7])
+        if chance.random() < 0.8:
+            read.append((clock[0], read[-1][1] + 1))
+            stream._take(read[-1][1], str(read[-1][1]), b"")
+        position = stream.page_position()
+        recent = [number for at, number in read[-500:] if clock[0] - at < live.READ_MODEL_SECONDS]
+        assert all(number > position for number in recent)
+        old = [number for at, number in read[-500:] if clock[0] - at > 5 * live.READ_MODEL_SECONDS]
+        assert len(old) < 10 or position >= old[-10]
