@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from costs import (
     ETCD_WRITES,
-    EVENTS_OF_A_JOB,
+    HEARD_OF_A_JOB,
     INDEX_BATCH,
     OBJECTS,
     OPERATOR_SHARES,
@@ -57,7 +57,7 @@ def turn(job: Job, site: Site) -> float:
 
     The operator hears of the end, writes `Queued` for the next job, and publishes it.
     """
-    cpu = site.operator_ms / 1000 * (OPERATOR_SHARES["admit"] / 2 + OPERATOR_SHARES["hear"] / EVENTS_OF_A_JOB)
+    cpu = site.operator_ms / 1000 * (OPERATOR_SHARES["admit"] / 2 + OPERATOR_SHARES["hear"] / HEARD_OF_A_JOB)
     return occupied(job, site) + site.deliver.mean + cpu + site.storage.mean + site.publish.mean
 
 

@@ -15,6 +15,8 @@ from statistics import NormalDist
 MEASURED = Path(__file__).parent / "results" / "price.json"
 EVENTS_OF_A_JOB = 4
 """`Submitted`, `Queued`, `Started`, and its outcome. Each step is one more."""
+HEARD_OF_A_JOB = 2
+"""The last two of them: the operator has written the others itself, and does not hear of them."""
 LEASE_SECONDS, RENEW_SECONDS, DEFER_SECONDS = 60, 20, 10
 DEBOUNCE_SECONDS, DESCRIBE_SECONDS = 0.1, 1
 """Jobs that end sooner are not shown running; runs that do not write their name into the blobs they lease."""
@@ -84,13 +86,14 @@ PROGRESS = Cost(api=1)
 RESYNC = Cost(table=1)
 """Operator, each minute of a run that says nothing (`Engine._look_after`)."""
 HEAR = Cost(consumed=1)
-"""Operator, each event (`Engine.on_event`)."""
+"""Operator, each event of a worker's (`Engine.on_event`, `topology.READERS`)."""
 REFLECT = Cost(api=2)
 """Operator: the outcome in the status (`StatusWriter`), and the deletion after the TTL (`Expiry`)."""
 SHOW = Cost(api=1)
 """Operator, a job that has not ended 0.1 s after it was queued: `Running` in the status (`StatusWriter`)."""
-INDEX = Cost(table=2 / INDEX_BATCH, rows=2, consumed=1)
-"""Dashboard, each event of a full batch: a row of `JobFeed`, and at most one of `JobIndex` (`Index.add`)."""
+INDEX = Cost(table=2 / INDEX_BATCH, rows=2, consumed=2)
+"""Dashboard, each event of a full batch: a row of `JobFeed`, at most one of `JobIndex` (`Index.add`). It comes from
+the index's queue, and for the live streams from the log `joblease.events.live`."""
 STATS = Cost(table=1, rows=1)
 """Dashboard, each batch in which a job ended (`Stats.write`)."""
 DEFER = Cost(blob=1, published=1, consumed=1)
@@ -124,7 +127,7 @@ class Job:
         """What the operator does for it."""
         silent = self.seconds // RESYNC_SECONDS if not self.steps else 0
         shown = SHOW * (self.seconds > DEBOUNCE_SECONDS) + PROGRESS * min(self.steps, self.seconds // PROGRESS_SECONDS)
-        return ADMIT + WAIT * self.waits + HEAR * self.events + shown + REFLECT + RESYNC * silent
+        return ADMIT + WAIT * self.waits + HEAR * (HEARD_OF_A_JOB + self.steps) + shown + REFLECT + RESYNC * silent
 
     def worker(self) -> Cost:
         """What its worker does."""

@@ -7,7 +7,7 @@ from capacity import GROUP, OPERATOR_CPU, OPERATOR_STATUS, OPERATOR_STEPS
 from costs import (
     ADMIT,
     DEBOUNCE_SECONDS,
-    EVENTS_OF_A_JOB,
+    HEARD_OF_A_JOB,
     OPERATOR_SHARES,
     PROGRESS_SECONDS,
     RECONCILES,
@@ -74,7 +74,9 @@ class Operator:
     def _hear(self, task: Task, event: str) -> Steps:
         site = self._world.site
         step = site.operator_step_ms / site.operator_ms
-        yield from self._compute(step if event == "Step" else OPERATOR_SHARES["hear"] / EVENTS_OF_A_JOB)
+        if event in ("Submitted", "Queued"):
+            return  # it has written them itself
+        yield from self._compute(step if event == "Step" else OPERATOR_SHARES["hear"] / HEARD_OF_A_JOB)
         if event == "Step" and self._world.env.now - task.shown_at >= PROGRESS_SECONDS:
             task.shown_at = self._world.env.now
             yield from self._write_status()

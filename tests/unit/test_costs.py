@@ -8,6 +8,7 @@ import costs
 import document
 from capacity import FEED, GROUP, HISTORY, KEPT, OPERATOR_CPU, capacity, renewals
 from costs import Cost, Job, Site
+from joblease import topology
 from joblease_dashboard import index
 from joblease_operator import queue, status_writer
 from joblease_operator.settings import OperatorSettings
@@ -109,6 +110,7 @@ def test_the_figures_are_those_of_the_programs() -> None:
     assert queue.WORKERS == costs.RECONCILES
     assert f"workers={costs.STATUS_WRITES})" in inspect.getsource(status_writer.StatusWriter)
     assert status_writer.DEBOUNCE_SECONDS == costs.DEBOUNCE_SECONDS
+    assert costs.EVENTS_OF_A_JOB - len(topology._OF_OPERATOR) == costs.HEARD_OF_A_JOB
     assert operator.operator_progress_seconds == costs.PROGRESS_SECONDS
     assert operator.operator_resync_seconds == costs.RESYNC_SECONDS
     assert operator.operator_ttl_seconds_after_finished == costs.TTL_SECONDS
