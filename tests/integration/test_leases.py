@@ -110,8 +110,8 @@ async def test_a_broken_lease_is_noticed_before_it_can_expire(keeper: Keeper, bl
 
     lease = await keeper.acquire(blob, on_lost, create=True)
     taken = time.monotonic()
-    holder = replace(lease.grant, client=blobs._container.get_blob_client(blob))  # the keeper's own is of another event loop
-    assert await blobs.release(holder)  # somebody breaks it
+    of_this_loop = blobs._container.get_blob_client(blob)
+    assert await blobs.release(replace(lease.grant, client=of_this_loop))  # somebody breaks it
     await blobs.acquire(blob, 15)
     reason = await asyncio.wait_for(lost.get(), 10)
     assert blob in reason
