@@ -5,39 +5,22 @@ namespace per test, a vhost and a storage account per test module.
 """
 
 import base64
-import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from joblease_local.azurite import Azurite, require_azurite
 from joblease_local.binaries import kubernetes_binaries
 from joblease_local.control_plane import ControlPlane
 from joblease_local.ports import free_ports
-from joblease_local.processes import PartFailed
 from joblease_local.rabbitmq import RabbitMQ, require_rabbitmq
-from joblease_local.settings import ROOT, LocalSettings
+from joblease_local.settings import ROOT
+from support.parts import CACHE, need, say
 
-T = TypeVar("T")
-CACHE = LocalSettings().folder
 MODULES = 40
 """Test modules that can have a vhost and a storage account each."""
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
-def need(prepare: Callable[[], T]) -> T:
-    """A part, or a reason to skip; without it CI fails."""
-    try:
-        return prepare()
-    except PartFailed as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import CACHE, need, say
 from faults.checker import check
 from faults.history import History
 from faults.installation import Installation
@@ -21,6 +20,7 @@ from faults.workload import Workload
 from joblease_local.azurite import require_azurite
 from joblease_local.binaries import kubernetes_binaries
 from joblease_local.rabbitmq import require_rabbitmq
+from support.parts import CACHE, need, say
 
 SECONDS = float(os.environ.get("JOBLEASE_FAULTS_SECONDS", "15"))
 SEED = os.environ.get("JOBLEASE_FAULTS_SEED")

@@ -8,13 +8,13 @@ from typing import Any
 
 import aio_pika
 import pytest
-from conftest import need, say
 from joblease import topology
 from joblease.broker import EVENTS
 from joblease.messages import JobEvent, State
 from joblease_local.ports import free_ports
 from joblease_local.rabbitmq import RabbitMQ, require_rabbitmq
 from support.jobs import Jobs, open_jobs
+from support.parts import need, say
 from support.programs import Program, program
 from support.tcp_proxy import TcpProxy
 
