@@ -6,7 +6,7 @@ worker's keeper decides what to do about it and when.
 """
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -100,6 +100,10 @@ class LeaseBlobs:
         except AzureError as error:
             raise LeaseUnknown(f"{blob}: {_reason(error)}") from error
         return grant
+
+    def here(self, grant: Grant) -> Grant:
+        """The same lease, for requests through these connections: others may be of another event loop."""
+        return replace(grant, client=self._container.get_blob_client(grant.blob))
 
     async def renew(self, grant: Grant) -> None:
         """Extend the lease by its duration. Raises `LeaseLost` or `LeaseUnknown`."""

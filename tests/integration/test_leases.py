@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -23,9 +22,9 @@ async def blobs(storage: str) -> AsyncIterator[LeaseBlobs]:
 
 
 @pytest.fixture
-async def keeper(storage: str) -> AsyncIterator[Keeper]:
+async def keeper(storage: str, blobs: LeaseBlobs) -> AsyncIterator[Keeper]:
     settings = WorkerSettings(storage_connection_string=SecretStr(storage), lease_seconds=15, storage_timeout_seconds=2)
-    opened = Keeper(settings)
+    opened = Keeper(settings, blobs)
     await opened.start()
     yield opened
     await opened.close()
@@ -110,8 +109,7 @@ async def test_a_broken_lease_is_noticed_before_it_can_expire(keeper: Keeper, bl
 
     lease = await keeper.acquire(blob, on_lost, create=True)
     taken = time.monotonic()
-    of_this_loop = blobs._container.get_blob_client(blob)
-    assert await blobs.release(replace(lease.grant, client=of_this_loop))  # somebody breaks it
+    assert await blobs.release(lease.grant)  # somebody breaks it
     await blobs.acquire(blob, 15)
     reason = await asyncio.wait_for(lost.get(), 10)
     assert blob in reason
@@ -132,10 +130,24 @@ async def test_a_slot_is_made_when_it_is_first_needed(keeper: Keeper) -> None:
     await keeper.release(lease)
 
 
-async def test_closing_the_keeper_leaves_no_renewal_behind(storage: str, blob: str) -> None:
-    opened = Keeper(WorkerSettings(storage_connection_string=SecretStr(storage), lease_seconds=15))
+async def test_closing_the_keeper_leaves_no_renewal_behind(storage: str, blobs: LeaseBlobs, blob: str) -> None:
+    opened = Keeper(WorkerSettings(storage_connection_string=SecretStr(storage), lease_seconds=15), blobs)
     await opened.start()
     lease: Lease = await opened.acquire(blob, unexpected, create=True)
+    async with asyncio.timeout(10):
+        while not lease.task:
+            await asyncio.sleep(0.05)
     await opened.close()
-    assert lease.task
     assert lease.task.done()
+
+
+async def test_a_lease_that_is_given_back_at_once_is_never_renewed(keeper: Keeper, blob: str) -> None:
+    lease = await keeper.acquire(blob, unexpected, create=True)
+    await keeper.release(lease)
+    again = await keeper.acquire(blob, unexpected)
+    async with asyncio.timeout(10):
+        while not again.task:
+            await asyncio.sleep(0.05)
+    assert lease.task is None
+    assert lease.state is LeaseState.RELEASED
+    await keeper.release(again)

@@ -1,11 +1,13 @@
 """Keeps leases alive, and says at once when one is lost.
 
-The keeper lives on a thread and an event loop of its own, where nothing that a handler or a slow broker does can delay
-a renewal. A lease is `Held`; `Unknown` after a renewal that got no clear answer; `Lost` as soon as storage says so or
-the deadline passes; `Released` when it was given back. The deadline counts from the moment at which the last successful
-request was *sent*, on the monotonic clock, less a safety margin: before storage can give the lease to anybody else,
-`on_lost` has killed the handler. `on_lost` runs on the keeper's thread, so it must not wait for anything. Should this
-whole process be stopped, the guardian kills the handler a little later, still within the margin.
+Leases are renewed on a thread and an event loop of their own, where nothing that a handler or a slow broker does can
+delay it. They are taken and given back on the worker's loop, because two threads that hand over every request cost a
+short job more than the request does: the keeper's thread adopts only leases that have lived for a while. A lease is
+`Held`; `Unknown` after a renewal that got no clear answer; `Lost` as soon as storage says so or the deadline passes;
+`Released` when it was given back. The deadline counts from the moment at which the last successful request was *sent*,
+on the monotonic clock, less a safety margin: before storage can give the lease to anybody else, `on_lost` has killed
+the handler. `on_lost` runs on the keeper's thread, so it must not wait for anything. Should this whole process be
+stopped, the guardian kills the handler a little later, still within the margin.
 """
 
 import asyncio
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+ADOPT_SECONDS = 1.0
+"""How often the thread looks for new leases; far below the shortest time after which one is to be renewed."""
 DESCRIBE_AFTER_SECONDS = 1.0
 """Jobs that end sooner do not pay a request for being looked up."""
 RETRY_SECONDS = (1.0, 2.0, 3.0, 4.0, 5.0)
@@ -57,13 +61,21 @@ class Lease:
         """Set it to have it written into the blob, where everybody can read who holds the lease."""
         self.on_lost = on_lost
         self.task: asyncio.Task[None] | None = None
+        """Renews it, once the keeper's thread has adopted it."""
 
 
 class Keeper:
-    """Takes, renews and gives back leases. `start` it before use, `close` it at the end."""
+    """Takes, renews and gives back leases. `start` it before use, `close` it at the end.
 
-    def __init__(self, settings: "WorkerSettings") -> None:
+    `blobs` are for the event loop of whoever calls `acquire` and `release`; the thread has its own connections.
+    """
+
+    def __init__(self, settings: "WorkerSettings", blobs: LeaseBlobs) -> None:
         self._settings = settings
+        self._blobs = blobs
+        self._adopting: asyncio.Task[None] | None = None
+        self._lock = threading.Lock()
+        """Held where a lease is adopted, and where it is decided that one never will be."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="keeper", daemon=True)
         self._leases: set[Lease] = set()
@@ -87,11 +99,43 @@ class Keeper:
 
     async def acquire(self, blob: str, on_lost: Callable[[str], None], *, create: bool = False) -> Lease:
         """Take a lease and keep it. Raises `LeaseHeld`, `LeaseMissing` (unless `create`) or `LeaseUnknown`."""
-        return await self._on_thread(self._acquire(blob, on_lost, create=create))
+        started, result = time.monotonic(), "unknown"
+        try:
+            async with asyncio.timeout(self._settings.storage_timeout_seconds):
+                try:
+                    grant = await self._blobs.acquire(blob, self._settings.lease_seconds)
+                except LeaseMissing:
+                    if not create:
+                        raise
+                    await self._blobs.create(blob, {})
+                    started = time.monotonic()
+                    grant = await self._blobs.acquire(blob, self._settings.lease_seconds)
+            result = "acquired"
+        except LeaseHeld:
+            result = "held"
+            raise
+        except TimeoutError:
+            raise LeaseUnknown(f"{blob}: no answer within {self._settings.storage_timeout_seconds} s") from None
+        finally:
+            LEASE_ACQUIRE_SECONDS.labels(result).observe(time.monotonic() - started)
+        lease = Lease(grant, self._deadline(started), on_lost)
+        self._leases.add(lease)
+        return lease
 
     async def release(self, lease: Lease, *, delete: bool = False) -> None:
         """Stop renewing and give the lease back, or delete its blob. Never raises; does nothing for a lost one."""
-        await self._on_thread(self._release(lease, delete=delete))
+        with self._lock:
+            if lease.state in (LeaseState.LOST, LeaseState.RELEASED):
+                return
+            if lease.task is None:
+                self._drop(lease, LeaseState.RELEASED)
+        if lease.task and not await self._on_thread(self._forget(lease)):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.storage_timeout_seconds):
+                if await self._blobs.release(lease.grant, delete=delete):
+                    return
+        log.warning("%s could not be released; its lease expires by itself", lease.grant.blob)
 
     def guard(self, lease: Lease, pid: int | None) -> None:
         """Tie the life of a process group to the lease, or untie it (None)."""
@@ -115,37 +159,23 @@ class Keeper:
         except BaseException:
             await storage.close()
             raise
-        self._storage, self._blobs = storage, LeaseBlobs(storage.locks())
+        self._storage, self._own_blobs = storage, LeaseBlobs(storage.locks())
+        self._adopting = asyncio.create_task(self._adopt(), name="adopt leases")
+
+    async def _adopt(self) -> None:
+        while True:
+            await asyncio.sleep(ADOPT_SECONDS)
+            for lease in list(self._leases):
+                with self._lock:
+                    if lease.task is None and lease.state is LeaseState.HELD:
+                        lease.task = asyncio.create_task(self._keep(lease), name=f"keep {lease.grant.blob}")
 
     async def _shut(self) -> None:
+        if self._adopting:
+            self._adopting.cancel()
         for lease in list(self._leases):
-            await self._forget(lease, LeaseState.RELEASED)
+            await self._forget(lease)
         await self._storage.close()
-
-    async def _acquire(self, blob: str, on_lost: Callable[[str], None], *, create: bool) -> Lease:
-        started, result = time.monotonic(), "unknown"
-        try:
-            async with asyncio.timeout(self._settings.storage_timeout_seconds):
-                try:
-                    grant = await self._blobs.acquire(blob, self._settings.lease_seconds)
-                except LeaseMissing:
-                    if not create:
-                        raise
-                    await self._blobs.create(blob, {})
-                    started = time.monotonic()
-                    grant = await self._blobs.acquire(blob, self._settings.lease_seconds)
-            result = "acquired"
-        except LeaseHeld:
-            result = "held"
-            raise
-        except TimeoutError:
-            raise LeaseUnknown(f"{blob}: no answer within {self._settings.storage_timeout_seconds} s") from None
-        finally:
-            LEASE_ACQUIRE_SECONDS.labels(result).observe(time.monotonic() - started)
-        lease = Lease(grant, self._deadline(started), on_lost)
-        self._leases.add(lease)
-        lease.task = asyncio.create_task(self._keep(lease), name=f"keep {blob}")
-        return lease
 
     def _deadline(self, request_sent: float) -> float:
         return request_sent + self._settings.lease_seconds - self._settings.lease_safety_seconds
@@ -160,22 +190,23 @@ class Keeper:
         except Exception as error:
             log.exception("the keeper of %s failed", lease.grant.blob)
             reason = f"{lease.grant.blob}: {error}"
-        lease.state = LeaseState.LOST
-        self._leases.discard(lease)
+        self._drop(lease, LeaseState.LOST)
         LEASES_LOST.inc()
         lease.on_lost(reason)
 
     async def _renew_until_lost(self, lease: Lease) -> None:
+        grant = self._own_blobs.here(lease.grant)
+        next_renewal = lease.deadline - self._deadline(0) + self._settings.renew_seconds
         await self._pause(lease, DESCRIBE_AFTER_SECONDS)
-        next_renewal = time.monotonic() + self._settings.renew_seconds - DESCRIBE_AFTER_SECONDS
         with contextlib.suppress(LeaseUnknown):  # only for people to read; the next renewal tells what it means
-            await self._describe(lease)
+            if lease.metadata:
+                await self._bounded(lease, self._own_blobs.describe(grant, lease.metadata))
         await self._pause(lease, next_renewal - time.monotonic())
         failures = 0
         while True:
             sent = time.monotonic()
             try:
-                await self._bounded(lease, self._blobs.renew(lease.grant))
+                await self._bounded(lease, self._own_blobs.renew(grant))
             except LeaseUnknown as error:
                 lease.state = LeaseState.UNKNOWN
                 LEASE_RENEWALS.labels("unknown").inc()
@@ -191,10 +222,6 @@ class Keeper:
                 LEASE_RENEWALS.labels("renewed").inc()
                 await self._pause(lease, self._settings.renew_seconds)
 
-    async def _describe(self, lease: Lease) -> None:
-        if lease.metadata:
-            await self._bounded(lease, self._blobs.describe(lease.grant, lease.metadata))
-
     async def _pause(self, lease: Lease, seconds: float) -> None:
         """Sleep, but not past the deadline: then `TimeoutError`."""
         async with asyncio.timeout_at(lease.deadline):
@@ -209,23 +236,23 @@ class Keeper:
             except TimeoutError:
                 raise LeaseUnknown(f"{lease.grant.blob}: no answer from storage") from None
 
-    async def _release(self, lease: Lease, *, delete: bool) -> None:
-        if lease.state in (LeaseState.LOST, LeaseState.RELEASED):
-            return
-        await self._forget(lease, LeaseState.RELEASED)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.storage_timeout_seconds):
-                if await self._blobs.release(lease.grant, delete=delete):
-                    return
-        log.warning("%s could not be released; its lease expires by itself", lease.grant.blob)
+    async def _forget(self, lease: Lease) -> bool:
+        """End a renewal that may be under way before the lease is given back: it would find the lease gone.
 
-    async def _forget(self, lease: Lease, state: LeaseState) -> None:
-        lease.state = state
-        self._leases.discard(lease)
+        False when the lease was lost in this very moment.
+        """
+        if lease.state is LeaseState.LOST:
+            return False
+        self._drop(lease, LeaseState.RELEASED)
         if lease.task:
             lease.task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await lease.task
+        return True
+
+    def _drop(self, lease: Lease, state: LeaseState) -> None:
+        lease.state = state
+        self._leases.discard(lease)
 
     def _least_remaining(self) -> float:
         now = time.monotonic()

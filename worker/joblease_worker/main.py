@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import AzureError
 from joblease import logs, topology
 from joblease.broker import CONTROL, Broker, Subscription
+from joblease.leases import LeaseBlobs
 from joblease.metrics import announce
 from joblease.probes import Probes
 from joblease.settings import argument_parser, load
@@ -45,8 +46,8 @@ async def work(settings: WorkerSettings) -> None:
         stack.push_async_callback(pool.close)
         await pool.start()
         log.info("handlers: %s", ", ".join(pool.handlers) or "none")
-        keeper = Keeper(settings)
         storage = await stack.enter_async_context(Storage(settings))
+        keeper = Keeper(settings, LeaseBlobs(storage.locks()))
         if not await _until(stop, _open_storage(storage, keeper)):
             return
         stack.push_async_callback(keeper.close)
