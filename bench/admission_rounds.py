@@ -38,7 +38,7 @@ QUEUES = [topology.jobs_queue("default"), *(f"{EVENTS}.{reader}" for reader in t
 PORTS = {"operator": FIRST_PORT + 9, "worker-1": FIRST_PORT + 10}
 GROUP = "bench"
 WRITES = "joblease_api_writes_total"
-_SAMPLE = re.compile(r"^(\w+)(?:\{.*\})? (\S+)$", re.MULTILINE)
+_SAMPLE = re.compile(r"^(\w+)(\{.*\})? (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Rounds:
         wanted = Counter({"Queued": admitted, "WaitingForGroup": count - admitted})
 
         async def reflected() -> bool:
-            return counters("operator")[WRITES] >= count and await self._api.reasons() == wanted
+            return counter("operator", WRITES) >= count and await self._api.reasons() == wanted
 
         with self._program("joblease-operator", "operator"):
             idle = self._memory()
@@ -124,8 +124,8 @@ class Rounds:
             await asyncio.sleep(SETTLED_SECONDS)
             return replace(run, memory=(self._memory() - idle) / count)
 
-    async def life(self, count: int, limit: int) -> float:
-        """Writes of a job's resource on the API server, from after its creation to its deletion."""
+    async def life(self, count: int, limit: int) -> tuple[float, float]:
+        """Writes of a job's status, and its deletion: what the API server gets to do after it was created."""
         wanted = {
             **_spec(limit),
             "handler": "demo",
@@ -141,10 +141,10 @@ class Rounds:
             before = await self._api.writes()
             await self._measured(count, lambda name: self._api.create(name, wanted), gone)
             written = await self._api.writes() - before - count
-            told = counters("operator")[WRITES]
-            if written != told:
-                raise SystemExit(f"the operator says that it has written {told:.0f} times, the API server {written}")
-        return written / count
+            status, deletions = (counter("operator", WRITES, kind=kind) for kind in ("status", "delete"))
+            if written != status + deletions:
+                raise SystemExit(f"the operator tells of {status + deletions:.0f} writes, the API server {written}")
+        return status / count, deletions / count
 
     async def restart(self) -> tuple[float, float]:
         """Seconds until an operator is ready, with the resources that there are, and its memory in MiB."""
@@ -227,10 +227,9 @@ def _spec(limit: int) -> dict[str, Any]:
     return {"handler": "noop", "concurrency": {"group": GROUP, "limit": limit}}
 
 
-def counters(program: str) -> Counter[str]:
-    """A program's metrics, summed over their labels."""
+def counter(program: str, name: str, **labels: str) -> float:
+    """The sum of a metric's samples that have these labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{PORTS[program]}/metrics", timeout=5) as answer:
-        found: Counter[str] = Counter()
-        for name, value in _SAMPLE.findall(answer.read().decode()):
-            found[name] += float(value)  # type: ignore[assignment] # these counts are whole numbers
-        return found
+        samples = _SAMPLE.findall(answer.read().decode())
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    return sum(float(value) for found, told, value in samples if found == name and all(each in told for each in wanted))

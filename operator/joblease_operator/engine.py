@@ -62,11 +62,11 @@ class Engine:
         self._jobs: dict[str, Job] = {}
         self._scheduler = Scheduler()
         self._queue = WorkQueue(self._reconcile_safely)
-        self.status_writer = StatusWriter(settings, requests, self._scheduler)
+        self._expiry = Expiry(settings, requests)
+        self.status_writer = StatusWriter(settings, requests, self._scheduler, self._expiry.see_to)
         self._restored = False
         self._timer = asyncio.Event()
         self._sweeper = Sweeper(settings, trail, blobs, self._publisher, self._jobs)
-        self._expiry = Expiry(settings, requests, self.status_writer)
 
     async def run(self) -> None:
         """Restore the picture from the API server and the trail, then reconcile until cancelled."""
@@ -202,7 +202,8 @@ class Engine:
             self._forget_if_done(job)
         elif job.finished:
             job.spec = job.head = None
-            self._expiry.see_to(job)
+            if job.settled:  # its outcome is written before it is deleted
+                self._expiry.see_to(job)
 
     async def _see_to_state(self, job: Job) -> None:
         if job.state is None:

@@ -17,7 +17,6 @@ from joblease_operator.kube import Conflict, Gone, JobRequests
 
 if TYPE_CHECKING:
     from joblease_operator.settings import OperatorSettings
-    from joblease_operator.status_writer import StatusWriter
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +27,15 @@ LONGEST_SLEEP_SECONDS = 3600.0
 class Expiry:
     """Use `run` as a task."""
 
-    def __init__(self, settings: "OperatorSettings", requests: JobRequests, status_writer: "StatusWriter") -> None:
+    def __init__(self, settings: "OperatorSettings", requests: JobRequests) -> None:
         self._default = settings.operator_ttl_seconds_after_finished
         self._requests = requests
-        self._status_writer = status_writer
         self._jobs: dict[str, tuple[datetime, Job]] = {}
         self._due: list[tuple[datetime, str]] = []
         self._changed = asyncio.Event()
 
     def see_to(self, job: Job) -> None:
-        """Delete an ended job in time; what is known from before is replaced."""
+        """Delete a job in time whose outcome is in its status; what is known from before is replaced."""
         if job.gone or job.deleting or job.completed_at is None:
             return
         ttl = self._default if job.ttl is None else job.ttl
@@ -68,7 +66,6 @@ class Expiry:
 
     async def _delete(self, job: Job) -> None:
         try:
-            await self._status_writer.flushed(job.uid)
             await self._requests.delete(job)
         except (Gone, Conflict):
             return

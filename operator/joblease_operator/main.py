@@ -48,6 +48,7 @@ def watching(engine: Engine) -> tuple[kopf.OperatorRegistry, kopf.OperatorSettin
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="joblease.dev")
     settings.posting.enabled = False
     settings.scanning.disabled = True
+    settings.queueing.idle_timeout = 0.1  # a task and a queue for each object; our handler leaves nothing to them
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 15

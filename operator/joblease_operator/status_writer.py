@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -34,10 +35,18 @@ VOLATILE = ("progress", "message")
 class StatusWriter:
     """Use as an async context manager."""
 
-    def __init__(self, settings: "OperatorSettings", requests: JobRequests, scheduler: "Scheduler") -> None:
+    def __init__(
+        self,
+        settings: "OperatorSettings",
+        requests: JobRequests,
+        scheduler: "Scheduler",
+        on_settled: Callable[[Job], None],
+    ) -> None:
+        """`on_settled` is called with each job whose outcome has been written."""
         self._settings = settings
         self._requests = requests
         self._scheduler = scheduler
+        self._on_settled = on_settled
         self._jobs: dict[str, Job] = {}
         self._queue = WorkQueue(self._write, workers=16)
 
@@ -64,6 +73,7 @@ class StatusWriter:
             self.forget(job.uid)
             if job.finished and not job.trouble:
                 job.settle()
+                self._on_settled(job)
             return
         self._jobs[job.uid] = job
         if job.finished:
@@ -74,10 +84,6 @@ class StatusWriter:
     def forget(self, uid: str) -> None:
         """Drop what was to be written."""
         self._jobs.pop(uid, None)
-
-    async def flushed(self, uid: str) -> None:
-        """Write now what is to be written about this job."""
-        await self._write(uid)
 
     def _status(self, job: Job) -> Body:
         waits = not job.finished and not self._scheduler.is_admitted(job.uid) and job.state is not None
@@ -101,7 +107,7 @@ class StatusWriter:
             return None
         status = stamp(self._status(job), job.written, now())
         if without_times(status) == without_times(job.written):
-            self.forget(uid)
+            self.write(job)
             return None
         try:
             await self._requests.patch_status(job, status)

@@ -26,18 +26,18 @@ class Cost:
     """Messages to workers."""
     events: float
     """Messages to everybody."""
-    status_writes: float
+    api_writes: float
     """To the API server."""
 
 
 # The operator makes the blob to be leased and begins the trail; the worker takes slot and job, claims the job, records
 # its outcome and gives both back. Each row of the trail is an event, and each reason that lasts is a status.
-AT_ONCE = Cost(operator_requests=2, worker_requests=6, jobs=1, events=4, status_writes=3)
-WITH_3_STEPS = Cost(operator_requests=2, worker_requests=6 + 3, jobs=1, events=4 + 3, status_writes=3)
+AT_ONCE = Cost(operator_requests=2, worker_requests=6, jobs=1, events=4, api_writes=3)
+WITH_3_STEPS = Cost(operator_requests=2, worker_requests=6 + 3, jobs=1, events=4 + 3, api_writes=3)
 # Admitted later: one more transaction; held back, queued, running, outcome.
-WAITED_WITH_1_STEP = Cost(operator_requests=3, worker_requests=6 + 1, jobs=1, events=4 + 1, status_writes=4)
+WAITED_WITH_1_STEP = Cost(operator_requests=3, worker_requests=6 + 1, jobs=1, events=4 + 1, api_writes=4)
 # Admitted again: the operator reads what the worker has left, and writes; the worker begins anew.
-FAILED_ONCE = Cost(operator_requests=2 + 2, worker_requests=2 * 6, jobs=2, events=4 + 3, status_writes=3 + 3)
+FAILED_ONCE = Cost(operator_requests=2 + 2, worker_requests=2 * 6, jobs=2, events=4 + 3, api_writes=3 + 3)
 
 SOON = {"maxAttempts": 2, "backoff": {"initialSeconds": 1, "maxSeconds": 1}}
 JOBS = 4
@@ -57,7 +57,7 @@ class Meter:
             worker_requests=self.worker.metric("joblease_storage_requests_total"),
             jobs=self._published("joblease.jobs"),
             events=self._published("joblease.events"),
-            status_writes=self.operator.metric("joblease_api_writes_total"),
+            api_writes=self.operator.metric("joblease_api_writes_total"),
         )
 
     def _published(self, exchange: str) -> float:
@@ -105,11 +105,28 @@ async def test_jobs_that_wait_for_their_group(cluster: Cluster, meter: Meter, su
     check(before, await asyncio.to_thread(meter.read), WAITED_WITH_1_STEP)
 
 
+async def running(cluster: Cluster, name: str) -> None:
+    """Wait until there will be no other status before its outcome."""
+    async with asyncio.timeout(20):
+        while cluster.get(name).get("status", {}).get("progress") is None:
+            await asyncio.sleep(0.05)
+
+
+async def test_an_outcome_and_a_deletion_are_one_write_each(
+    cluster: Cluster, meter: Meter, submit: Callable[..., str]
+) -> None:
+    name = submit("hold", parameters={"seconds": 4}, ttlSecondsAfterFinished=0)
+    await running(cluster, name)
+    before = await asyncio.to_thread(meter.read)
+    async with asyncio.timeout(20):
+        while cluster.exists(name):
+            await asyncio.sleep(0.1)
+    assert (await asyncio.to_thread(meter.read)).api_writes - before.api_writes == 2
+
+
 async def test_waiting_costs_nothing(cluster: Cluster, meter: Meter, submit: Callable[..., str]) -> None:
     holder = submit("hold", parameters={"seconds": 30})
-    async with asyncio.timeout(20):
-        while cluster.get(holder).get("status", {}).get("progress") is None:  # its last status for a while
-            await asyncio.sleep(0.1)
+    await running(cluster, holder)
     for name in [submit() for _ in range(10)]:
         await cluster.reaches(name, "WaitingForGroup")
     before = await asyncio.to_thread(meter.read)
@@ -118,4 +135,4 @@ async def test_waiting_costs_nothing(cluster: Cluster, meter: Meter, submit: Cal
     renewals_and_holder = 2 * (IDLE_SECONDS // 5 + 1) + 2  # of the running job: two leases, renewed every 5 s
     assert after.operator_requests == before.operator_requests
     assert after.worker_requests - before.worker_requests <= renewals_and_holder < 10
-    assert (after.jobs, after.events, after.status_writes) == (before.jobs, before.events, before.status_writes)
+    assert (after.jobs, after.events, after.api_writes) == (before.jobs, before.events, before.api_writes)

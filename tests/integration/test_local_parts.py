@@ -77,10 +77,10 @@ def test_parts_serve_and_end_and_go_on_with_their_data(local: Local) -> None:
     assert "runs here already" in local.run("up", "--detach", code=1)
     assert "end it first" in local.run("clean", code=1)
     local.kubernetes().create_namespace({"metadata": {"name": "kept"}})
-    operator = client.CoreV1Api(config.new_client_from_config(str(local.state / "operator.kubeconfig")))
-    operator.list_namespace()
+    operator = config.new_client_from_config(str(local.state / "operator.kubeconfig"))
+    client.CustomObjectsApi(operator).list_cluster_custom_object("joblease.dev", "v1alpha1", "jobrequests")
     with pytest.raises(client.ApiException, match="Forbidden"):
-        operator.list_secret_for_all_namespaces()
+        client.CoreV1Api(operator).list_secret_for_all_namespaces()
 
     local.run("down")
     assert recorded(local.state) == {}
