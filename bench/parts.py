@@ -2,13 +2,14 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from joblease.settings import AZURITE_CONNECTION_STRING
 from joblease_local.azurite import Azurite, require_azurite
-from joblease_local.processes import recorded
+from joblease_local.processes import end_leftovers, recorded
 from joblease_local.rabbitmq import RabbitMQ, require_rabbitmq
 from joblease_local.settings import LocalSettings
 from joblease_local.stack import Stack
@@ -16,6 +17,14 @@ from joblease_local.stack import Stack
 FIRST_PORT = 23800
 """Far from those of `make up`, so that both can run on one machine; benchmarks run one at a time."""
 DASHBOARD_PORT = FIRST_PORT + 99
+
+
+def _begin(settings: LocalSettings) -> None:
+    """An empty folder. What an earlier run left behind is ended, and this one ends its parts when it is terminated."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_leftovers(recorded(settings.folder), print)
+    shutil.rmtree(settings.folder, ignore_errors=True)
+    settings.folder.mkdir(parents=True)
 
 
 @contextmanager
@@ -33,8 +42,7 @@ def installation(
         first_port=FIRST_PORT,
         dashboard_port=DASHBOARD_PORT,
     )
-    shutil.rmtree(settings.folder, ignore_errors=True)
-    settings.folder.mkdir(parents=True)
+    _begin(settings)
     for cache in ("bin", "azurite"):  # what was downloaded or built once serves all
         (settings.folder.parent.parent / cache).mkdir(exist_ok=True)
         (settings.folder / cache).symlink_to(settings.folder.parent.parent / cache)
@@ -61,8 +69,7 @@ def broker_and_storage(name: str) -> Iterator[tuple[Path, dict[str, int]]]:
     of `rabbitmq` and `azurite`.
     """
     settings = LocalSettings(state=LocalSettings().folder / "bench" / name, first_port=FIRST_PORT)
-    shutil.rmtree(settings.folder, ignore_errors=True)
-    settings.folder.mkdir(parents=True)
+    _begin(settings)
     ports = list(settings.ports().values())
     broker = RabbitMQ(require_rabbitmq(print), settings.folder, (ports[3], ports[4], ports[5]))
     account = dict(item.split("=", 1) for item in AZURITE_CONNECTION_STRING.rstrip(";").split(";"))
