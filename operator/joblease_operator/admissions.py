@@ -1,0 +1,109 @@
+"""Puts jobs in line and marks those that may go.
+
+The scheduler decides and knows nothing of resources; this is what it is told about them, and when it is asked.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from joblease.messages import State, now
+from joblease.resource import JobRequestSpec
+
+from joblease_operator import metrics
+from joblease_operator.job import Job
+from joblease_operator.scheduler import Candidate, Scheduler
+
+if TYPE_CHECKING:
+    from joblease_operator.settings import OperatorSettings
+
+LONGEST_SLEEP_SECONDS = 3600.0
+
+
+class Admissions:
+    """Admits nobody until `open` was called: who holds a slot already must be known first."""
+
+    def __init__(
+        self, settings: "OperatorSettings", jobs: Mapping[str, Job], on_admitted: Callable[[str], None]
+    ) -> None:
+        """`on_admitted` is called with the id of each job that may go."""
+        self._settings = settings
+        self._jobs = jobs
+        self._on_admitted = on_admitted
+        self._changed = asyncio.Event()
+        self._open = False
+        self.scheduler = Scheduler()
+
+    def open(self) -> None:
+        """Begin to admit: whoever holds a slot has been told with `hold`."""
+        self._open = True
+        self.admit()
+
+    def admit(self) -> None:
+        """Admit all that may go now."""
+        if not self._open:
+            return
+        for admission in self.scheduler.admit(now()):
+            job = self._jobs[admission.uid]
+            job.slot, job.published = admission.slot, False
+            metrics.ADMISSION_WAIT_SECONDS.observe(max(0.0, (now() - job.created_at).total_seconds()))
+            self._on_admitted(job.uid)
+        metrics.JOBS_WAITING.set(self.scheduler.waiting)
+        metrics.JOBS_ADMITTED.set(self.scheduler.admitted)
+        self._changed.set()
+
+    def wait(self, job: Job) -> bool:
+        """Put a job in line, or change its place; whether it may go at once."""
+        self.scheduler.wait(self._candidate(job))
+        self.admit()
+        return self.admitted(job)
+
+    def hold(self, job: Job) -> None:
+        """Count a job as admitted: the workers have it."""
+        self.scheduler.hold_slot(self._candidate(job))
+
+    def leave(self, job: Job) -> None:
+        """A job needs no slot any more; the next one gets it."""
+        self.scheduler.remove(job.uid)
+        self.admit()
+
+    def admitted(self, job: Job) -> bool:
+        """Whether the job may go, or has gone already."""
+        return self.scheduler.is_admitted(job.uid)
+
+    def group_of(self, spec: JobRequestSpec | None) -> tuple[str, int]:
+        """A job's concurrency group and its limit, where it names none: the default ones."""
+        concurrency, settings = spec and spec.concurrency, self._settings
+        group = (concurrency and concurrency.group) or settings.operator_default_group
+        named = concurrency.limit if concurrency else None
+        return group, settings.operator_default_limit if named is None else named
+
+    async def keep_time(self) -> None:
+        """Admit what becomes due, until cancelled."""
+        while True:
+            self._changed.clear()
+            due = self.scheduler.next_due()
+            pause = (due - now()).total_seconds() if due else LONGEST_SLEEP_SECONDS
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(max(pause, 0.0), LONGEST_SLEEP_SECONDS)):
+                    await self._changed.wait()
+            due = self.scheduler.next_due()
+            if due and due <= now():
+                self.admit()
+
+    def _candidate(self, job: Job) -> Candidate:
+        spec = job.spec
+        assert spec is not None  # noqa: S101 - only ended jobs have none
+        group, limit = self.group_of(spec)
+        due = job.next_attempt_at if job.state is State.RETRYING else spec.start_after
+        return Candidate(
+            uid=job.uid,
+            label=job.label,
+            group=group,
+            limit=limit,
+            submitted_at=job.created_at,
+            priority=spec.priority,
+            not_before=due if due and due > now() else None,
+            suspended=spec.suspend,
+        )
