@@ -39,7 +39,7 @@ from report import Plot, Report, Row, Target, arguments, percentile
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 """Rows of the trail."""
-SAMPLES, MIN_SAMPLES, MAX_SECONDS = 100, 5, 8
+SAMPLES, MIN_SAMPLES, MAX_SECONDS = 300, 5, 12
 """Of each question; fewer when they take long."""
 COUNTED = 10
 """Of those, asked once more with the storage requests counted."""
@@ -267,7 +267,7 @@ def main() -> None:
     options = arguments(
         __doc__,
         rounds=1,
-        azurite_rows={"type": int, "default": SIZES[-2], "help": f"the most for Azurite (default: {SIZES[-2]})"},
+        azurite_rows={"type": int, "default": SIZES[1], "help": f"the most for Azurite (default: {SIZES[1]})"},
     )
     with broker_and_storage("history") as (folder, _):
         found = asyncio.run(run(folder, options.azurite_rows))

@@ -1,9 +1,4 @@
-"""`joblease-operator`: kopf watches, the engine thinks.
-
-kopf is used for what is hard to get right about watching (reconnecting, bookmarks, expired versions, streams that go
-silent) and for nothing else: the handler is a raw event handler, so that kopf neither annotates nor finalizes the
-resources, and each job costs only the writes that it is worth.
-"""
+"""`joblease-operator`: waits until all that it needs is there, then lets kopf watch and the engine think."""
 
 import asyncio
 import logging
@@ -19,7 +14,6 @@ from joblease.broker import Broker, Subscription
 from joblease.leases import LeaseBlobs
 from joblease.metrics import announce
 from joblease.probes import Probes
-from joblease.resource import GROUP, PLURAL, VERSION
 from joblease.settings import argument_parser, load
 from joblease.storage import TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
@@ -27,6 +21,7 @@ from joblease.trail import AuditTrail
 from joblease_operator.engine import Engine
 from joblease_operator.kube import JobRequests
 from joblease_operator.settings import OperatorSettings
+from joblease_operator.watch import watching
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractQueue
@@ -34,35 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
-
-
-def watching(engine: Engine) -> tuple[kopf.OperatorRegistry, kopf.OperatorSettings]:
-    """Kopf's part: what it calls, and how it watches.
-
-    The handler is a coroutine, although it waits for nothing: kopf would call a function in a thread, and the engine
-    belongs to the event loop.
-    """
-    registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
-    settings.persistence.finalizer = "joblease.dev/kopf"
-    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="joblease.dev")
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="joblease.dev")
-    settings.posting.enabled = False
-    settings.scanning.disabled = True
-    settings.queueing.idle_timeout = 0.1  # a task and a queue for each object; our handler leaves nothing to them
-    settings.watching.server_timeout = 300
-    settings.watching.client_timeout = 330
-    settings.watching.connect_timeout = 15
-    settings.watching.inactivity_timeout = 90
-
-    @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> Any:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-    async def observe(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf calls it so
-        engine.observe(type, dict(body))
-
-    return registry, settings
 
 
 async def operate(settings: OperatorSettings) -> None:

@@ -1,0 +1,56 @@
+"""How kopf watches `JobRequest`s.
+
+kopf is used for what is hard to get right about watching (reconnecting, bookmarks, expired versions, streams that go
+silent) and for nothing else: the handler is a raw event handler, so that kopf neither annotates nor finalizes the
+resources, and each job costs only the writes that it is worth.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import kopf
+from joblease.resource import GROUP, PLURAL, VERSION
+
+if TYPE_CHECKING:
+    from joblease_operator.engine import Engine
+
+
+class _NoComparison(kopf.DiffBaseStorage):
+    """Keeps kopf from copying each resource at each event: only handlers of changes compare, and there are none."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+
+def watching(engine: "Engine") -> tuple[kopf.OperatorRegistry, kopf.OperatorSettings]:
+    """What kopf calls, and how it watches.
+
+    The handler is a coroutine, although it waits for nothing: kopf would call a function in a thread, and the engine
+    belongs to the event loop.
+    """
+    registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
+    settings.persistence.finalizer = "joblease.dev/kopf"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="joblease.dev")
+    settings.persistence.diffbase_storage = _NoComparison()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.queueing.idle_timeout = 0.1  # a task and a queue for each object; our handler leaves nothing to them
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.watching.connect_timeout = 15
+    settings.watching.inactivity_timeout = 90
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> Any:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    async def observe(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf calls it so
+        engine.observe(type, dict(body))
+
+    return registry, settings
