@@ -259,6 +259,7 @@ async def run(folder: Path, azurite_rows: int) -> dict[str, list[Size]]:
                 await other.reach(size)
                 found["Azurite"].append(await look(folder, other, newest, size))
     database.close()
+    file.unlink()  # 1.7 GB
     return found
 
 
