@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from report import RESULTS, Cell, Spread, table
+from report import RESULTS, Cell, Spread, median, table
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = (DOCS / "performance.md", DOCS / "scale.md")
@@ -62,7 +62,7 @@ def draw(name: str) -> None:
     for at, each in enumerate(dict.fromkeys(row[plot["by"]] for row in drawn)):
         rows = [row for row in drawn if row[plot["by"]] == each and row.get(plot["y"]) is not None]
         values = [_cell(row[plot["y"]]) for row in rows]
-        middle = [value.median if isinstance(value, Spread) else float(value or 0) for value in values]
+        middle = [median(value) for value in values]
         below = [value.median - value.low if isinstance(value, Spread) else 0 for value in values]
         above = [value.high - value.median if isinstance(value, Spread) else 0 for value in values]
         style: dict[str, Any] = {

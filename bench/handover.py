@@ -14,7 +14,7 @@ import naive
 from joblease_local.stack import Stack
 from jobs import open_jobs
 from parts import installation
-from report import Cell, Plot, Report, Row, Spread, Target, arguments, percentile, spread
+from report import Plot, Report, Row, Target, arguments, median, percentile, spread
 
 WORKERS = (50, 10, 2)
 """Largest first: it is quicker to stop workers than to start them."""
@@ -101,11 +101,6 @@ def targets(rows: list[Row]) -> list[Target]:
             )
         )
     return found
-
-
-def median(cell: Cell) -> float:
-    """The median in a cell."""
-    return cell.median if isinstance(cell, Spread) else float(cell or 0)
 
 
 def main() -> None:

@@ -118,6 +118,11 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values))
 
 
+def median(cell: "Cell") -> float:
+    """The number in a cell; the middle one of a spread."""
+    return cell.median if isinstance(cell, Spread) else float(cell or 0)
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The value below which `share` (0 to 1) of the values lie; the nearest one, nothing in between."""
     ordered = sorted(values)

@@ -8,6 +8,7 @@ lease blob and trail, before the clock starts; it stops at the last `Completed` 
 import asyncio
 import os
 import statistics
+from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib import import_module
 
@@ -16,7 +17,7 @@ from fleet import Fleet, Run, delete_queues, fleet
 from joblease import broker, topology
 from noops import ended, submit
 from parts import broker_and_storage
-from report import Plot, Report, Row, Target, arguments, spread
+from report import Cell, Plot, Report, Row, Target, arguments, median, number, spread
 
 JOBS = 300
 CONCURRENCY = 8
@@ -89,7 +90,7 @@ def report(found: dict[tuple[int, str], list[tuple[float, Run]]], rounds: int) -
                 ),
             }
         )
-    targets = []
+    targets, limits = [], []
     names = list(CONTENDERS.values())
     for workers in dict.fromkeys(workers for workers, _ in found):
         rates = {name: [rate for rate, _ in found[workers, name]] for name in names}
@@ -99,6 +100,7 @@ def report(found: dict[tuple[int, str], list[tuple[float, Run]]], rounds: int) -
             targets.append(
                 Target(f"{workers} workers, JobLease to {name}", f">= {wanted}", str(ratio), ratio.median >= wanted)
             )
+        limits.append(limit(workers, {row["contender"]: row for row in rows if row["workers"] == workers}))
     return Report(
         name="throughput",
         question="No-op jobs per second with lease, fence and full trail.",
@@ -114,8 +116,20 @@ def report(found: dict[tuple[int, str], list[tuple[float, Run]]], rounds: int) -
             "Storage is Azurite, one Node.js process; how busy it is, is in percent of one processor.",
             "The requests alone leave out broker and handlers, whose share of the processors JobLease does not have.",
             "All busy: workers, Azurite and RabbitMQ in percent of all processors; near 100 the machine is the limit.",
+            *limits,
         ],
         plot=Plot("workers", "jobs/s", "contender"),
+    )
+
+
+def limit(workers: int, rows: Mapping[Cell, Row]) -> str:
+    """What 0.8 of the storage requests alone would leave for everything that is no storage request, in words."""
+    ours, alone = rows["JobLease"], rows["storage requests alone"]
+    allowed = (os.cpu_count() or 1) * 1000 / (0.8 * median(alone["jobs/s"]))
+    taken = median(alone["CPU ms/job: workers"]) + median(ours["Azurite"]) + median(ours["RabbitMQ"])
+    return (
+        f"{workers} workers: 0.8 of the requests alone is {number(allowed)} ms of all processors a job; "
+        f"those requests, Azurite and RabbitMQ take {number(taken)} of them before a handler is called."
     )
 
 
