@@ -73,8 +73,11 @@ async def measure(jobs: int, rounds: int) -> Report:
                 found[ADMITTED].append(await each.operated(jobs, limit=0))
                 print("  jobs/s:", {what: round(runs[-1].rate) for what, runs in found.items()}, flush=True)
             found[WAITING].append(await each.operated(jobs, limit=1))
-            writes = {"that is admitted at once": await each.life(LIFE_JOBS, limit=0)}
-            writes["that has waited"] = await each.life(LIFE_JOBS, limit=1)
+            writes = {
+                "that starts at once": await each.life(LIFE_JOBS // 5, limit=0, alone=True),
+                "that waits for a worker": await each.life(LIFE_JOBS, limit=0),
+                "that waits for its group": await each.life(LIFE_JOBS, limit=1),
+            }
             none = [await each.restart() for _ in range(rounds)]
             await each.with_status(OLD_JOBS, "Completed", "True")
             old = [await each.restart() for _ in range(rounds)]
@@ -113,10 +116,9 @@ def report(
         for other in (CREATED, ALL)
     ]
     targets += [
-        Target(f"writes of its status in the life of a job {which}", "<= 3", number(status), status <= 3)
-        for which, (status, _) in writes.items()
+        Target(f"API writes in the life of a job {which}", "<= 3", number(status + deleted), status + deleted <= 3)
+        for which, (status, deleted) in writes.items()
     ]
-    deletions = max(each for _, each in writes.values())
     live = {what: number(statistics.median(run.memory for run in found[what]) / 1.024) for what in (ADMITTED, WAITING)}
     (empty, idle), (full, grown) = ([spread(values) for values in zip(*some, strict=True)] for some in (none, old))
     return Report(
@@ -132,7 +134,8 @@ def report(
             f"With one status write a job the API server alone comes to {ratio(STATUS, CREATED)} of its creations.",
             "Storage requests are two a job: its blob, and a transaction of three rows. Azurite is one process.",
             "All requests: made one after the other for each job, with JobLease's clients for storage and broker.",
-            f"An ended job is deleted when its time is over: {number(deletions)} more writes a job.",
+            "API writes: one says that it waits and for what, unless it starts within 0.1 s, one that it runs, one its",
+            "outcome; and the deletion when its time is over, which a job that somebody deletes does not cost us.",
             f"1,000 live jobs take {live[ADMITTED]} MiB of operator memory admitted, {live[WAITING]} MiB waiting.",
             f"An operator is ready {full} s after its start if there are {OLD_JOBS:,} ended jobs, {empty} s if none.",
             f"Its memory is {grown} MiB then, and {idle} MiB without jobs.",
