@@ -68,7 +68,7 @@ def scenarios(site: Site) -> list[Scenario]:
             "no-op, an operator ten times as fast", Job(),
             replace(site, operator_ms=site.operator_ms / 10, dashboards=5), 0, 400, 1, 3,
         ),
-        Scenario("no-op, an account of 1,000/s", Job(), replace(site, account=1000, dashboards=0)),
+        Scenario("no-op, an account of 300/s", Job(), replace(site, account=300, dashboards=0)),
         Scenario("no-op, a history of 200 rows/s", Job(), replace(site, partition=200)),
     ]  # fmt: skip
 
