@@ -56,7 +56,7 @@ def draw(name: str) -> None:
     result = _read(name)
     plot = result["plot"]
     mpl.rcParams["svg.hashsalt"] = name  # the same figures make the same file
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     drawn = result.get("curves") or result["rows"]
     for at, each in enumerate(dict.fromkeys(row[plot["by"]] for row in drawn)):
@@ -74,10 +74,13 @@ def draw(name: str) -> None:
     axes.set(xlabel=plot["x"], ylabel=plot["y"])
     axes.set_xscale("log" if plot["log_x"] else "linear")
     axes.set_yscale("log" if plot["log_y"] else "linear")
+    measured = sorted({row[plot["x"]] for row in drawn})
+    axes.set_xticks(measured, [f"{value:,}" for value in measured])
+    axes.xaxis.minorticks_off()
     if not plot["log_y"]:
         axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2, title=plot["by"], frameon=False)  # in no curve's way
     PLOTS.mkdir(exist_ok=True)
     figure.savefig(PLOTS / f"{name}.svg", metadata={"Date": None})
 
