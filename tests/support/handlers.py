@@ -63,9 +63,10 @@ def stubborn(job: JobContext) -> None:
 
 
 @handler("steps")
-def steps(job: JobContext, count: int = 3) -> None:
+def steps(job: JobContext, count: int = 3, rest: float = 0) -> None:
     for number in range(1, count + 1):
         job.step(f"step {number}", progress=number / count, data={"number": number})
+    time.sleep(rest)
 
 
 @handler("fail")
