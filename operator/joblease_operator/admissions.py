@@ -4,21 +4,18 @@ The scheduler decides and knows nothing of resources; this is what it is told ab
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from joblease.messages import State, now
 from joblease.resource import JobRequestSpec
 
-from joblease_operator import metrics
+from joblease_operator import alarm, metrics
 from joblease_operator.job import Job
 from joblease_operator.scheduler import Candidate, Scheduler
 
 if TYPE_CHECKING:
     from joblease_operator.settings import OperatorSettings
-
-LONGEST_SLEEP_SECONDS = 3600.0
 
 
 class Admissions:
@@ -82,12 +79,7 @@ class Admissions:
     async def keep_time(self) -> None:
         """Admit what becomes due, until cancelled."""
         while True:
-            self._changed.clear()
-            due = self.scheduler.next_due()
-            pause = (due - now()).total_seconds() if due else LONGEST_SLEEP_SECONDS
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(max(pause, 0.0), LONGEST_SLEEP_SECONDS)):
-                    await self._changed.wait()
+            await alarm.until(self.scheduler.next_due(), self._changed)
             due = self.scheduler.next_due()
             if due and due <= now():
                 self.admit()

@@ -268,7 +268,6 @@ class Engine:
 
     def _forget_if_done(self, job: Job) -> None:
         if job.finished:
-            self._admissions.leave(job)
             self._jobs.pop(job.uid, None)
             self._expiry.forget(job.uid)
             self.status_writer.forget(job.uid)

@@ -4,7 +4,6 @@ Times are kept in memory only: after a restart they follow from the statuses aga
 """
 
 import asyncio
-import contextlib
 import heapq
 import logging
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from joblease.messages import now
 
+from joblease_operator import alarm
 from joblease_operator.job import Job
 from joblease_operator.kube import Conflict, Gone, JobRequests
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY = timedelta(seconds=10)
-LONGEST_SLEEP_SECONDS = 3600.0
 
 
 class Expiry:
@@ -48,11 +47,7 @@ class Expiry:
     async def run(self) -> None:
         """Delete what is due, until cancelled."""
         while True:
-            self._changed.clear()
-            pause = (self._due[0][0] - now()).total_seconds() if self._due else LONGEST_SLEEP_SECONDS
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(max(pause, 0.0), LONGEST_SLEEP_SECONDS)):
-                    await self._changed.wait()
+            await alarm.until(self._due[0][0] if self._due else None, self._changed)
             while self._due and self._due[0][0] <= now():
                 when, uid = heapq.heappop(self._due)
                 if uid in self._jobs and self._jobs[uid][0] == when:
