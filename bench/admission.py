@@ -74,9 +74,9 @@ async def measure(jobs: int, rounds: int) -> Report:
                 print("  jobs/s:", {what: round(runs[-1].rate) for what, runs in found.items()}, flush=True)
             found[WAITING].append(await each.operated(jobs, limit=1))
             writes = {
-                "that starts at once": await each.life(LIFE_JOBS // 5, limit=0, alone=True),
-                "that waits for a worker": await each.life(LIFE_JOBS, limit=0),
-                "that waits for its group": await each.life(LIFE_JOBS, limit=1),
+                "that starts at once": await each.life(LIFE_JOBS // 5, 1, limit=0),
+                "that waits for a worker": await each.life(1, LIFE_JOBS, limit=0),
+                "that waits for its group": await each.life(1, LIFE_JOBS, limit=1),
             }
             none = [await each.restart() for _ in range(rounds)]
             await each.with_status(OLD_JOBS, "Completed", "True")

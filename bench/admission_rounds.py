@@ -124,10 +124,10 @@ class Rounds:
             await asyncio.sleep(SETTLED_SECONDS)
             return replace(run, memory=(self._memory() - idle) / count)
 
-    async def life(self, count: int, limit: int, *, alone: bool = False) -> tuple[float, float]:
+    async def life(self, batches: int, size: int, limit: int) -> tuple[float, float]:
         """Writes of a job's status, and its deletion: what the API server gets to do after it was created.
 
-        `alone`: each job is created when the one before it has gone, so that it starts at once.
+        Each batch is created when the jobs of the one before it have gone; a job of a batch of its own starts at once.
         """
         wanted = {
             **_spec(limit),
@@ -135,21 +135,16 @@ class Rounds:
             "parameters": {"steps": 1, "seconds": 0.2},
             "ttlSecondsAfterFinished": 0,
         }
-        turn = asyncio.Semaphore(1 if alone else count)
+        count = batches * size
 
         async def gone() -> bool:
             return not await self._api.reasons()
 
-        async def one(name: str) -> None:
-            async with turn:
-                await self._api.create(name, wanted)
-                while alone and not await gone():  # noqa: ASYNC110 - nothing tells
-                    await asyncio.sleep(POLL_SECONDS)
-
         await self._empty()
         with self._program("joblease-operator", "operator"), self._program("joblease-worker", "worker-1"):
             before = await self._api.writes()
-            await self._measured(count, one, gone)
+            for _ in range(batches):
+                await self._measured(size, lambda name: self._api.create(name, wanted), gone)
             written = await self._api.writes() - before - count
             status, deletions = (counter("operator", WRITES, kind=kind) for kind in ("status", "delete"))
             if written != status + deletions:

@@ -118,7 +118,7 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values))
 
 
-def median(cell: "Cell") -> float:
+def median(cell: Cell) -> float:
     """The number in a cell; the middle one of a spread."""
     return cell.median if isinstance(cell, Spread) else float(cell or 0)
 
