@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from e2e.cluster import DASHBOARD, helm, kubectl, rights, rolled_out, submit, until
+from e2e.cluster import DASHBOARD, helm, kubectl, rights, rolled_out, submit, system
 
 pytestmark = pytest.mark.timeout(600)
 ACCOUNTS: dict[str, tuple[str, ...]] = {
@@ -16,13 +16,22 @@ ACCOUNTS: dict[str, tuple[str, ...]] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def by_token() -> Iterator[None]:
-    rolled_out()
-    helm("upgrade", "joblease", "charts/joblease", "--reuse-values", "--set", "dashboard.access.mode=kubernetes")
-    rolled_out()
-    until(lambda: httpx.get(f"{DASHBOARD}/api/jobs", timeout=10).status_code == 401, "the Service leads to the new pod")
+    access("kubernetes")
     yield
-    helm("upgrade", "joblease", "charts/joblease", "--reuse-values", "--set", "dashboard.access.mode=none")
+    access("none")
+
+
+def access(mode: str) -> None:
+    """Change who is let in, and wait until nobody is answered as before.
+
+    A pod that ends answers for some seconds more, until every node's proxy knows that its Service leads elsewhere; a
+    finished roll-out does not wait for that.
+    """
     rolled_out()
+    before = system("get", "pods", "--selector", "app.kubernetes.io/component=dashboard", "--output", "name").split()
+    helm("upgrade", "joblease", "charts/joblease", "--reuse-values", "--set", f"dashboard.access.mode={mode}")
+    rolled_out()
+    system("wait", "--for=delete", "--timeout=120s", *before)
 
 
 @pytest.fixture(scope="module")
