@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
+PREFETCH = 500
 
 
 async def operate(settings: OperatorSettings) -> None:
@@ -46,11 +48,11 @@ async def operate(settings: OperatorSettings) -> None:
         async def events(channel: "AbstractChannel") -> "AbstractQueue":
             return await topology.declare_events(channel, "operator")
 
-        broker.subscribe(Subscription(events, engine.on_event, prefetch=500))
+        broker.subscribe(Subscription(events, engine.on_event, PREFETCH, arguments=_came_last(time.time())))
         problems = ["starting"]
         probes = Probes(settings, lambda: [*problems, *engine.problems, *filter(None, [broker.problem])])
         stack.callback(probes.close)
-        await _first(stop.wait(), _run(settings, storage, broker, engine, requests, problems))
+        await _first(stop.wait(), _run(settings, storage, broker, engine, requests, problems, stop))
 
 
 async def _run(
@@ -60,13 +62,14 @@ async def _run(
     engine: Engine,
     requests: JobRequests,
     problems: list[str],
+    stop: asyncio.Event,
 ) -> None:
     await requests.connect()
     await _until_served(requests, problems)
     await _open_storage(storage)
-    registry, kopf_settings = watching(engine)
+    registry, kopf_settings = watching(engine, stop.set)
     namespaces = settings.operator_namespaces
-    watch = kopf.operator(  # it takes the signals over, and ends by them
+    watch = kopf.operator(
         registry=registry,
         settings=kopf_settings,
         standalone=True,
@@ -81,12 +84,23 @@ async def _run(
 async def _first(*works: Coroutine[Any, Any, Any]) -> None:
     """Do all until one has ended, then end the others. Raises what the one raised."""
     tasks = [asyncio.ensure_future(work) for work in works]
-    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()
+
+
+def _came_last(started: float) -> Callable[[], dict[str, Any]]:
+    """The broker gives the events to the operator that was started last.
+
+    An older one that still runs, on a node that the cluster has given up, would take half of them, and nobody but it
+    would know before the next look into the trail.
+    """
+    return lambda: {"x-priority": int(started)}
 
 
 async def _until_served(requests: JobRequests, problems: list[str]) -> None:

@@ -5,6 +5,7 @@ silent) and for nothing else: the handler is a raw event handler, so that kopf n
 resources, and each job costs only the writes that it is worth.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import kopf
@@ -27,10 +28,13 @@ class _NoComparison(kopf.DiffBaseStorage):
         pass
 
 
-def watching(engine: "Engine") -> tuple[kopf.OperatorRegistry, kopf.OperatorSettings]:
+def watching(engine: "Engine", on_end: Callable[[], None]) -> tuple[kopf.OperatorRegistry, kopf.OperatorSettings]:
     """What kopf calls, and how it watches.
 
-    The handler is a coroutine, although it waits for nothing: kopf would call a function in a thread, and the engine
+    `on_end` is called when kopf was asked to end by a signal, which it has taken over. It would wait for five seconds
+    then for tasks that it does not know to end by themselves, and we would work on beside our successor.
+
+    The handlers are coroutines, although they wait for nothing: kopf would call a function in a thread, and the engine
     belongs to the event loop.
     """
     registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
@@ -52,5 +56,9 @@ def watching(engine: "Engine") -> tuple[kopf.OperatorRegistry, kopf.OperatorSett
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def observe(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf calls it so
         engine.observe(type, dict(body))
+
+    @kopf.on.cleanup(registry=registry)
+    async def end(**_: Any) -> None:
+        on_end()
 
     return registry, settings

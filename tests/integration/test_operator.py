@@ -215,6 +215,24 @@ async def test_a_restart_loses_nothing_and_runs_nothing_twice(
         assert cluster.get(ended["metadata"]["name"])["status"] == ended["status"]
 
 
+async def test_the_operator_that_came_last_hears_the_news(
+    cluster: Cluster, start_operator: Start, worker: Program, submit: Callable[..., str]
+) -> None:
+    """For a while there are two of them when a pod is replaced, or when its node does not answer any more."""
+    async with start_operator() as old:
+        await cluster.reaches(submit(), "Completed")
+        async with start_operator() as new:
+            heard = old.metric("joblease_events_consumed_total")
+            running = submit("hold", parameters={"seconds": 1})
+            waiting = submit()
+            await cluster.reaches(running, "Completed")
+            await cluster.reaches(waiting, "Completed")
+            assert old.metric("joblease_events_consumed_total") == heard
+            assert new.metric("joblease_events_consumed_total") >= 4
+            # Asked to end, it does so at once; kopf alone would let it work on for five seconds.
+            assert await old.stop(timeout=4) == 0
+
+
 async def test_a_job_whose_message_was_never_published_is_published_after_a_restart(
     jobs: Jobs, cluster: Cluster, start_operator: Start, worker: Program, submit: Callable[..., str]
 ) -> None:
