@@ -52,7 +52,7 @@ async def operate(settings: OperatorSettings) -> None:
         problems = ["starting"]
         probes = Probes(settings, lambda: [*problems, *engine.problems, *filter(None, [broker.problem])])
         stack.callback(probes.close)
-        await _first(stop.wait(), _run(settings, storage, broker, engine, requests, problems, stop))
+        await _first(stop.wait(), _run(settings, storage, broker, engine, requests, problems))
 
 
 async def _run(
@@ -62,23 +62,29 @@ async def _run(
     engine: Engine,
     requests: JobRequests,
     problems: list[str],
-    stop: asyncio.Event,
 ) -> None:
     await requests.connect()
     await _until_served(requests, problems)
     await _open_storage(storage)
-    registry, kopf_settings = watching(engine, stop.set)
+    ending = asyncio.Event()
+    registry, kopf_settings = watching(engine, ending.set)
     namespaces = settings.operator_namespaces
-    watch = kopf.operator(
+    watch = kopf.operator(  # it takes the signals over, and ends by them
         registry=registry,
         settings=kopf_settings,
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
     )
-    async with broker:
-        problems.clear()
-        await _first(watch, engine.run())
+
+    async def think() -> None:
+        async with broker:
+            await _first(ending.wait(), engine.run())
+
+    problems.clear()
+    async with asyncio.TaskGroup() as both:
+        both.create_task(watch, name="watch")
+        both.create_task(think(), name="engine")
 
 
 async def _first(*works: Coroutine[Any, Any, Any]) -> None:

@@ -31,8 +31,8 @@ class _NoComparison(kopf.DiffBaseStorage):
 def watching(engine: "Engine", on_end: Callable[[], None]) -> tuple[kopf.OperatorRegistry, kopf.OperatorSettings]:
     """What kopf calls, and how it watches.
 
-    `on_end` is called when kopf was asked to end by a signal, which it has taken over. It would wait for five seconds
-    then for tasks that it does not know to end by themselves, and we would work on beside our successor.
+    `on_end` is called as soon as kopf ends, by a signal or an error. It would wait five seconds for tasks that it does
+    not know, and they would work on meanwhile, beside their successors in another pod.
 
     The handlers are coroutines, although they wait for nothing: kopf would call a function in a thread, and the engine
     belongs to the event loop.
