@@ -39,8 +39,8 @@ from report import Plot, Report, Row, Target, arguments, percentile
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 """Rows of the trail."""
-SAMPLES, MIN_SAMPLES, MAX_SECONDS = 300, 5, 12
-"""Of each question; fewer when they take long."""
+ROUNDS, MIN_ROUNDS, MAX_SECONDS = 300, 5, 12
+"""In which each question is asked; fewer when it takes long."""
 COUNTED = 10
 """Of those, asked once more with the storage requests counted."""
 MAX_REQUESTS, MAX_GROWTH, MAX_MILLISECONDS = 2, 1.5, 500
@@ -132,16 +132,16 @@ async def storage_requests(http: httpx.AsyncClient) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("joblease_storage_requests_total"))
 
 
-async def measure(history: History, newest: datetime) -> dict[str, Asked]:
+async def measure(history: History, newest: datetime, rounds: int) -> dict[str, Asked]:
     """Ask the dashboard everything, in turn."""
     rng = random.Random(3)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{DASHBOARD_PORT}", timeout=120) as http:
         asked = await questions(history, newest, http)
         found = {name: Asked() for name in asked}
-        for number in range(SAMPLES):
+        for number in range(rounds):
             for name, question in asked.items():
                 one = found[name]
-                if len(one.seconds) >= MIN_SAMPLES and sum(one.seconds) > MAX_SECONDS:
+                if len(one.seconds) >= MIN_ROUNDS and sum(one.seconds) > MAX_SECONDS:
                     continue
                 path, began = question(rng), time.perf_counter()
                 await ask(http, path)
@@ -156,7 +156,7 @@ async def measure(history: History, newest: datetime) -> dict[str, Asked]:
 async def bare(storage: Storage) -> float:
     """Seconds that storage itself takes for the last 50 jobs, by the bare SDK; the median of a few."""
     taken = []
-    for _ in range(MIN_SAMPLES):
+    for _ in range(MIN_ROUNDS):
         began = time.perf_counter()
         rows = storage.table(INDEX_TABLE).query_entities(f"PartitionKey ge '{partition(now())}'", results_per_page=50)
         async for page in rows.by_page():
@@ -231,15 +231,15 @@ class Size:
     scan: float
 
 
-async def look(folder: Path, history: History, newest: datetime, size: int) -> Size:
+async def look(folder: Path, history: History, newest: datetime, size: int, rounds: int) -> Size:
     """Measure everything on the storage that the environment names."""
     with dashboard(folder):
-        asked = await measure(history, newest)
+        asked = await measure(history, newest, rounds)
     async with Storage(StorageSettings()) as storage:
         return Size(size, asked, await bare(storage), await scan(storage))
 
 
-async def run(folder: Path, azurite_rows: int) -> dict[str, list[Size]]:
+async def run(folder: Path, azurite_rows: int, rounds: int) -> dict[str, list[Size]]:
     """All sizes, on both."""
     newest, file = now(), folder / "tables.sqlite"
     found: dict[str, list[Size]] = {"indexed": [], "Azurite": []}
@@ -253,11 +253,11 @@ async def run(folder: Path, azurite_rows: int) -> dict[str, list[Size]]:
             await one.reach(size)
             database.commit()
             with indexed(file):
-                found["indexed"].append(await look(folder, one, newest, size))
+                found["indexed"].append(await look(folder, one, newest, size, rounds))
             if size <= azurite_rows:
                 print(f"{size} rows in Azurite", flush=True)
                 await other.reach(size)
-                found["Azurite"].append(await look(folder, other, newest, size))
+                found["Azurite"].append(await look(folder, other, newest, size, rounds))
     database.close()
     file.unlink()  # 1.7 GB
     return found
@@ -267,15 +267,15 @@ def main() -> None:
     """Entry point."""
     options = arguments(
         __doc__,
-        rounds=1,
+        rounds=ROUNDS,
         azurite_rows={"type": int, "default": SIZES[1], "help": f"the most for Azurite (default: {SIZES[1]})"},
     )
     with broker_and_storage("history") as (folder, _):
-        found = asyncio.run(run(folder, options.azurite_rows))
+        found = asyncio.run(run(folder, options.azurite_rows, options.rounds))
     Report(
         name="history",
         question="A page of a list, a search or a job, as the history grows.",
-        rounds=SAMPLES,
+        rounds=options.rounds,
         rows=[row(name, found) for name in found["indexed"][0].asked] + [naive(found)],
         targets=targets(found["indexed"]),
         notes=[
