@@ -105,7 +105,7 @@ async def run(count: int, jobs_a_day: float, newest: datetime, seed: int) -> Non
     async with Storage(load(StorageSettings)) as storage:
         await storage.create_tables(TRAIL_TABLE, INDEX_TABLE, FEED_TABLE, STATS_TABLE)
         trail = AuditTrail(storage.table(TRAIL_TABLE))
-        index = Index(storage.table(INDEX_TABLE), storage.table(FEED_TABLE), Stats(storage.table(STATS_TABLE)))
+        index = Index(storage.table(INDEX_TABLE), storage.table(FEED_TABLE), Stats(storage.table(STATS_TABLE)), trail)
         source, rows, done, began = jobs(count, newest, jobs_a_day, seed), 0, 0, time.monotonic()
         while done < count:
             batch = list(islice(source, BATCH))

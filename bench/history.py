@@ -68,7 +68,7 @@ class History:
 
     def __init__(self, tables: dict[str, Any], newest: datetime) -> None:
         self._trail = AuditTrail(cast(TableClient, tables[TRAIL_TABLE]))
-        self._index = Index(tables[INDEX_TABLE], tables[FEED_TABLE], Stats(tables[STATS_TABLE]))
+        self._index = Index(tables[INDEX_TABLE], tables[FEED_TABLE], Stats(tables[STATS_TABLE]), self._trail)
         self._source = jobs(SIZES[-1], newest, JOBS_A_DAY)
         self.rows = 0
         self.sample: list[tuple[str, str]] = []

@@ -11,6 +11,7 @@ Publishing waits for the broker's confirm, under a timeout, and is refused when 
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -60,6 +61,17 @@ class Subscription:
     """Go on with it after `stop_consuming`."""
     arguments: Callable[[], dict[str, Any]] = dict
     """Of the consumer, asked for each time that it is made anew."""
+
+
+def newest_first() -> Callable[[], dict[str, Any]]:
+    """Arguments of a consumer that gets messages before all that were started earlier, as long as it keeps up.
+
+    For readers that remember what they have read. When there are two for a while (a pod is replaced, or its node was
+    given up and runs on) or for long, each would hear a part of the news and know the rest only later. (RabbitMQ's
+    consumer priority.)
+    """
+    priority = time.time_ns() // 1_000_000
+    return lambda: {"x-priority": priority}
 
 
 class Broker:

@@ -2,8 +2,11 @@
 
 Several dashboards may share the queue, so that a job's events can be written by different ones: a job's row is only
 replaced under the ETag of the version that was added to. In the usual case that ETag is remembered from the last write
-and nothing is read. Messages are acknowledged after their rows are written; while storage is away they wait, and the
-prefetch bounds how many.
+and nothing is read. A job's events are numbered without gaps: when one is missing, because another dashboard has it or
+its worker died before it could announce it, the trail has it, and the row is made from that.
+
+Messages are acknowledged after their rows are written; while storage is away they wait, and the prefetch bounds how
+many.
 """
 
 import asyncio
@@ -18,11 +21,12 @@ from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoun
 from joblease.broker import BROKEN, Broker, PublishFailed
 from joblease.messages import JobEvent, now
 from joblease.topology import DEAD, REASON_HEADER
+from joblease.trail import AuditTrail, UnknownJob
 from joblease.transactions import MAX_WRITES, Write, submit
 from pydantic import ValidationError
 
 from joblease_dashboard import metrics
-from joblease_dashboard.keys import partition
+from joblease_dashboard.keys import key, partition
 from joblease_dashboard.rows import Row, feed_row, job_row
 
 if TYPE_CHECKING:
@@ -48,10 +52,11 @@ class _Version:
 class Index:
     """Writes the read model."""
 
-    def __init__(self, jobs: "TableClient", feed: "TableClient", stats: "Stats") -> None:
+    def __init__(self, jobs: "TableClient", feed: "TableClient", stats: "Stats", trail: "AuditTrail") -> None:
         self._jobs = jobs
         self._feed = feed
         self._stats = stats
+        self._trail = trail
         self._versions: OrderedDict[str, _Version] = OrderedDict()
 
     async def add(self, events: Sequence[JobEvent]) -> None:
@@ -76,7 +81,7 @@ class Index:
 
     async def _add_to_jobs(self, jobs: Mapping[str, list[JobEvent]]) -> None:
         """Jobs of one partition. When anything in a transaction is refused, its rows are read and it is made anew."""
-        for part in _parts(list(jobs.items())):
+        for part in _parts(await asyncio.gather(*(self._complete(*each) for each in jobs.items()))):
             while True:
                 rows = [row for job_id, events in part if (row := job_row(events, self._known(job_id)))]
                 if not rows:
@@ -86,7 +91,9 @@ class Index:
                 except HttpResponseError as error:
                     if error.status_code not in (404, 409, 412):
                         raise
-                    await asyncio.gather(*(self._read(row) for row in rows))
+                    await asyncio.gather(
+                        *(self._read(row["jobId"], row["PartitionKey"], row["RowKey"]) for row in rows)
+                    )
                 else:
                     for row, etag in zip(rows, etags, strict=True):
                         started_at = row.get("startedAt") or self._started(row["jobId"])
@@ -95,6 +102,21 @@ class Index:
                             self._stats.count({"startedAt": started_at, **row})
                     metrics.INDEX_ROWS.labels("JobIndex").inc(len(rows))
                     break
+
+    async def _complete(self, job_id: str, events: list[JobEvent]) -> tuple[str, list[JobEvent]]:
+        """A job and its new events; all its events when some are missing between its row and them."""
+        if self._has_gap(job_id, events):
+            await self._read(job_id, *key(events[0].submitted_at, job_id))
+            if self._has_gap(job_id, events):
+                with contextlib.suppress(UnknownJob):
+                    return job_id, await self._trail.history(job_id)
+        return job_id, events
+
+    def _has_gap(self, job_id: str, events: Sequence[JobEvent]) -> bool:
+        version = self._versions.get(job_id)
+        last = version.sequence if version else 0
+        fresh = {event.sequence for event in events if event.sequence > last}
+        return bool(fresh) and max(fresh) - last > len(fresh)
 
     def _known(self, job_id: str) -> Mapping[str, Any] | None:
         version = self._versions.get(job_id)
@@ -108,14 +130,14 @@ class Index:
         version = self._versions.get(row["jobId"])
         return Write("merge", row, version.etag) if version else Write("insert", row)
 
-    async def _read(self, row: Row) -> None:
+    async def _read(self, job_id: str, partition_key: str, row_key: str) -> None:
         try:
-            found = await self._jobs.get_entity(row["PartitionKey"], row["RowKey"], select=["sequence", "startedAt"])
+            found = await self._jobs.get_entity(partition_key, row_key, select=["sequence", "startedAt"])
         except ResourceNotFoundError:
-            self._versions.pop(row["jobId"], None)
+            self._versions.pop(job_id, None)
         else:
             etag, started_at = str(found.metadata["etag"]), str(found.get("startedAt", ""))
-            self._remember(row["jobId"], _Version(found["sequence"], etag, started_at))
+            self._remember(job_id, _Version(found["sequence"], etag, started_at))
 
     def _remember(self, job_id: str, version: _Version) -> None:
         self._versions[job_id] = version

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from azure.core.exceptions import AzureError
 from joblease import logs, topology
-from joblease.broker import WORKERS, Broker, Subscription
+from joblease.broker import WORKERS, Broker, Subscription, newest_first
 from joblease.metrics import announce
 from joblease.settings import argument_parser, load
 from joblease.storage import ACTIONS_TABLE, FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
@@ -72,6 +72,7 @@ async def serve(settings: DashboardSettings) -> None:
     async with AsyncExitStack() as stack:
         storage = await stack.enter_async_context(Storage(settings))
         index_table, feed_table = storage.table(INDEX_TABLE), storage.table(FEED_TABLE)
+        trail = AuditTrail(storage.table(TRAIL_TABLE))
         feed, stats, workers = TimeTable(feed_table), Stats(storage.table(STATS_TABLE)), Workers()
         board = Board(workers)
         broker = Broker(settings, "joblease-dashboard", topology.declare_exchanges)
@@ -79,14 +80,14 @@ async def serve(settings: DashboardSettings) -> None:
             broker, board, settings.dashboard_stream_buffer, settings.dashboard_stream_clients,
             settings.dashboard_heartbeat_seconds,
         )  # fmt: skip
-        indexer = Indexer(Index(index_table, feed_table, stats), broker)
+        indexer = Indexer(Index(index_table, feed_table, stats, trail), broker)
         _subscribe(broker, indexer, live, workers)
         cluster = await _open_cluster(settings)
         if cluster:
             stack.push_async_callback(cluster.close)
         key = settings.dashboard_session_key
         access = Access(settings, cluster, key.get_secret_value() if key else secrets.token_urlsafe(32))
-        api = Api(access, AuditTrail(storage.table(TRAIL_TABLE)), TimeTable(index_table), feed, live, stats)
+        api = Api(access, trail, TimeTable(index_table), feed, live, stats)
         actions = Actions(access, cluster, broker, storage.table(ACTIONS_TABLE), board)
         render = Renderer(access, live.page_position)
         pages = Pages(render, api, access, actions, board, workers, Charts(stats))
@@ -152,7 +153,7 @@ def _subscribe(broker: Broker, indexer: Indexer, live: Live, workers: Workers) -
     async def index(channel: "AbstractChannel") -> "AbstractQueue":
         return await topology.declare_events(channel, "index")
 
-    broker.subscribe(Subscription(index, indexer.on_event, prefetch=PREFETCH))
+    broker.subscribe(Subscription(index, indexer.on_event, PREFETCH, arguments=newest_first()))
 
     async def reports(channel: "AbstractChannel") -> "AbstractQueue":
         return await topology.declare_private(channel, WORKERS)
@@ -165,10 +166,10 @@ async def rebuild(settings: DashboardSettings) -> int:
     """Write the read model anew from the whole trail; returns how many jobs it holds."""
     async with Storage(settings) as storage:
         await storage.create_tables(*TABLES)
-        stats = Stats(storage.table(STATS_TABLE))
-        index = Index(storage.table(INDEX_TABLE), storage.table(FEED_TABLE), stats)
+        trail, stats = AuditTrail(storage.table(TRAIL_TABLE)), Stats(storage.table(STATS_TABLE))
+        index = Index(storage.table(INDEX_TABLE), storage.table(FEED_TABLE), stats, trail)
         count = 0
-        async for _, events in AuditTrail(storage.table(TRAIL_TABLE)).everything():
+        async for _, events in trail.everything():
             await index.add(events)
             count += 1
             if count % 1000 == 0:

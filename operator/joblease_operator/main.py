@@ -3,15 +3,14 @@
 import asyncio
 import logging
 import signal
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import kopf
 from azure.core.exceptions import AzureError
 from joblease import logs, topology
-from joblease.broker import Broker, Subscription
+from joblease.broker import Broker, Subscription, newest_first
 from joblease.leases import LeaseBlobs
 from joblease.metrics import announce
 from joblease.probes import Probes
@@ -48,7 +47,7 @@ async def operate(settings: OperatorSettings) -> None:
         async def events(channel: "AbstractChannel") -> "AbstractQueue":
             return await topology.declare_events(channel, "operator")
 
-        broker.subscribe(Subscription(events, engine.on_event, PREFETCH, arguments=_came_last(time.time())))
+        broker.subscribe(Subscription(events, engine.on_event, PREFETCH, arguments=newest_first()))
         problems = ["starting"]
         probes = Probes(settings, lambda: [*problems, *engine.problems, *filter(None, [broker.problem])])
         stack.callback(probes.close)
@@ -98,15 +97,6 @@ async def _first(*works: Coroutine[Any, Any, Any]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()
-
-
-def _came_last(started: float) -> Callable[[], dict[str, Any]]:
-    """The broker gives the events to the operator that was started last.
-
-    An older one that still runs, on a node that the cluster has given up, would take half of them, and nobody but it
-    would know before the next look into the trail.
-    """
-    return lambda: {"x-priority": int(started)}
 
 
 async def _until_served(requests: JobRequests, problems: list[str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from joblease.broker import EVENTS
-from joblease.messages import State
+from joblease.messages import State, rfc3339
 from joblease.storage import FEED_TABLE, INDEX_TABLE
 from joblease.topology import DEAD, REASON_HEADER
 from support.history import History
@@ -165,7 +165,22 @@ async def test_two_replicas_share_the_work_and_agree(jobs: Jobs, start: Start, h
             "jobs",
             lambda rows: len(rows) == 10 and all(row["state"] == "Completed" for row in rows),
         )
-        assert all(row["progress"] == 100 for row in rows)
+        assert all(row["progress"] == 100 and row.get("startedAt") for row in rows)
+
+
+async def test_what_came_too_late_or_never_is_taken_from_the_trail(jobs: Jobs, http: httpx.AsyncClient) -> None:
+    """Another replica had it and was slower, or the worker died before it could say so."""
+    history = History(jobs, "gap", namespace="ns-gap")
+    await history.happen("Submitted", State.SUBMITTED)
+    await listed(http, "/api/requests?namespace=ns-gap", "jobs", lambda rows: len(rows) == 1)
+    started = await history.happen("Started", State.RUNNING, publish=False)
+    await history.happen("Completed", State.COMPLETED)
+    path = "/api/requests?namespace=ns-gap&state=Completed"
+    row = (await listed(http, path, "jobs", lambda rows: len(rows) == 1))[0]
+    assert (row["startedAt"], row["worker"]) == (rfc3339(started.timestamp), "worker-1")
+    await history.publish(started)
+    await listed(http, "/api/jobs?namespace=ns-gap", "events", lambda rows: len(rows) == 3)
+    assert (await listed(http, path, "jobs", lambda rows: len(rows) == 1))[0] == row
 
 
 async def test_an_unreadable_event_is_parked(jobs: Jobs, dashboard: Program) -> None:

@@ -31,7 +31,8 @@ async def fill(jobs: Jobs, count: int, seconds: float = 12) -> datetime:
     """
     storage = jobs.storage
     await storage.create_tables(INDEX_TABLE, FEED_TABLE, STATS_TABLE)
-    index = Index(storage.table(INDEX_TABLE), storage.table(FEED_TABLE), Stats(storage.table(STATS_TABLE)))
+    stats = Stats(storage.table(STATS_TABLE))
+    index = Index(storage.table(INDEX_TABLE), storage.table(FEED_TABLE), stats, jobs.trail)
     first = now() - timedelta(seconds=seconds * count + 60)
     for start in range(0, count, BATCH):
         batch = range(start, min(start + BATCH, count))
