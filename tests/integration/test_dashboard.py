@@ -154,7 +154,7 @@ async def test_events_that_come_twice_or_late_do_no_harm(jobs: Jobs, http: httpx
     assert (rows[0]["state"], rows[0]["sequence"]) == ("Completed", 4)
 
 
-async def test_two_replicas_share_the_work_and_agree(jobs: Jobs, start: Start, http: httpx.AsyncClient) -> None:
+async def test_two_replicas_agree(jobs: Jobs, start: Start, http: httpx.AsyncClient) -> None:
     async with start():
         histories = [History(jobs, f"shared-{n}", namespace="ns-shared") for n in range(10)]
         for history in histories:
