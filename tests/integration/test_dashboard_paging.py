@@ -34,8 +34,9 @@ LENGTH = timedelta(days=JOBS / JOBS_A_DAY)
 class Written(Index):
     """Remembers what was written."""
 
-    def __init__(self, *tables: Any) -> None:
-        super().__init__(*tables)
+    def __init__(self, table: Callable[[str], Any]) -> None:
+        self.trail = AuditTrail(table(TRAIL_TABLE))
+        super().__init__(table(INDEX_TABLE), table(FEED_TABLE), Stats(table(STATS_TABLE)), self.trail)
         self.events: list[JobEvent] = []
 
     async def add(self, events: Any) -> None:
@@ -54,8 +55,8 @@ async def storage_client(storage: str) -> AsyncIterator[Storage]:
 async def events(storage_client: Storage) -> list[JobEvent]:
     """More than a year of jobs, most days without one; the newest event first."""
     table = storage_client.table
-    index = Written(table(INDEX_TABLE), table(FEED_TABLE), Stats(table(STATS_TABLE)))
-    await fill(list(jobs(JOBS, NEWEST, JOBS_A_DAY)), AuditTrail(table(TRAIL_TABLE)), index)
+    index = Written(table)
+    await fill(list(jobs(JOBS, NEWEST, JOBS_A_DAY)), index.trail, index)
     return newest_first(index.events)
 
 
@@ -155,7 +156,7 @@ async def test_every_page_about_jobs(dashboard: Program, events: list[JobEvent],
 
 async def test_rows_that_come_in_between_move_nothing(storage_client: Storage, events: list[JobEvent]) -> None:
     table = storage_client.table
-    index = Written(table(INDEX_TABLE), table(FEED_TABLE), Stats(table(STATS_TABLE)))
+    index = Written(table)
     source = jobs(50, datetime.now(UTC), 50_000, seed=2)
     known = {event.job_id for event in events}
     seen: list[str] = []
@@ -164,7 +165,7 @@ async def test_rows_that_come_in_between_move_nothing(storage_client: Storage, e
         seen += [row["jobId"] for row in page.rows]
         if page.token is None:
             break
-        await fill(list(islice(source, 3)), AuditTrail(table(TRAIL_TABLE)), index)
+        await fill(list(islice(source, 3)), index.trail, index)
         page = await TimeTable(table(INDEX_TABLE)).page(20, page.token)
     assert [each for each in seen if each in known] == [row["jobId"] for row in rows_of(events)]
     assert len(seen) == len(set(seen))
@@ -211,8 +212,8 @@ async def test_storage_that_stops_early_is_asked_to_go_on(tmp_path: Path, most: 
     tables: dict[str, Any] = {
         name: Rows(database, name) for name in (TRAIL_TABLE, INDEX_TABLE, FEED_TABLE, STATS_TABLE)
     }
-    index = Written(tables[INDEX_TABLE], tables[FEED_TABLE], Stats(tables[STATS_TABLE]))
-    await fill(list(jobs(60, NEWEST, JOBS_A_DAY)), AuditTrail(tables[TRAIL_TABLE]), index)
+    index = Written(tables.__getitem__)
+    await fill(list(jobs(60, NEWEST, JOBS_A_DAY)), index.trail, index)
     database.commit()
     service = Service(tmp_path / "tables", most)
     connection = (
