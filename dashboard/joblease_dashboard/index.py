@@ -52,7 +52,7 @@ class _Version:
 class Index:
     """Writes the read model."""
 
-    def __init__(self, jobs: "TableClient", feed: "TableClient", stats: "Stats", trail: "AuditTrail") -> None:
+    def __init__(self, jobs: "TableClient", feed: "TableClient", stats: "Stats", trail: AuditTrail) -> None:
         self._jobs = jobs
         self._feed = feed
         self._stats = stats
@@ -81,9 +81,10 @@ class Index:
 
     async def _add_to_jobs(self, jobs: Mapping[str, list[JobEvent]]) -> None:
         """Jobs of one partition. When anything in a transaction is refused, its rows are read and it is made anew."""
-        for part in _parts(await asyncio.gather(*(self._complete(*each) for each in jobs.items()))):
+        for part in _parts(list(jobs.items())):
             while True:
-                rows = [row for job_id, events in part if (row := job_row(events, self._known(job_id)))]
+                complete = await asyncio.gather(*(self._complete(*each) for each in part))
+                rows = [row for job_id, events in complete if (row := job_row(events, self._known(job_id)))]
                 if not rows:
                     break
                 try:

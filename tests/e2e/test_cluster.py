@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -44,14 +43,14 @@ def test_a_job_applied_with_kubectl_completes() -> None:
 
 
 def test_ten_workers_run_one_job_at_a_time() -> None:
-    runs = in_turn(submit(parameters={"steps": 1, "seconds": 0.3}) for _ in range(15))
+    runs = in_turn([submit(parameters={"steps": 1, "seconds": 0.3}) for _ in range(15)])
     assert len({worker for _, _, worker in runs}) > 1
 
 
-def in_turn(names: Iterable[str]) -> list[tuple[datetime, datetime, str]]:
-    """Start, end and worker of jobs that each ran once and one after the other, in this order."""
+def in_turn(names: list[str]) -> list[tuple[datetime, datetime, str]]:
+    """Start, end and worker of each job, the earliest first: each ran once, and one after the other."""
     runs = []
-    for name in list(names):
+    for name in names:
         events = completed(name)
         at = {event["status"]: datetime.fromisoformat(event["timestamp"]) for event in events}
         assert words(events).count("Started") == 1

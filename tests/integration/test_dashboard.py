@@ -183,6 +183,21 @@ async def test_what_came_too_late_or_never_is_taken_from_the_trail(jobs: Jobs, h
     assert (await listed(http, path, "jobs", lambda rows: len(rows) == 1))[0] == row
 
 
+async def test_a_row_that_was_taken_away_comes_back_whole(jobs: Jobs, http: httpx.AsyncClient) -> None:
+    """Somebody empties the tables to have them rebuilt, and the dashboard writes on."""
+    history = History(jobs, "emptied", namespace="ns-emptied")
+    await history.happen("Submitted", State.SUBMITTED)
+    started = await history.happen("Started", State.RUNNING)
+    await listed(http, "/api/requests?namespace=ns-emptied&state=Running", "jobs", lambda rows: len(rows) == 1)
+    index = jobs.storage.table(INDEX_TABLE)
+    async for row in index.query_entities("namespace eq 'ns-emptied'"):
+        await index.delete_entity(row)
+    await history.happen("Completed", State.COMPLETED)
+    path = "/api/requests?namespace=ns-emptied&state=Completed"
+    rows = await listed(http, path, "jobs", lambda rows: len(rows) == 1)
+    assert rows[0]["startedAt"] == rfc3339(started.timestamp)
+
+
 async def test_an_unreadable_event_is_parked(jobs: Jobs, dashboard: Program) -> None:
     await jobs.broker.publish(EVENTS, "a.b", b"{nonsense", message_id="bad")
     channel: Any = jobs.broker._channel
