@@ -21,6 +21,7 @@ import aio_pika
 from aio_pika import DeliveryMode, Message
 from aio_pika.exceptions import AMQPError, DeliveryError
 
+from joblease.errors import TransientError
 from joblease.metrics import BROKER_CONNECTED, MESSAGES_PUBLISHED
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ BROKEN = (AMQPError, OSError, asyncio.TimeoutError, RuntimeError)
 """What a lost connection looks like from aio-pika, depending on where it was caught."""
 
 
-class PublishFailed(Exception):
+class PublishFailed(TransientError):
     """The broker did not confirm: the message may or may not have been taken, so publish it again."""
 
 

@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 HEAD = "head"
 MAX_EVENTS = MAX_WRITES - 1
 """Rows of a transaction less the head."""
+MAX_TRANSACTION_BYTES = 900_000
+"""Of the events of one transaction, by `NewEvent.size`. Azure Table storage takes 4 MiB, but a body of more than a MiB
+holds up the event loop."""
+_ROW_BYTES = 2_000
+"""At most, of a row's part in a transaction without its message and data."""
 _CHUNK = 30_000
-"""Characters of a text property; Azure Table storage takes 32 Ki UTF-16 units."""
+"""UTF-16 units of a text property: what Azure Table storage counts, and takes 32 Ki of."""
 
 
 class HeadChanged(Exception):
@@ -70,6 +75,8 @@ class Head:
     next_attempt_at: datetime | None = None
     updated_at: datetime | None = None
     write: str = ""
+    order: int = 0
+    """Place among jobs of the same second: the resourceVersion with which the API server accepted the JobRequest."""
     etag: str = field(default="", compare=False)
 
 
@@ -87,6 +94,22 @@ class NewEvent:
     worker: str | None = None
     state: State | None = None
     """Where the job is after it, when more events of the same transaction lead further."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its part in a transaction, at most."""
+        data = json.dumps(_json(self.data), ensure_ascii=False) if self.data else ""
+        return _ROW_BYTES + len(json.dumps(self.message, ensure_ascii=False).encode()) + len(data.encode())
+
+
+def fitting(events: Sequence[NewEvent]) -> int:
+    """How many of the first events fit into one transaction; one at least."""
+    size = 0
+    for count, event in enumerate(events[:MAX_EVENTS]):
+        size += event.size
+        if size > MAX_TRANSACTION_BYTES:
+            return max(count, 1)
+    return min(len(events), MAX_EVENTS)
 
 
 class AuditTrail:
@@ -151,17 +174,19 @@ class AuditTrail:
     async def _has(self, event: JobEvent, head: Head) -> bool:
         """Whether the trail has this very event, and not another one in its place."""
         try:
-            row = await self._table.get_entity(event.job_id, _row_key(event))
+            row = await self._table.get_entity(event.job_id, _row_key(event.sequence))
         except ResourceNotFoundError:
             return False
         return _event_from(row, head) == event
 
-    async def history(self, job_id: str) -> list[JobEvent]:
-        """All events of a job, oldest first. Raises `UnknownJob`."""
+    async def history(self, job_id: str, after: int = 0) -> list[JobEvent]:
+        """A job's events with a sequence above `after`, oldest first. Raises `UnknownJob`."""
         head: Head | None = None
         rows: list[Mapping[str, Any]] = []
-        async for row in self._table.query_entities(
-            "PartitionKey eq @job", parameters={"job": job_id}, results_per_page=1000
+        async for row in self._table.query_entities(  # the head's key is greater than that of any event
+            "PartitionKey eq @job and RowKey gt @after",
+            parameters={"job": job_id, "after": _row_key(after)},
+            results_per_page=1000,
         ):
             if row["RowKey"] == HEAD:
                 head = _head_from(row)
@@ -191,8 +216,20 @@ class AuditTrail:
 
 def split_text(name: str, text: str) -> dict[str, str]:
     """Properties `name`, `name1`, `name2`, … that together hold a text too long for one."""
-    chunks = [text[at : at + _CHUNK] for at in range(0, len(text), _CHUNK)] or [""]
-    return {f"{name}{n or ''}": chunk for n, chunk in enumerate(chunks)}
+    return {f"{name}{n or ''}": chunk for n, chunk in enumerate(_chunks(text))}
+
+
+def _chunks(text: str) -> list[str]:
+    if len(text) <= _CHUNK // 2:  # whatever its letters, each takes two units at most
+        return [text]
+    units, chunks, at = text.encode("utf-16-le"), [], 0
+    while at < len(units):
+        end = at + 2 * _CHUNK
+        if end < len(units) and 0xD8 <= units[end - 1] < 0xDC:  # the first half of a pair stays with the second
+            end -= 2
+        chunks.append(units[at:end].decode("utf-16-le"))
+        at = end
+    return chunks
 
 
 def join_text(name: str, row: Mapping[str, Any]) -> str | None:
@@ -228,6 +265,7 @@ def _head_properties(head: Head) -> dict[str, Any]:
         "nextAttemptAt": rfc3339(head.next_attempt_at) if head.next_attempt_at else None,
         "updatedAt": rfc3339(head.updated_at) if head.updated_at else None,
         "write": head.write,
+        "order": str(head.order),  # a number of 64 bits would need a type annotation
     }
     return {name: value for name, value in properties.items() if value is not None}
 
@@ -253,6 +291,7 @@ def _head_from(row: Any) -> Head:
         next_attempt_at=moment("nextAttemptAt"),
         updated_at=moment("updatedAt"),
         write=row.get("write", ""),
+        order=int(row.get("order", 0)),
         etag=row.metadata["etag"],
     )
 
@@ -280,14 +319,18 @@ def _event(after: Head, event: NewEvent, sequence: int, moment: datetime) -> Job
     )
 
 
-def _row_key(event: JobEvent) -> str:
-    return f"{event.sequence:010d}"
+def _row_key(sequence: int) -> str:
+    return f"{sequence:010d}"
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
 
 
 def _event_row(event: JobEvent) -> dict[str, Any]:
     row: dict[str, Any] = {
         "PartitionKey": event.job_id,
-        "RowKey": _row_key(event),
+        "RowKey": _row_key(event.sequence),
         "eventId": event.event_id,
         "status": event.status,
         "state": event.state.value,
@@ -301,7 +344,7 @@ def _event_row(event: JobEvent) -> dict[str, Any]:
     if event.progress is not None:
         row["progress"] = event.progress
     if event.data is not None:
-        row |= split_text("data", json.dumps(event.data, separators=(",", ":"), ensure_ascii=False))
+        row |= split_text("data", _json(event.data))
     return row
 
 

@@ -85,7 +85,7 @@ def _body(table: "TableClient", writes: Sequence[Write], boundary: str) -> str:
             f"--{changes}\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
             f"{_METHODS[write.kind]} {target} HTTP/1.1\r\nContent-Type: application/json\r\n"
             f"Accept: application/json;odata=nometadata\r\nPrefer: return-no-content\r\nDataServiceVersion: 3.0\r\n"
-            f"{condition}\r\n{json.dumps(write.row, separators=(',', ':'))}\r\n"
+            f"{condition}\r\n{json.dumps(write.row, separators=(',', ':'), ensure_ascii=False)}\r\n"
         )
     parts.append(f"--{changes}--\r\n--{boundary}--\r\n")
     return "".join(parts)

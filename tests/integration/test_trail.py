@@ -11,7 +11,7 @@ from joblease.messages import State, Status, now
 from joblease.metrics import STORAGE_REQUESTS
 from joblease.settings import StorageSettings
 from joblease.storage import TRAIL_TABLE, Storage
-from joblease.trail import MAX_EVENTS, AuditTrail, Head, HeadChanged, NewEvent, UnknownJob
+from joblease.trail import MAX_EVENTS, AuditTrail, Head, HeadChanged, NewEvent, UnknownJob, fitting
 from pydantic import SecretStr
 
 
@@ -149,3 +149,21 @@ async def test_everything_gives_each_job_once_with_its_events_in_order(trail: Au
     seen = [(head.job_id, [event.sequence for event in events]) async for head, events in trail.everything()]
     assert [sequences for job_id, sequences in seen if job_id in mine] == [[1, 2]] * 3
     assert len({job_id for job_id, _ in seen}) == len(seen)
+
+
+@pytest.mark.parametrize("text", ["😀" * 16_370, "a" * 20_000 + "😀" * 8_000, "\u20ac" * 21_840])
+async def test_parameters_of_any_letters_fit(trail: AuditTrail, text: str) -> None:
+    head, events = await trail.append(new_head(), [NewEvent(Status.SUBMITTED, data={"parameters": {"t": text}})])
+    assert await trail.history(head.job_id) == events
+
+
+async def test_as_many_events_as_fit_are_taken_by_storage(trail: AuditTrail) -> None:
+    head, _ = await trail.append(new_head(), [NewEvent(Status.SUBMITTED)])
+    steps = [NewEvent(Status.step(n), "😀" * 4_000, data={"x": '"' * 8_000, "y": "é" * 8_000}) for n in range(1, 200)]
+    written = 0
+    while written < len(steps):
+        count = fitting(steps[written:])
+        head, _ = await trail.append(head, steps[written : written + count])
+        written += count
+    assert len(await trail.history(head.job_id, after=100)) == 100
+    assert fitting(steps) < MAX_EVENTS

@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from joblease.messages import JobEvent, JobMessage, State, Status, rfc3339
 from joblease.trail import join_text, split_text
@@ -53,7 +53,10 @@ def test_exactly_five_states_are_final() -> None:
     ]  # fmt: skip
 
 
-@given(st.text(max_size=100_000))
+@given(st.text(max_size=1_000).map(lambda text: text * 100))
+@example("😀" * 40_000)
+@example("a" * 14_999 + "😀" * 20_000)
+@example("a" * 29_999 + "😀" * 20_000)
 def test_long_texts_are_split_and_joined(text: str) -> None:
     row = split_text("data", text)
     assert join_text("data", row) == text
