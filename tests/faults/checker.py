@@ -110,6 +110,30 @@ def steps_in_order(history: History) -> Iterator[str]:
                 yield f"job {job_id}: steps {numbers} at epoch {epoch}"
 
 
+def own_steps(history: History) -> Iterator[str]:
+    """Each step in the trail was reported by the run whose epoch it has: it carries that run's token."""
+    reported = {(note.job_id, note.epoch, note.token) for note in history.activities if note.kind == "step"}
+    for job_id, events in history.events.items():
+        for event in events:
+            token = (event.data or {}).get("token")
+            if event.status.startswith("Step ") and (job_id, event.epoch, token) not in reported:
+                yield f"job {job_id}: {event.status} at epoch {event.epoch} is foreign, its run did not report it"
+
+
+def no_process_outlives_its_run(history: History) -> Iterator[str]:
+    """What a run has started is gone when it has ended, and before another run of its job begins."""
+    for note in history.activities:
+        if note.kind == "outlived":
+            yield f"job {note.job_id}: process {note.pid} of run {note.token} lived when epoch {note.epoch} began"
+    for note in history.left:
+        yield f"job {note.job_id}: process {note.pid}, started at epoch {note.epoch} ({note.run}), is left over"
+
+
+def storage_remembers(history: History) -> Iterator[str]:
+    """The storage emulator keeps the leases that it has granted, or JobLease rests on nothing."""
+    yield from (f"the storage emulator forgot a lease at its restart: {lease}" for lease in history.forgotten)
+
+
 def nothing_left(history: History) -> Iterator[str]:
     """No lease is held, no message left, and each resource says what the trail says."""
     yield from (f"blob {blob} is left" for blob in history.leases)
@@ -140,6 +164,9 @@ RULES: list[Rule] = [
     whole_trail,
     runs_are_told,
     steps_in_order,
+    own_steps,
+    no_process_outlives_its_run,
+    storage_remembers,
     nothing_left,
     dashboard_knows,
 ]

@@ -1,4 +1,4 @@
-"""The emulator keeps its word over a restart, as Azure storage would: a lease is its holder's until its time is over."""
+"""The emulator keeps its word over a restart, as Azure would: a lease is its holder's until its time is over."""
 
 import base64
 import secrets
@@ -65,7 +65,7 @@ def test_a_lease_that_is_being_broken_is_free_only_when_its_time_is_over(azurite
     lease.break_lease(60)
     restart(azurite)
     assert broken.get_blob_properties().lease.state == "breaking"
-    with pytest.raises(ResourceExistsError, match="LeaseAlreadyPresent|LeaseIsBreaking"):
+    with pytest.raises(ResourceExistsError, match=r"LeaseAlreadyPresent|LeaseIsBreaking"):
         BlobLeaseClient(broken).acquire(15)
 
 
