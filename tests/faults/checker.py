@@ -49,7 +49,7 @@ def _beyond(runs: list[Run], limit: int, what: str) -> Iterator[str]:
 
 
 def one_outcome(history: History) -> Iterator[str]:
-    """Every accepted job reaches exactly one outcome, and nothing follows it."""
+    """Every accepted job reaches exactly one outcome, one that can be explained, and nothing follows it."""
     for job in history.jobs:
         head, events = history.heads.get(job.job_id), history.events.get(job.job_id, [])
         if head is None:
@@ -58,6 +58,9 @@ def one_outcome(history: History) -> Iterator[str]:
             continue
         if not head.state.terminal:
             yield f"job {job.job_id} ({job.name}) is stuck: {head.state} at epoch {head.epoch}"
+        elif head.state not in job.outcomes:
+            last = events[-1].message if events else ""
+            yield f"job {job.job_id} ({job.name}) ended {head.state}, and not {'/'.join(job.outcomes)}: {last[:200]}"
         outcomes = [event.sequence for event in events if event.state.terminal]
         if len(outcomes) > 1:
             yield f"job {job.job_id} has {len(outcomes)} outcomes, at {outcomes}"

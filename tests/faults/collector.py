@@ -1,6 +1,8 @@
 """Collects what there is to know when all is quiet: the trail, the resources, the dashboard's tables, what is left."""
 
 import asyncio
+import os
+import signal
 from contextlib import suppress
 from typing import Any
 
@@ -57,6 +59,9 @@ class Collector:
                         await self._read_tables(storage, history)
         history.activities = await asyncio.to_thread(read_activities, self._installation.record)
         history.left = living(history.activities)
+        for process in history.left:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
         history.announced = await self._announced()
         return history
 

@@ -109,5 +109,7 @@ DEEDS: dict[str, Deed] = {
     "object": lambda *_: object(),
     "sys-exit": leave,
 }
+FAILS = {"not-utf8-error", "list-as-data", "deep", "large-number", "no-number", "object", "sys-exit"}
+"""Those that a job fails by, in each attempt; all others do no harm to it."""
 RETURNING_COPY = "returning-copy"
 """The deed that only the handler itself can do: a copy of its process returns from it, and it goes on."""

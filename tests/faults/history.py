@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from joblease.messages import JobEvent
+from joblease.messages import JobEvent, State
 from joblease.trail import Head
 from joblease_local.processes import started_at
 
@@ -54,6 +54,8 @@ class Submitted:
     name: str
     group: str
     limit: int
+    outcomes: frozenset[State] = frozenset({State.COMPLETED})
+    """What may become of it: it has so many attempts that no fault explains another end."""
     deleted: bool = False
     """Its resource was deleted, perhaps before anybody had seen it."""
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faults.deeds import DEEDS, RETURNING_COPY
+from faults.deeds import DEEDS, FAILS, RETURNING_COPY
+from joblease.messages import State
 from joblease.resource import MAX_PARAMETERS_BYTES
 
 GROUPS = [("one", 1), ("two", 1), ("three", 1), ("wide", 3), ("free", 0)]
@@ -27,7 +28,9 @@ class Asked:
     spec: dict[str, Any]
     fate: str
     """`run`; `cancel` or `delete` after `pause` seconds; `cancel after the next` when a job behind it has ended."""
-    pause: float
+    pause: float = 0
+    outcomes: frozenset[State] = frozenset({State.COMPLETED})
+    """What it may end as when nobody cancels it."""
 
 
 class Kinds:
@@ -49,22 +52,23 @@ class Kinds:
         """The next job."""
         dice = self._dice
         fate = dice.choices([RUN, CANCEL, DELETE], [85, 10, 5])[0]
-        spec, pause = self._ordinary(), dice.uniform(0, 4)
+        spec, pause, outcomes = self._ordinary(), dice.uniform(0, 4), {State.COMPLETED}
         if self._nuisances and dice.random() < NUISANCE_SHARE:
             match dice.choice(self._nuisances):
                 case "unserved-queue":
                     group = {"group": f"nobody-{number}", "limit": 1}
-                    return Asked({**spec, "queue": NOBODYS_QUEUE, "concurrency": group}, CANCEL_AFTER_THE_NEXT, 0)
+                    return Asked({**spec, "queue": NOBODYS_QUEUE, "concurrency": group}, CANCEL_AFTER_THE_NEXT)
                 case "emoji-parameters":
                     spec["parameters"]["text"] = EMOJI * (_room(spec["parameters"]) // len(EMOJI.encode()))
+                    outcomes = {State.COMPLETED, State.FAILED}  # it may be more than storage holds
                 case deed:
                     spec["parameters"]["deed"] = deed
-                    spec["retry"]["maxAttempts"] = 3
-        return Asked(spec, fate, pause)
+                    outcomes = {State.FAILED if deed in FAILS else State.COMPLETED}
+        return Asked(spec, fate, pause, frozenset(outcomes))
 
     def behind(self, asked: Asked) -> Asked:
         """An ordinary job that waits for the same group."""
-        return Asked({**self._ordinary(), "concurrency": asked.spec["concurrency"]}, RUN, 0)
+        return Asked({**self._ordinary(), "concurrency": asked.spec["concurrency"]}, RUN)
 
     def _ordinary(self) -> dict[str, Any]:
         dice = self._dice

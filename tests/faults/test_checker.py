@@ -112,6 +112,11 @@ def no_trail(history: History) -> None:
     history.jobs.append(Submitted("c", "c", "g", 1))
 
 
+def strange_outcome(history: History) -> None:
+    history.events["b"][-1] = event("b", 4, "Failed", State.WORKER_CRASHED, 1, 1, 23.1)
+    history.heads["b"] = replace(history.heads["b"], state=State.WORKER_CRASHED)
+
+
 def lost_event(history: History) -> None:
     del history.events["a"][3]
 
@@ -206,6 +211,7 @@ def stale_status(history: History) -> None:
         (two_outcomes, "job a has 2 outcomes"),
         (word_after_the_outcome, "job b has events after its outcome"),
         (stuck, "job b (b) is stuck: Running"),
+        (strange_outcome, "job b (b) ended WorkerCrashed, and not Completed"),
         (no_trail, "job c (c) has no audit trail"),
         (lost_event, "its head counts 9"),
         (reordered, "is older than the one before it"),

@@ -6,6 +6,7 @@ from typing import Any
 from faults.history import Submitted
 from faults.installation import NAMESPACE, Installation
 from faults.kinds import CANCEL, CANCEL_AFTER_THE_NEXT, DELETE, RUN, Asked, Kinds
+from joblease.messages import State
 from joblease.resource import Reason
 from kubernetes import client
 from support.cluster import Cluster
@@ -59,8 +60,13 @@ class Workload:
     async def _submitted(self, name: str, asked: Asked) -> None:
         body = await self._persist(self._submit, name, asked.spec)
         concurrency = asked.spec["concurrency"]
-        uid, deleted = body["metadata"]["uid"], asked.fate == DELETE
-        self.jobs.append(Submitted(uid, name, concurrency["group"], concurrency["limit"], deleted))
+        outcomes = asked.outcomes if asked.fate == RUN else asked.outcomes | {State.CANCELLED}
+        self.jobs.append(
+            Submitted(
+                body["metadata"]["uid"], name, concurrency["group"], concurrency["limit"],
+                outcomes=outcomes, deleted=asked.fate == DELETE,
+            )
+        )  # fmt: skip
 
     async def _persist(self, request: Any, *arguments: Any) -> Any:
         """Go on until the API server has taken it."""
