@@ -1,8 +1,8 @@
 """The whole system under faults: whatever breaks, and whenever, the checker finds nothing.
 
 `make faults` runs it for as long as JOBLEASE_FAULTS_SECONDS says. To repeat a run, set JOBLEASE_FAULTS_SEED to the seed
-that it has printed. JOBLEASE_FAULTS_NUISANCES names what jobs may be nuisances by, from `faults.kinds.NUISANCES`,
-with commas between them: all by default, none when it is empty.
+that it has printed, or to several with commas between them. JOBLEASE_FAULTS_NUISANCES names the nuisances among the
+jobs, of `faults.kinds.NUISANCES` and with commas between them: all by default, none when it is empty.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from support.parts import CACHE, need, say
 
 SECONDS = float(os.environ.get("JOBLEASE_FAULTS_SECONDS", "15"))
 SEED = os.environ.get("JOBLEASE_FAULTS_SEED")
-SEEDS = [SEED] if SEED else ["joblease", pytest.param(secrets.token_hex(4), id="random")]
+SEEDS = SEED.split(",") if SEED else ["joblease", pytest.param(secrets.token_hex(4), id="random")]
 CHOSEN = os.environ.get("JOBLEASE_FAULTS_NUISANCES")
 NUISANCES = kinds.NUISANCES if CHOSEN is None else list(filter(None, CHOSEN.split(",")))
 PATIENCE_SECONDS = 240

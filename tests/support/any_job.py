@@ -56,14 +56,15 @@ DEEDS = STEPS | st.one_of(
 )
 VALUED = ["return", "return", "raise", "permanent", "cause", "group", "sys-exit"]
 ENDLESS = {"hang", "stubborn", "spin"}
-ENDS: st.SearchStrategy[dict[str, Any]] = st.builds(
-    lambda how, value: {"how": how, "value": value}, st.sampled_from(VALUED), ANY_VALUE
-) | st.sampled_from(
-    [
-        *({"how": how} for how in ("recurse", "segfault", *sorted(ENDLESS), *sorted(RAISED))),
-        *({"how": "exit", "value": code} for code in (0, 1, 255)),
-        *({"how": "kill", "value": int(number)} for number in (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM)),
-    ]
+ENDS: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.builds(lambda how, value: {"how": how, "value": value}, st.sampled_from(VALUED), ANY_VALUE),
+    st.sampled_from(
+        [
+            *({"how": how} for how in ("recurse", "segfault", *sorted(ENDLESS), *sorted(RAISED))),
+            *({"how": "exit", "value": code} for code in (0, 1, 255)),
+            *({"how": "kill", "value": int(number)} for number in (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM)),
+        ]
+    ),
 )
 LIVES = st.sampled_from([1, 2, 3, 0]).flatmap(lambda count: st.lists(DEEDS, min_size=count, max_size=count))
 HANDLERS = st.sampled_from(["anything"] * 8 + ["anything-async"] * 3 + ["nobody-knows-it"])
