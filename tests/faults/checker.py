@@ -4,11 +4,14 @@ Each rule returns what broke it, in words. The handlers' own notes are the only 
 from its first note to its last, so a handler that is killed late shows as an overlap with its successor.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 from faults.history import History, Run
+
+MAX_ENDS = 3
+"""A worker can be lost between a handler's end and its record, and storage be away until the lease is over."""
 
 Rule = Callable[[History], Iterable[str]]
 
@@ -101,6 +104,14 @@ def runs_are_told(history: History) -> Iterator[str]:
                 yield f"job {job_id} is said to be completed at epoch {event.epoch}, but that run did not end"
 
 
+def ends_once(history: History) -> Iterator[str]:
+    """A handler that has come to its end is not run again, unless nobody could record it: not so often for one job."""
+    ends = Counter(run.job_id for run in history.runs() if run.ended)
+    for job_id, count in ends.items():
+        if count > MAX_ENDS:
+            yield f"job {job_id}: its handler came to its regular end {count} times"
+
+
 def steps_in_order(history: History) -> Iterator[str]:
     """The steps of a run are numbered from 1 without gaps."""
     for job_id, events in history.events.items():
@@ -166,6 +177,7 @@ RULES: list[Rule] = [
     one_outcome,
     whole_trail,
     runs_are_told,
+    ends_once,
     steps_in_order,
     own_steps,
     no_process_outlives_its_run,

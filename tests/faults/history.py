@@ -55,7 +55,7 @@ class Submitted:
     group: str
     limit: int
     outcomes: frozenset[State] = frozenset({State.COMPLETED})
-    """What may become of it: it has so many attempts that no fault explains another end."""
+    """What may become of it. One that is to complete has so many attempts that no fault explains another end."""
     deleted: bool = False
     """Its resource was deleted, perhaps before anybody had seen it."""
 

@@ -63,7 +63,9 @@ class Kinds:
                     outcomes = {State.COMPLETED, State.FAILED}  # it may be more than storage holds
                 case deed:
                     spec["parameters"]["deed"] = deed
-                    outcomes = {State.FAILED if deed in FAILS else State.COMPLETED}
+                    if deed in FAILS:
+                        spec["retry"]["maxAttempts"] = 5
+                        outcomes = {State.FAILED, State.WORKER_CRASHED}  # when a fault takes the last attempt's worker
         return Asked(spec, fate, pause, frozenset(outcomes))
 
     def behind(self, asked: Asked) -> Asked:

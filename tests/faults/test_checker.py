@@ -150,6 +150,11 @@ def completed_without_its_end(history: History) -> None:
     history.activities = [note for note in history.activities if (note.job_id, note.kind) != ("b", "end")]
 
 
+def run_again_and_again(history: History) -> None:
+    for epoch in (3, 4, 5):
+        history.activities += run("a", epoch, 20 + epoch, 20.5 + epoch)
+
+
 def lost_step(history: History) -> None:
     history.events["a"][6] = event("a", 7, "Step 3", State.RUNNING, 2, 2, 20.4)
 
@@ -220,6 +225,7 @@ def stale_status(history: History) -> None:
         (unknown_run, "ran at epoch 7"),
         (ran_on_after_the_outcome, "job b still ran 0.100 s after it was Completed"),
         (completed_without_its_end, "said to be completed at epoch 1, but that run did not end"),
+        (run_again_and_again, "job a: its handler came to its regular end 4 times"),
         (lost_step, "job a: steps [3, 2] at epoch 2"),
         (step_of_another_job, "job b: Step 1 at epoch 1 is foreign"),
         (step_of_an_earlier_run, "job a: Step 2 at epoch 2 is foreign"),
@@ -253,8 +259,8 @@ def test_a_process_is_left_over_as_long_as_it_lives() -> None:
 
 def test_every_rule_can_fail() -> None:
     forged = [
-        *(killed_late, group_overlap, two_outcomes, lost_event, unknown_run, lost_step, step_of_another_job),
-        *(process_left_over, forgotten_lease, held_lease, unfed),
+        *(killed_late, group_overlap, two_outcomes, lost_event, unknown_run, run_again_and_again, lost_step),
+        *(step_of_another_job, process_left_over, forgotten_lease, held_lease, unfed),
     ]
     for rule, forge in zip(RULES, forged, strict=True):
         history = good()
