@@ -124,14 +124,19 @@ def steps_in_order(history: History) -> Iterator[str]:
                 yield f"job {job_id}: steps {numbers} at epoch {epoch}"
 
 
-def own_steps(history: History) -> Iterator[str]:
-    """Each step in the trail was reported by the run whose epoch it has: it carries that run's token."""
+def own_words(history: History) -> Iterator[str]:
+    """Each step in the trail was reported by the run of that epoch, and so was the result: they carry its marks."""
     reported = {(note.job_id, note.epoch, note.token) for note in history.activities if note.kind == "step"}
+    ended = {(run.job_id, run.epoch, run.run) for run in history.runs() if run.ended}
     for job_id, events in history.events.items():
         for event in events:
-            token = (event.data or {}).get("token")
-            if event.status.startswith("Step ") and (job_id, event.epoch, token) not in reported:
+            data = event.data or {}
+            if event.status.startswith("Step ") and (job_id, event.epoch, data.get("token")) not in reported:
                 yield f"job {job_id}: {event.status} at epoch {event.epoch} is foreign, its run did not report it"
+            if event.status == "Completed":
+                result = data.get("result")
+                if not isinstance(result, dict) or (job_id, event.epoch, result.get("run")) not in ended:
+                    yield f"job {job_id}: the result at epoch {event.epoch} is foreign: {str(result)[:100]}"
 
 
 def no_process_outlives_its_run(history: History) -> Iterator[str]:
@@ -179,7 +184,7 @@ RULES: list[Rule] = [
     runs_are_told,
     ends_once,
     steps_in_order,
-    own_steps,
+    own_words,
     no_process_outlives_its_run,
     storage_remembers,
     nothing_left,

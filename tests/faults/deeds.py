@@ -16,7 +16,7 @@ NOT_UTF8 = os.fsdecode(b"caf\xe9")
 FLOOD_STEPS, FLOOD_EMOJI, FLOOD_DATA = 80, 4_000, 15_000
 
 Deed = Callable[[JobContext, Record], Any]
-"""Done before the steps; what it returns is the handler's result, and what it raises is the run's end."""
+"""Done before the steps; what it returns goes into the handler's result, and what it raises is the run's end."""
 
 
 def talk_for_ever(_: JobContext, notes: Record) -> None:

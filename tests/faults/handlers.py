@@ -15,7 +15,7 @@ NOTE_SECONDS = 0.02
 @handler("witness")
 def witness(
     job: JobContext, record: Path, seconds: float = 0.5, steps: int = 3, failures: int = 0, deed: str = ""
-) -> Any:
+) -> str | dict[str, Any]:
     """Work for a while, tell of it, and fail the first attempts when asked to."""
     notes = Record(record, job)
     if deed == RETURNING_COPY and notes.fork() == 0:
@@ -32,7 +32,7 @@ def witness(
     life = threading.Thread(target=stay_alive, daemon=True)
     life.start()
     try:
-        result = DEEDS[deed](job, notes) if deed in DEEDS else None
+        gained = DEEDS[deed](job, notes) if deed in DEEDS else None
         for number in range(1, steps + 1):
             time.sleep(seconds / steps)
             notes.step(f"step {number}", progress=number / steps)
@@ -43,4 +43,4 @@ def witness(
         done.set()
         life.join()
         notes.note(last)
-    return result
+    return {"run": notes.run, "gained": gained}

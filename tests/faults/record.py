@@ -20,11 +20,11 @@ class Record:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._family = path.with_name(f"started-by-{job.id}")
         self._job = job
-        self._run = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self.run = f"{os.getpid()}-{secrets.token_hex(4)}"
 
     def note(self, kind: str, **more: Any) -> None:
         """Write down that something happens now."""
-        note = {"job_id": self._job.id, "run": self._run, "epoch": self._job.epoch, "kind": kind, **more}
+        note = {"job_id": self._job.id, "run": self.run, "epoch": self._job.epoch, "kind": kind, **more}
         line = json.dumps({**note, "at": time.monotonic(), "wall": time.time()}) + "\n"
         os.write(self._file, line.encode())
 
@@ -46,7 +46,7 @@ class Record:
         if (when := started_at(pid)) is not None:
             self.note("process", pid=pid, started=when)
             with self._family.open("a") as family:
-                family.write(f"{pid} {when} {self._run}\n")
+                family.write(f"{pid} {when} {self.run}\n")
 
     def start(self, command: Sequence[str], **options: Any) -> None:
         """Start a process and leave it alone."""

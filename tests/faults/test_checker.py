@@ -21,7 +21,7 @@ def event(job: str, sequence: int, status: str, state: State, epoch: int, attemp
         event_id=f"{job}.{sequence}", job_id=job, namespace="n", name=job, handler="witness", queue="q", group="g",
         submitted_at=BEGIN, sequence=sequence, status=status, state=state, epoch=epoch, attempt=attempt,
         timestamp=BEGIN + timedelta(seconds=at),
-        data={"token": f"{job}.{sequence}"} if status.startswith("Step ") else None,
+        data={"token": f"{job}.{sequence}", "result": {"run": f"{job}/{epoch}"}},
     )  # fmt: skip
 
 
@@ -176,6 +176,10 @@ def step_without_a_token(history: History) -> None:
     history.events["a"][7] = history.events["a"][7].model_copy(update={"data": None})
 
 
+def result_of_another_run(history: History) -> None:
+    history.events["b"][3] = history.events["b"][3].model_copy(update={"data": {"result": "a copy's"}})
+
+
 def process_left_over(history: History) -> None:
     history.left = [note for note in history.activities if note.kind == "process"]
 
@@ -230,6 +234,7 @@ def stale_status(history: History) -> None:
         (step_of_another_job, "job b: Step 1 at epoch 1 is foreign"),
         (step_of_an_earlier_run, "job a: Step 2 at epoch 2 is foreign"),
         (step_without_a_token, "job a: Step 2 at epoch 2 is foreign"),
+        (result_of_another_run, "job b: the result at epoch 1 is foreign: a copy's"),
         (process_left_over, "job b: process 7, started at epoch 1 (b/1), is left over"),
         (process_beside_the_next_run, "job a: process 8 of run a/1 lived when epoch 2 began"),
         (forgotten_lease, "the storage emulator forgot a lease at its restart: canary"),
