@@ -19,6 +19,8 @@ EMOJI_PARAMETERS, UNSERVED = "emoji-parameters", "unserved-queue"
 NUISANCES = [*DEEDS, RETURNING_COPY, EMOJI_PARAMETERS, UNSERVED]
 """The names by which JOBLEASE_FAULTS_NUISANCES chooses some of them."""
 NUISANCE_SHARE = 0.25
+RARELY = {"flood": 0.2}
+"""The emulator writes all that it holds every five seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Kinds:
         fate = dice.choices([RUN, CANCEL, DELETE], [85, 10, 5])[0]
         spec, pause, outcomes = self._ordinary(), dice.uniform(0, 4), {State.COMPLETED}
         if self._nuisances and dice.random() < NUISANCE_SHARE:
-            match dice.choice(self._nuisances):
+            match dice.choices(self._nuisances, [RARELY.get(each, 1) for each in self._nuisances])[0]:
                 case "unserved-queue":
                     group = {"group": f"nobody-{number}", "limit": 1}
                     return Asked({**spec, "queue": NOBODYS_QUEUE, "concurrency": group}, CANCEL_AFTER_THE_NEXT)
