@@ -43,14 +43,14 @@ def test_a_handler_takes_the_job() -> None:
         handler("nothing")(lambda: None)
 
 
-def test_steps_are_numbered_and_bounded() -> None:
+def test_a_step_is_reported_and_bounded() -> None:
     said: list[object] = []
     job = JobContext("1", report=said.append)
     job.step("one", progress=0.5)
     job.step()
     assert said == [
-        {"step": 1, "message": "one", "progress": 0.5, "data": None},
-        {"step": 2, "message": "", "progress": None, "data": None},
+        {"message": "one", "progress": 0.5, "data": None},
+        {"message": "", "progress": None, "data": None},
     ]
     with pytest.raises(ValueError, match="from 0 to 1"):
         job.step(progress=50)

@@ -2,35 +2,45 @@
 
 A process can be killed, a thread cannot; so a handler that blocks, leaks, crashes or must not go on costs its own
 process and nothing else. Processes are kept warm and used again, because starting one and importing handlers takes
-longer than many jobs do.
+longer than many jobs do; but only when the run before has left nothing behind.
+
+A run ends with its ending or with its process, whichever comes first. When `run` returns, nothing that the run started
+lives on.
 """
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from joblease.messages import HandlerDescription
 
-from joblease_worker.metrics import HANDLER_PROCESSES
+from joblease_worker import frames, guard, linux, offspring
+from joblease_worker.environment import without_keys
+from joblease_worker.metrics import FOREIGN_FRAMES, HANDLER_PROCESSES, HANDLER_PROCESSES_RETIRED
+from joblease_worker.output import Output
 
 if TYPE_CHECKING:
     from joblease_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
-output_log = logging.getLogger("handler")
 
-START_TIMEOUT_SECONDS = 60
-LINE_LIMIT = 4 << 20
-"""Longest message from a handler process; larger than anything it may send."""
-OUTPUT_LINE = 8_192
+CHILD = ("-m", "joblease_worker.child")
+GONE_SECONDS = 1.0
+"""Between the end of a process's socket and its own."""
+END_SECONDS = 10.0
+"""For a killed process and all that it has started to be gone."""
+LAST_WORDS_SECONDS = 1.0
+"""For the socket to end after its process: somebody who cannot be killed may hold a copy."""
+_SCRIBBLED = "it wrote into the worker's socket"
 
 OnStep = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -53,44 +63,53 @@ class Ending:
 class HandlerProcess:
     """One warm process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, output_limit: int) -> None:
+    def __init__(self, settings: "WorkerSettings", process: asyncio.subprocess.Process, output: Output) -> None:
         self.handlers: list[HandlerDescription] = []
+        self._settings = settings
         self._process = process
-        self._output_limit = output_limit
-        self._output_left = output_limit
-        self._log_fields: Mapping[str, Any] = {}
+        self._output = output
+        self._run: frames.Run | None = None
+        self._jobs = 0
         self._killed = ""
+        self._retired = ""
+        self._heard_foreign = False
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
-        self._output: asyncio.Task[None]
+        self._exit: asyncio.Task[int]
 
     @classmethod
     async def start(cls, settings: "WorkerSettings") -> "HandlerProcess":
         """Start a process and wait until its handlers are imported. Raises `StartFailed`."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        output = Output(settings.output_limit_bytes)
+        try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "joblease_worker.child"),
-                *map(str, (theirs.fileno(), os.getpid(), settings.job_memory_limit_mib)),
+                *(sys.executable, *CHILD),
+                *map(str, (theirs.fileno(), os.getpid(), settings.job_memory_limit_mib, settings.log_level)),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
+                stdout=output.write_end,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
+                env=without_keys(settings),
             )
+        except BaseException:
+            ours.close()
+            output.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(output.write_end)
+        offspring.handler_processes.add(process.pid)
         HANDLER_PROCESSES.inc()
-        self = cls(process, settings.output_limit_bytes)
-        self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
-        self._output = asyncio.create_task(self._log_output(), name=f"output {process.pid}")
+        self = cls(settings, process, output)
+        self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=frames.MAX_FRAME)
+        self._exit = asyncio.create_task(self._watch_exit(), name=f"handler process {process.pid}")
         try:
-            async with asyncio.timeout(START_TIMEOUT_SECONDS):
-                hello = await self._read()
-        except TimeoutError:
-            hello = None
-        if hello is None:
+            self.handlers = await self._hello()
+        except BaseException:
             await self.close()
-            raise StartFailed("the handler process did not start; its output is in the lines above")
-        self.handlers = [HandlerDescription.model_validate(each) for each in hello["handlers"]]
+            raise
         return self
 
     @property
@@ -101,98 +120,179 @@ class HandlerProcess:
     @property
     def alive(self) -> bool:
         """Whether it can take another job."""
-        return self._process.returncode is None and not self._killed
+        return self._process.returncode is None and not self._killed and not self._retired
 
     async def run(
         self, job: Mapping[str, Any], deadline: float, on_step: OnStep, log_fields: Mapping[str, Any]
     ) -> Ending:
         """Run a job to its end; each step is passed on before the next one is read, so a flood waits here.
 
-        The handler is not called after `deadline` (monotonic seconds): an order may be late.
+        The handler is not called after `deadline` (`boot_seconds`): an order may be late. What ends the waiting is the
+        process's word or its death; `kill` brings about the latter.
         """
-        self._log_fields, self._output_left = log_fields, self._output_limit
-        with contextlib.suppress(ConnectionError):
-            self._send({"type": "run", "job": job, "deadline": deadline})
-            await self._writer.drain()
-        while (message := await self._read()) is not None:
-            if message["type"] == "step":
-                await on_step(message)
-            elif message["type"] == "completed":
-                return Ending("completed", result=message["result"])
-            elif message["type"] == "stopped":
-                return Ending("stopped")
-            else:
-                return Ending("failed", None, message["error"], message["traceback"], message["permanent"])
-        self._kill_group()  # what it has started dies with it
-        code = await self._process.wait()
-        return Ending("died", error=self._killed or _how_it_died(code))
+        run = frames.Run(run=f"{job['id']}.{job['epoch']}", job=dict(job), deadline=deadline)
+        self._output.begin(log_fields)
+        self._run = run
+        try:
+            try:
+                self._send(run)
+            except ValueError as error:
+                return Ending("failed", error=f"the job cannot be handed to its handler: {error}", permanent=True)
+            ended = await self._listen(run.run, on_step)
+        except BaseException:  # nobody waits for the ending any more
+            self.kill("the run was given up")
+            raise
+        finally:
+            self._run = None
+            self._output.catch_up()
+        if ended is None:
+            await self._end("it closed its connection to the worker", GONE_SECONDS)
+            return Ending("died", error=self._killed or _how_it_died(self._process.returncode))
+        if ended.left:
+            log.warning("the run has left %s behind; its process %d is replaced", ended.left, self.pid)
+            HANDLER_PROCESSES_RETIRED.labels("leftovers").inc()
+            self.kill("a run has left something behind")
+        if self._killed:
+            await self._end()
+        else:
+            self._retire_worn_out()
+        return _ending(ended)
 
     def ask_to_stop(self, job_id: str) -> None:
         """Raise `JobCancelled` inside the handler, if it still runs that job."""
-        with contextlib.suppress(ConnectionError, RuntimeError):
-            self._send({"type": "cancel", "job": job_id})
+        if self._run and self._run.job["id"] == job_id:
+            self._send(frames.Cancel(run=self._run.run))
 
     def kill(self, why: str) -> None:
-        """End the process and all that it started, at once. May be called from any thread."""
-        self._killed = self._killed or why
-        if self._process.returncode is None:
-            self._kill_group()
+        """End the process and all that it started, at once. May be called from any thread.
 
-    def _kill_group(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        What a process that has died by itself has left is killed by `_watch_exit`.
+        """
+        if self._process.returncode is None:
+            self._killed = self._killed or why
+            guard.end_tree(self.pid)
 
     async def close(self) -> None:
-        """Kill the process and wait until it is gone."""
-        self.kill("closed")
-        await self._process.wait()
+        """Kill the process and wait until it is gone, with all that it started."""
+        await self._end("closed")
         self._writer.close()
-        await asyncio.wait([self._output], timeout=1)
-        self._output.cancel()
+        self._output.close()
 
-    def _send(self, message: Mapping[str, Any]) -> None:
-        self._writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+    async def _hello(self) -> list[HandlerDescription]:
+        seconds = self._settings.import_timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                said = await self._read()
+        except TimeoutError:
+            raise StartFailed(
+                f"the handlers were not imported within {seconds:g} s (JOBLEASE_IMPORT_TIMEOUT_SECONDS)"
+            ) from None
+        except frames.BadFrame as error:
+            raise StartFailed(str(error)) from None
+        if not isinstance(said, frames.Ready):
+            raise StartFailed("the handler process did not start; its output is in the lines above")
+        return [HandlerDescription.model_validate(each) for each in said.handlers]
 
-    async def _read(self) -> dict[str, Any] | None:
-        """The next message, or None when the process has hung up or talks nonsense."""
+    async def _listen(self, run: str, on_step: OnStep) -> frames.Ended | None:
+        """Pass on the run's steps until its end; None when the process has died or talks nonsense."""
+        try:
+            while (said := await self._read()) is not None:
+                if isinstance(said, frames.Ready):
+                    raise frames.BadFrame("it has said that it is ready before")
+                if said.run != run:
+                    self._note_foreign(said.run, run)
+                    await asyncio.sleep(0)  # a flood of them must not hold up the loop
+                elif isinstance(said, frames.Step):
+                    await on_step(
+                        {"step": said.step, "message": said.message, "progress": said.progress, "data": said.data}
+                    )
+                else:
+                    return said
+        except frames.BadFrame as error:
+            log.warning("handler process %d is killed, %s: %s", self.pid, _SCRIBBLED, error)
+            self.kill(_SCRIBBLED)
+        return None
+
+    async def _read(self) -> frames.Said | None:
+        """The next thing that the process says, or None when it has hung up. Raises `BadFrame`."""
         try:
             line = await self._reader.readline()
-            message: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
-        except (ConnectionError, ValueError) as error:
-            if isinstance(error, ValueError):
-                self.kill("it wrote into the worker's socket")
+        except ConnectionError:
             return None
-        return message
+        except ValueError:
+            raise frames.BadFrame(f"a line of more than {frames.MAX_FRAME} bytes") from None
+        return frames.said(line) if line else None
 
-    async def _log_output(self) -> None:
-        """Log what handlers print, line by line, up to the limit; read and drop the rest, so that nothing blocks."""
-        assert self._process.stdout is not None  # noqa: S101 - we asked for a pipe
-        rest = b""
-        while block := await self._process.stdout.read(65_536):
-            if self._output_left < 0:
-                continue
-            *lines, rest = (rest + block).split(b"\n")
-            if len(rest) > OUTPUT_LINE:
-                lines, rest = [*lines, rest], b""
-            for line in lines:
-                self._log_line(line)
-        if rest:
-            self._log_line(rest)
+    def _send(self, frame: frames.Order) -> None:
+        """Without waiting for the process to read: a run has one order, and a cancel. A dead one hears nothing."""
+        line = frames.encode(frame)
+        if not self._writer.is_closing():
+            self._writer.write(line)
 
-    def _log_line(self, line: bytes) -> None:
-        if self._output_left < 0:
-            return
-        self._output_left -= len(line) + 1
-        text = line[:OUTPUT_LINE].decode(errors="backslashreplace")
-        if self._output_left < 0:
-            text = f"(the run printed more than {self._output_limit} bytes; the rest is not logged)"
-        output_log.info("%s", text, extra=dict(self._log_fields))
+    def _note_foreign(self, other: str, run: str) -> None:
+        FOREIGN_FRAMES.inc()
+        if not self._heard_foreign:
+            log.warning("handler process %d speaks of run %s during run %s; that is dropped", self.pid, other, run)
+        self._heard_foreign = True
+
+    def _retire_worn_out(self) -> None:
+        self._jobs += 1
+        jobs, mebibytes = self._settings.jobs_per_process, self._settings.process_memory_mib
+        if jobs and self._jobs >= jobs:
+            self._retire("jobs", f"it has run {self._jobs} jobs")
+        elif mebibytes and (resident := self._resident_mib()) > mebibytes:
+            self._retire("memory", f"it takes {resident} MiB, more than JOBLEASE_PROCESS_MEMORY_MIB={mebibytes}")
+
+    def _retire(self, reason: str, why: str) -> None:
+        self._retired = why
+        HANDLER_PROCESSES_RETIRED.labels(reason).inc()
+        log.info("handler process %d is replaced: %s", self.pid, why)
+
+    def _resident_mib(self) -> int:
+        try:
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        except (OSError, IndexError):
+            return 0
+        return pages * resource.getpagesize() >> 20
+
+    async def _watch_exit(self) -> int:
+        """The process's end, however it came: nothing that it started may go on."""
+        code = await self._process.wait()
+        offspring.handler_processes.discard(self.pid)
+        await offspring.sweep()
+        asyncio.get_running_loop().call_later(LAST_WORDS_SECONDS, self._writer.transport.abort)
+        return code
+
+    async def _end(self, why: str = "closed", grace: float = 0) -> None:
+        """Wait until it has gone with all that it started; kill it when it has not ended by itself within `grace`.
+
+        What ends the waiting is SIGKILL, or `END_SECONDS`.
+        """
+        if grace:
+            await asyncio.wait([self._exit], timeout=grace)
+        self.kill(why)
+        await asyncio.wait([self._exit], timeout=END_SECONDS)
+        if not self._exit.done():
+            log.error("handler process %d does not end: it hangs in the kernel", self.pid)
 
 
-def _how_it_died(code: int) -> str:
+def _ending(ended: frames.Ended) -> Ending:
+    if isinstance(ended, frames.Completed):
+        return Ending("completed", result=ended.result)
+    if isinstance(ended, frames.Failed):
+        return Ending("failed", None, ended.error, ended.traceback, ended.permanent)
+    return Ending("stopped")
+
+
+def _how_it_died(code: int | None) -> str:
+    if code is None:
+        return "the handler's process hangs"
     if code >= 0:
         return f"the handler's process ended by itself with exit code {code}"
-    name = signal.Signals(-code).name
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
     hint = ": out of memory, most likely" if name == "SIGKILL" else ""
     return f"the handler's process was killed by {name}{hint}"
 
@@ -207,6 +307,8 @@ class ProcessPool:
 
     async def start(self) -> None:
         """Start all processes. Raises `StartFailed`."""
+        linux.adopt_orphans()
+        linux.hide_memory()
         first = await HandlerProcess.start(self._settings)
         self.handlers = {each.name: each for each in first.handlers}
         self._idle.append(first)
