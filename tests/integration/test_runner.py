@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from joblease_worker import linux, runner
+from joblease_worker import linux, process
 from joblease_worker.clock import boot_seconds
 from joblease_worker.environment import without_keys
 from joblease_worker.guard import children, end_tree, obey
@@ -33,7 +33,7 @@ def a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Non
         "connection = socket.socket(fileno=int(sys.argv[1]))\n"
         "say, hear = connection.sendall, lambda: connection.recv(65536)\n" + textwrap.dedent(script)
     )
-    monkeypatch.setattr(runner, "CHILD", (str(program),))
+    monkeypatch.setattr(process, "CHILD", (str(program),))
 
 
 async def nothing(_: Mapping[str, Any]) -> None:
@@ -78,12 +78,12 @@ async def test_a_run_ends_when_its_process_does_not_keep_to_the_protocol(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, error: str
 ) -> None:
     a_child(tmp_path, monkeypatch, f"READY = {READY!r}\nsay(READY); hear()\n{script}")
-    process = await HandlerProcess.start(WorkerSettings())
+    started = await HandlerProcess.start(WorkerSettings())
     async with asyncio.timeout(20):
-        ending = await process.run(JOB, boot_seconds() + 60, nothing, {})
-    assert (ending.kind, process.alive) == ("died", False)
+        ending = await started.run(JOB, boot_seconds() + 60, nothing, {})
+    assert (ending.kind, started.alive) == ("died", False)
     assert error in ending.error
-    await process.close()
+    await started.close()
 
 
 async def test_a_step_that_cannot_be_passed_on_ends_the_process(
@@ -91,15 +91,15 @@ async def test_a_step_that_cannot_be_passed_on_ends_the_process(
 ) -> None:
     step = b'{"type":"step","run":"1.1","step":1,"message":"","progress":null,"data":null}\n'
     a_child(tmp_path, monkeypatch, f"say({READY!r}); hear(); say({step!r}); time.sleep(60)")
-    process = await HandlerProcess.start(WorkerSettings())
+    started = await HandlerProcess.start(WorkerSettings())
 
     async def fail(_: Mapping[str, Any]) -> None:
         raise OSError("no room")
 
     with pytest.raises(OSError, match="no room"):
-        await process.run(JOB, boot_seconds() + 60, fail, {})
-    assert not process.alive
-    await process.close()
+        await started.run(JOB, boot_seconds() + 60, fail, {})
+    assert not started.alive
+    await started.close()
 
 
 async def test_what_a_dead_process_has_said_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,23 +107,23 @@ async def test_what_a_dead_process_has_said_is_heard(tmp_path: Path, monkeypatch
         b'{"type":"step","run":"1.1","step":%d,"message":"","progress":null,"data":null}\n' % n for n in range(1, 101)
     )
     a_child(tmp_path, monkeypatch, f"say({READY!r}); hear(); say({steps!r}); os.kill(os.getpid(), 9)")
-    process = await HandlerProcess.start(WorkerSettings())
+    started = await HandlerProcess.start(WorkerSettings())
     heard: list[int] = []
 
     async def hear(step: Mapping[str, Any]) -> None:
         heard.append(step["step"])
 
-    ending = await process.run(JOB, boot_seconds() + 60, hear, {})
+    ending = await started.run(JOB, boot_seconds() + 60, hear, {})
     assert (ending.kind, heard) == ("died", list(range(1, 101)))
-    await process.close()
+    await started.close()
 
 
 async def test_a_run_that_comes_too_late_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBLEASE_HANDLERS", "")
-    process = await HandlerProcess.start(WorkerSettings())
-    ending = await process.run({**JOB, "handler": "demo"}, boot_seconds() - 1, nothing, {})
-    assert (ending.kind, process.alive) == ("stopped", True)
-    await process.close()
+    started = await HandlerProcess.start(WorkerSettings())
+    ending = await started.run({**JOB, "handler": "demo"}, boot_seconds() - 1, nothing, {})
+    assert (ending.kind, started.alive) == ("stopped", True)
+    await started.close()
 
 
 async def test_one_handler_that_cannot_be_described_keeps_no_other_from_being_served(
@@ -145,13 +145,13 @@ async def test_one_handler_that_cannot_be_described_keeps_no_other_from_being_se
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("JOBLEASE_HANDLERS", "their_handlers")
-    process = await HandlerProcess.start(WorkerSettings())
-    described = {each.name: each.parameters for each in process.handlers}
+    started = await HandlerProcess.start(WorkerSettings())
+    described = {each.name: each.parameters for each in started.handlers}
     assert described["typed"]["properties"] == {"price": {}, "count": {"default": 3, "type": "integer"}}
     job = {**JOB, "handler": "typed", "parameters": {"price": "1.10", "count": "4"}}
-    ending = await process.run(job, boot_seconds() + 60, nothing, {})
+    ending = await started.run(job, boot_seconds() + 60, nothing, {})
     assert ending.result == {"price": "1.10", "count": 4}
-    await process.close()
+    await started.close()
 
 
 def test_the_environment_of_handlers_has_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:

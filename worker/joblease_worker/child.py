@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,12 @@ from joblease.handlers import JobCancelled, JobContext, PermanentError, find, lo
 
 from joblease_worker import frames, linux
 from joblease_worker.clock import boot_seconds
+from joblease_worker.copies import no_copies
 from joblease_worker.failure import failure
 from joblease_worker.leftovers import Leftovers, Surroundings
 from joblease_worker.log_lines import log_to_stderr
 from joblease_worker.parameters import describe, fit
+from joblease_worker.speech import Run
 
 if TYPE_CHECKING:
     import asyncio
@@ -56,7 +58,7 @@ class Child:
         handlers = [describe(name, find(name)) for name in names]
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
         surroundings, leftovers = Surroundings(), Leftovers()
-        self.send(frames.Ready(handlers=handlers))
+        self._send(frames.Ready(handlers=handlers))
         while True:
             run = self._orders.get()
             linux.on_parents_death(signal.SIGSTOP)
@@ -78,7 +80,7 @@ class Child:
         try:
             for order in frames.orders(self._socket):
                 if isinstance(order, frames.Run):
-                    self._run = Run(order, self)
+                    self._run = Run(order, self._report, self._send)
                     self._orders.put(self._run)
                 elif self._run and self._run.id == order.run:
                     self._run.job.cancelled = True
@@ -102,7 +104,7 @@ class Child:
             self._interruptible = False
             raise JobCancelled
 
-    def _execute(self, run: "Run") -> frames.Ending:
+    def _execute(self, run: Run) -> frames.Ending:
         job = run.job
         try:
             if boot_seconds() > run.deadline or job.cancelled:  # the worker was stopped after it had sent this
@@ -144,7 +146,7 @@ class Child:
         except asyncio.CancelledError:
             raise JobCancelled from None
 
-    def report(self, run: "Run", step: Mapping[str, Any]) -> None:
+    def _report(self, run: Run, step: Mapping[str, Any]) -> None:
         """Send a step; what a cancel order finds here is raised."""
         if os.getpid() != self._pid:
             raise RuntimeError("job.step was called in a copy of the handler's process; only the original may")
@@ -159,37 +161,9 @@ class Child:
             raise JobCancelled
         return None
 
-    def send(self, frame: frames.Said) -> None:
-        """Whole: threads of a run may speak at the same time."""
-        with self._sending:
+    def _send(self, frame: frames.Said) -> None:
+        with self._sending:  # whole lines: threads of a run may speak at the same time
             self._socket.sendall(frames.encode(frame))
-
-
-class Run:
-    """One run, and the right to speak of it, which ends with it."""
-
-    def __init__(self, order: frames.Run, child: Child) -> None:
-        self.id = order.run
-        self.deadline = order.deadline
-        self.job = JobContext(**order.job, report=lambda step: child.report(self, step))
-        self._send = child.send
-        self._steps = 0
-        self._ended = False
-        self._speaking = threading.Lock()
-
-    def tell(self, step: Mapping[str, Any]) -> None:
-        """Say a step; they are numbered in the order in which they are said. Raises `RuntimeError` after the end."""
-        with self._speaking:
-            if self._ended:
-                raise RuntimeError(f"the run of job {self.job.id} has ended: its steps cannot be recorded any more")
-            self._steps += 1
-            self._send(frames.Step.model_construct(run=self.id, step=self._steps, **step))
-
-    def end(self, ending: frames.Ending) -> None:
-        """Say the ending, the last word."""
-        with self._speaking:
-            self._ended = True
-            self._send(ending)
 
 
 def _result(returned: Any) -> Any:
@@ -197,26 +171,6 @@ def _result(returned: Any) -> Any:
         return values.result(returned)
     except Exception as error:
         raise PermanentError(f"the handler returned what cannot be recorded: {error}") from error
-
-
-@contextlib.contextmanager
-def no_copies() -> Iterator[None]:
-    """End a copy of this process, made by `os.fork`, that comes out of the block: only the original goes on."""
-    pid = os.getpid()
-    code = 1
-    try:
-        yield
-        code = 0
-    except BaseException:
-        if os.getpid() != pid:
-            traceback.print_exc()
-        raise
-    finally:
-        if os.getpid() != pid:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(Exception):
-                    stream.flush()
-            os._exit(code)
 
 
 def main() -> None:
