@@ -15,6 +15,9 @@ def no_copies() -> Iterator[None]:
     try:
         yield
         code = 0
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else leaving.code is not None
+        raise
     except BaseException:
         if os.getpid() != pid:
             traceback.print_exc()
