@@ -1,7 +1,9 @@
 """Blob leases and their keeper, on a real storage emulator."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import pytest
@@ -12,6 +14,8 @@ from joblease_worker.clock import boot_seconds
 from joblease_worker.keeper import Keeper, Lease, LeaseState
 from joblease_worker.settings import WorkerSettings
 from pydantic import SecretStr
+from support.tcp_proxy import storage_through_proxies
+from support.worker import clock_ahead
 
 
 @pytest.fixture
@@ -151,3 +155,82 @@ async def test_a_lease_that_is_given_back_at_once_is_never_renewed(keeper: Keepe
     assert lease.request is None
     assert lease.state is LeaseState.RELEASED
     await keeper.release(again)
+
+
+async def test_a_lease_whose_answer_was_lost_is_asked_for_again(storage: str, blob: str) -> None:
+    async with AsyncExitStack() as stack:
+        connection, proxies = await storage_through_proxies(storage, stack)
+        settings = WorkerSettings(storage_connection_string=SecretStr(connection), lease_seconds=15)
+        account = await stack.enter_async_context(Storage(settings))
+        await account.create_locks()
+        blobs = LeaseBlobs(account.locks())
+        await blobs.create(blob, {})
+        keeper = Keeper(settings, blobs)
+        await keeper.start()
+        stack.push_async_callback(keeper.close)
+        lost: list[str] = []
+
+        def lose(kind: str, block: bytes) -> bool:
+            if kind == "request" and b"x-ms-lease-action: acquire" in block and not lost:
+                lost.append("request")
+            if kind == "answer" and lost == ["request"]:
+                lost.append("answer")
+                return False
+            return True
+
+        proxies[0].observer = lose
+        lease = await keeper.acquire(blob, unexpected)
+        assert lost == ["request", "answer"]
+        with pytest.raises(LeaseHeld):
+            await blobs.acquire(blob, 15)
+        await blobs.renew(lease.grant)
+        await keeper.release(lease)
+        assert await blobs.holder(blob) is None
+
+
+async def test_a_lease_that_may_have_ended_while_the_machine_slept_is_lost_at_once(keeper: Keeper, blob: str) -> None:
+    lost: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def on_lost(reason: str) -> None:
+        loop.call_soon_threadsafe(lost.put_nowait, reason)
+
+    lease = await keeper.acquire(blob, on_lost, create=True)
+    with clock_ahead(60):
+        reason = await asyncio.wait_for(lost.get(), 3)
+    assert reason == f"{blob}: no renewal got through before the lease's deadline"
+    assert lease.state is LeaseState.LOST
+
+
+class SlowToForget:
+    """A guardian that takes its time to forget, so that a renewal comes in between."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.renewed = threading.Event()
+
+    def expect(self, pid: int, _lease: str, _deadline: float) -> None:
+        self.told.append(f"expect {pid}")
+        self.renewed.set()
+
+    def forget(self, pid: int, _lease: str) -> None:
+        self.renewed.clear()
+        self.renewed.wait(8)  # longer than a renewal is away
+        self.told.append(f"forget {pid}")
+
+
+async def test_a_renewal_tells_the_guardian_of_no_process_that_was_let_go(
+    keeper: Keeper, blob: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guardian = SlowToForget()
+    with monkeypatch.context() as patch:
+        patch.setattr(keeper, "_guardian", guardian)
+        lease = await keeper.acquire(blob, unexpected, create=True)
+        first = lease.deadline
+        keeper.guard(lease, 123)
+        await asyncio.to_thread(keeper.guard, lease, None)
+        async with asyncio.timeout(10):
+            while lease.deadline == first:
+                await asyncio.sleep(0.05)
+        assert guardian.told == ["expect 123", "forget 123"]
+        await keeper.release(lease)

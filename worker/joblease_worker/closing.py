@@ -42,7 +42,8 @@ def closing(message: JobMessage, attempt: int, worker: str, ending: Ending, why:
         event = NewEvent(Status.COMPLETED, f"attempt {attempt} completed", 100, data)
         return Closing(event, {"state": State.COMPLETED})
     if why is Why.CANCEL:
-        event = NewEvent(Status.CANCELLED, f"cancelled while it was running: {_how(ending)}", data=_facts(ending))
+        text = "cancelled" if ending.kind == UNSTARTED else "cancelled while it was running"
+        event = NewEvent(Status.CANCELLED, f"{text}: {_how(ending)}", data=_facts(ending))
         return Closing(event, {"state": State.CANCELLED})
     if why is Why.DRAIN:
         return Closing(NewEvent(Status.INTERRUPTED, f"{worker} shuts down; {AGAIN}"), {"state": State.INTERRUPTED})
