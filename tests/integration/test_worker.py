@@ -90,7 +90,6 @@ async def test_parameters_result_and_trace_reach_the_handler(jobs: Jobs, worker:
 @pytest.mark.parametrize(
     ("handler", "parameters", "message"),
     [
-        ("nobody", {}, "no handler 'nobody'; known here: demo, echo"),
         ("echo", {"width": "wide"}, "the parameters do not fit handler 'echo': width: Input should be a valid integer"),
         ("fail-for-good", {}, "the input is broken"),
         ("not-json", {}, "the result is or holds what is not JSON"),

@@ -40,7 +40,8 @@ async def work(settings: WorkerSettings) -> None:
     async with AsyncExitStack() as stack:
         problems = ["starting"]
         broker = Broker(settings, f"joblease-worker {settings.worker_name}", topology.declare_exchanges)
-        probes = Probes(settings, lambda: [*problems, *filter(None, [broker.problem])])
+        watched: list[Broker | Keeper] = [broker]
+        probes = Probes(settings, lambda: [*problems, *filter(None, (each.problem for each in watched))])
         stack.callback(probes.close)
         pool = ProcessPool(settings)
         stack.push_async_callback(pool.close)
@@ -51,6 +52,7 @@ async def work(settings: WorkerSettings) -> None:
         if not await _until(stop, _open_storage(storage, keeper)):
             return
         stack.push_async_callback(keeper.close)
+        watched.append(keeper)
         consumer = Consumer(settings, broker, AuditTrail(storage.table(TRAIL_TABLE)), keeper, pool)
         _subscribe(broker, consumer, settings)
         await stack.enter_async_context(broker)
