@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from joblease_worker.guardian import Guardian
 from joblease_worker.runner import HandlerProcess, ProcessPool, StartFailed
 from joblease_worker.settings import WorkerSettings
 from pydantic import SecretStr
+from support.programs import TESTS
 
 READY = b'{"type":"ready","version":1,"handlers":[]}\n'
 JOB = {"id": "1", "epoch": 1, "handler": "any"}
@@ -124,6 +125,37 @@ async def test_a_run_that_comes_too_late_does_not_begin(monkeypatch: pytest.Monk
     ending = await started.run({**JOB, "handler": "demo"}, boot_seconds() - 1, nothing, {})
     assert (ending.kind, started.alive) == ("stopped", True)
     await started.close()
+
+
+@pytest.fixture
+async def their_process(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HandlerProcess]:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("JOBLEASE_HANDLERS", "support.handlers")
+    started = await HandlerProcess.start(WorkerSettings())
+    yield started
+    await started.close()
+
+
+@pytest.mark.parametrize("handler", ["hold", "hold-async"])
+async def test_a_cancel_that_follows_the_order_at_once_is_not_lost(their_process: HandlerProcess, handler: str) -> None:
+    for epoch in range(1, 21):
+        job = {**JOB, "epoch": epoch, "handler": handler}
+        running = asyncio.create_task(their_process.run(job, boot_seconds() + 60, nothing, {}))
+        await asyncio.sleep(0)
+        their_process.ask_to_stop("1")
+        assert (await asyncio.wait_for(running, 20)).kind == "stopped"
+
+
+async def test_a_cancel_that_comes_too_late_does_not_stop_the_next_run(their_process: HandlerProcess) -> None:
+    for epoch in range(1, 201):
+        job = {**JOB, "epoch": epoch, "handler": "noop" if epoch % 2 else "steps", "parameters": {"count": 2}}
+        running = asyncio.create_task(their_process.run(job, boot_seconds() + 60, nothing, {}))
+        if epoch % 2:
+            await asyncio.sleep(0.0001 * (epoch % 9))
+            their_process.ask_to_stop("1")
+            await running
+        else:
+            assert (await running).kind == "completed"
 
 
 async def test_one_handler_that_cannot_be_described_keeps_no_other_from_being_served(

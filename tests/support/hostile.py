@@ -165,6 +165,16 @@ def leave_processes(job: JobContext, record: str, end: str = "return") -> str:
     return "left them"
 
 
+@handler("keep-processes")
+def keep_processes(job: JobContext, record: str, until: str) -> int:
+    """Starts processes in all ways and keeps them until a file is there: how many of them live then."""
+    for number, way in enumerate(WAYS, 1):
+        _start(way, record)
+        _wait_for(record, number)
+    _wait_for(until, 1)
+    return sum(Path(f"/proc/{pid}").exists() for pid in Path(record).read_text().splitlines())
+
+
 @handler("killed-leader")
 def killed_leader(job: JobContext, record: str) -> None:
     """Its copies live on with all that was open, as after an OOM kill."""
