@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from joblease_worker import linux, process
+from joblease_worker import process
 from joblease_worker.clock import boot_seconds
 from joblease_worker.environment import without_keys
 from joblease_worker.guard import children, end_tree, obey
@@ -327,8 +327,6 @@ def _session(stat: Path) -> int:
 
 
 async def test_the_pool_replaces_a_process_that_died_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linux, "adopt_orphans", lambda: None)  # these would be the test runner's
-    monkeypatch.setattr(linux, "hide_memory", lambda: None)
     monkeypatch.setenv("JOBLEASE_HANDLERS", "")
     pool = ProcessPool(WorkerSettings())
     await pool.start()
