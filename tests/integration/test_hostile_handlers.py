@@ -70,7 +70,7 @@ class Lane:
         assert found["threads"] == ["orders"]
         assert set(found["environment"]) - {"JOBLEASE_JOBS_PER_PROCESS", "JOBLEASE_PROCESS_MEMORY_MIB"} == set(SHOWN)
         assert (found["folder"], found["umask"], found["path"]) == (str(Path.cwd()), UMASK, False)
-        assert found["alarm"] == "0"  # SIG_DFL
+        assert (found["alarm"], found["timeout"]) == ("0", None)  # SIG_DFL
         return found
 
     async def metric(self, name: str, **labels: str) -> float:
