@@ -32,12 +32,12 @@ class Lane:
 
     def __init__(self, jobs: Jobs, settings: dict[str, str], folder: Path) -> None:
         self.jobs = jobs
-        self._name = f"lane-{uuid4().hex[:8]}"
+        self.name = f"lane-{uuid4().hex[:8]}"
         self._settings = {
             **settings,
             "JOBLEASE_HANDLERS": "support.hostile",
             "JOBLEASE_WORKER_NAME": "worker-1",
-            "JOBLEASE_WORKER_QUEUE": self._name,
+            "JOBLEASE_WORKER_QUEUE": self.name,
             "JOBLEASE_LEASE_SECONDS": "15",
             "JOBLEASE_CANCEL_GRACE_SECONDS": "1",
             "JOBLEASE_DRAIN_GRACE_SECONDS": "0.2",
@@ -53,7 +53,7 @@ class Lane:
 
     async def submit(self, handler: str, **parameters: Any) -> str:
         """The job's id."""
-        job = await self.jobs.submit(handler, queue=self._name, group=self._name, parameters=parameters, retry=ONCE)
+        job = await self.jobs.submit(handler, queue=self.name, group=self.name, parameters=parameters, retry=ONCE)
         return job.job_id
 
     async def run(self, handler: str, **parameters: Any) -> tuple[State, list[JobEvent]]:
@@ -70,7 +70,7 @@ class Lane:
         assert found["threads"] == ["orders"]
         assert set(found["environment"]) - {"JOBLEASE_JOBS_PER_PROCESS", "JOBLEASE_PROCESS_MEMORY_MIB"} == set(SHOWN)
         assert (found["folder"], found["umask"], found["path"]) == (str(Path.cwd()), UMASK, False)
-        assert found["alarm"] == "0"  # SIG_DFL
+        assert (found["alarm"], found["timeout"]) == ("0", None)  # SIG_DFL
         return found
 
     async def metric(self, name: str, **labels: str) -> float:
@@ -221,6 +221,24 @@ async def test_no_process_that_a_run_started_outlives_its_end(lane: Lane, record
     await until(lambda: not any(map(alive, pids(record))))
     if end in ("cancel", "killed handler"):
         await lane.run_next()
+
+
+async def test_the_processes_of_another_job_beside_it_live_on(closed_lane: Lane, record: Path, tmp_path: Path) -> None:
+    async with closed_lane.open(JOBLEASE_WORKER_CONCURRENCY="2"):
+        beside = await closed_lane.submit("keep-processes", record=str(record), until=str(tmp_path / "until"))
+        await until(lambda: record.exists() and len(record.read_text().splitlines()) == len(WAYS))
+        for end in ("crash", "return"):
+            others = tmp_path / end
+            job = await closed_lane.jobs.submit(
+                "leave-processes", queue=closed_lane.name, group=f"{closed_lane.name}-2", retry=ONCE,
+                parameters={"record": str(others), "end": end},
+            )  # fmt: skip
+            await closed_lane.jobs.outcome(job.job_id)
+            assert not any(map(alive, pids(others)))
+        (tmp_path / "until").write_text("now\n")
+        state, events = await closed_lane.jobs.outcome(beside)
+        assert (state, result(events)) == (State.COMPLETED, len(WAYS))
+        assert not any(map(alive, pids(record)))
 
 
 def _handler_process(worker: Program) -> int:

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from joblease_worker import linux, process
+from joblease_worker import process
 from joblease_worker.clock import boot_seconds
 from joblease_worker.environment import without_keys
 from joblease_worker.guard import children, end_tree, obey
@@ -20,6 +20,7 @@ from joblease_worker.guardian import Guardian
 from joblease_worker.runner import HandlerProcess, ProcessPool, StartFailed
 from joblease_worker.settings import WorkerSettings
 from pydantic import SecretStr
+from support.programs import TESTS
 
 READY = b'{"type":"ready","version":1,"handlers":[]}\n'
 JOB = {"id": "1", "epoch": 1, "handler": "any"}
@@ -124,6 +125,38 @@ async def test_a_run_that_comes_too_late_does_not_begin(monkeypatch: pytest.Monk
     ending = await started.run({**JOB, "handler": "demo"}, boot_seconds() - 1, nothing, {})
     assert (ending.kind, started.alive) == ("stopped", True)
     await started.close()
+
+
+@pytest.fixture
+async def their_process(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HandlerProcess]:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("JOBLEASE_HANDLERS", "support.handlers")
+    started = await HandlerProcess.start(WorkerSettings())
+    yield started
+    await started.close()
+
+
+@pytest.mark.parametrize("handler", ["hold", "hold-async"])
+async def test_a_cancel_that_follows_the_order_at_once_is_not_lost(their_process: HandlerProcess, handler: str) -> None:
+    for epoch in range(1, 21):
+        job = {**JOB, "epoch": epoch, "handler": handler}
+        running = asyncio.create_task(their_process.run(job, boot_seconds() + 60, nothing, {}))
+        await asyncio.sleep(0)
+        their_process.ask_to_stop("1")
+        assert (await asyncio.wait_for(running, 20)).kind == "stopped"
+
+
+async def test_the_signal_of_a_cancel_that_comes_too_late_does_not_stop_the_next_run(
+    their_process: HandlerProcess, tmp_path: Path
+) -> None:
+    record = tmp_path / "record"
+    job = {**JOB, "handler": "hold", "parameters": {"seconds": 0.3, "record": str(record)}}
+    running = asyncio.create_task(their_process.run(job, boot_seconds() + 60, nothing, {}))
+    async with asyncio.timeout(20):
+        while not record.exists():
+            await asyncio.sleep(0.01)
+    os.kill(their_process.pid, signal.SIGUSR1)
+    assert (await running).kind == "completed"
 
 
 async def test_one_handler_that_cannot_be_described_keeps_no_other_from_being_served(
@@ -294,8 +327,6 @@ def _session(stat: Path) -> int:
 
 
 async def test_the_pool_replaces_a_process_that_died_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linux, "adopt_orphans", lambda: None)  # these would be the test runner's
-    monkeypatch.setattr(linux, "hide_memory", lambda: None)
     monkeypatch.setenv("JOBLEASE_HANDLERS", "")
     pool = ProcessPool(WorkerSettings())
     await pool.start()

@@ -9,10 +9,12 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import faulthandler
 import logging
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -43,6 +45,7 @@ def next_job(job: JobContext, seconds: float = 0.0) -> dict[str, Any]:
         "umask": _umask(),
         "alarm": str(signal.getsignal(signal.SIGALRM)),
         "path": "/leaked" in sys.path,
+        "timeout": socket.getdefaulttimeout(),
     }
 
 
@@ -163,6 +166,16 @@ def leave_processes(job: JobContext, record: str, end: str = "return") -> str:
     if end == "stay":
         time.sleep(3600)
     return "left them"
+
+
+@handler("keep-processes")
+def keep_processes(job: JobContext, record: str, until: str) -> int:
+    """Starts processes in all ways and keeps them until a file is there: how many of them live then."""
+    for number, way in enumerate(WAYS, 1):
+        _start(way, record)
+        _wait_for(record, number)
+    _wait_for(until, 1)
+    return sum(Path(f"/proc/{pid}").exists() for pid in Path(record).read_text().splitlines())
 
 
 @handler("killed-leader")
@@ -296,6 +309,8 @@ def change_surroundings(job: JobContext) -> int:
     sys.path.insert(0, "/leaked")
     sys.argv.append("leaked")
     sys.stdout = None
+    socket.setdefaulttimeout(0.001)
+    faulthandler.dump_traceback_later(0.3, exit=True)
     signal.signal(signal.SIGALRM, lambda *_: os._exit(9))
     signal.setitimer(signal.ITIMER_REAL, 0.3)
     return os.getpid()

@@ -24,4 +24,6 @@ def without_keys(settings: "WorkerSettings") -> dict[str, str]:
     if settings.storage_account_url:  # these are then our key to storage
         hidden |= _AZURE_SECRETS
     kept = {name: value for name, value in os.environ.items() if name.upper() not in hidden}
-    return kept | {"JOBLEASE_HANDLERS": settings.handlers}
+    if settings.handlers:
+        kept["JOBLEASE_HANDLERS"] = settings.handlers
+    return kept

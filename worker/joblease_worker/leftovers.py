@@ -4,8 +4,10 @@ The surroundings are put back; a process with threads or processes that its run 
 """
 
 import contextlib
+import faulthandler
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -40,14 +42,18 @@ class Leftovers:
         return ""
 
     def _new_threads(self) -> list[str]:
-        new = set(sys._current_frames()) - self._threads  # noqa: SLF001 - see above
-        if not new:
+        living = set(sys._current_frames())  # noqa: SLF001 - see above
+        if not (new := living - self._threads):
+            self._threads = living  # the number of one that has ended may become another's
             return []
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         return [f"the thread {names.get(ident, ident)!r}" for ident in new]
 
     def _new_processes(self) -> list[str]:
         with contextlib.suppress(ChildProcessError):  # there are none at all
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if processes := sys.modules.get("multiprocessing"):
+                processes.active_children()  # its own way to wait for those that have ended
             while os.waitpid(-1, os.WNOHANG)[0]:  # ended, and the run does not wait for them any more
                 continue
             return [f"the process {pid}" for pid in children(os.getpid()) if pid not in self._children]
@@ -65,11 +71,14 @@ class Surroundings:
         self._path, self._arguments = list(sys.path), list(sys.argv)
         self._streams = sys.stdin, sys.stdout, sys.stderr
         self._signals = {number: _getsignal(number) for number in _SIGNALS}
+        self._timeout = socket.getdefaulttimeout()
         self._locale = _locale()
 
     def restore(self) -> None:
         """Put it all back as it was."""
         signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
+        socket.setdefaulttimeout(self._timeout)
         for number, known in self._signals.items():
             if _getsignal(number) is not known and known is not None:  # None: not set from Python
                 signal.signal(number, known)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from joblease.messages import HandlerDescription
 
-from joblease_worker import linux
 from joblease_worker.ending import Ending
 from joblease_worker.process import HandlerProcess, StartFailed
 
@@ -26,12 +25,7 @@ class ProcessPool:
         self.handlers: dict[str, HandlerDescription] = {}
 
     async def start(self) -> None:
-        """Start all processes. Raises `StartFailed`.
-
-        From here on this process adopts what they leave, and nobody looks into its memory, where the keys are.
-        """
-        linux.adopt_orphans()
-        linux.hide_memory()
+        """Start all processes. Raises `StartFailed`."""
         first = await HandlerProcess.start(self._settings)
         self.handlers = {each.name: each for each in first.handlers}
         self._idle.append(first)
