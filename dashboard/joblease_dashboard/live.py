@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from joblease.broker import BROKEN, Broker, PublishFailed
+from joblease.broker import Broker, PublishFailed, acknowledge
 from joblease.messages import JobEvent, now
 from joblease.topology import LIVE
 from pydantic import ValidationError
@@ -101,8 +101,7 @@ class Live:
     async def on_event(self, delivery: "AbstractIncomingMessage") -> None:
         """Take the next message of the log."""
         self._take(int(str(delivery.headers["x-stream-offset"])), delivery.message_id or "", delivery.body)
-        with contextlib.suppress(*BROKEN):
-            await delivery.ack()
+        await acknowledge(delivery)
 
     async def run(self) -> None:
         """Let streams begin as soon as the log is read; then say regularly that we live. Until cancelled."""

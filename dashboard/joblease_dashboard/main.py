@@ -97,8 +97,9 @@ async def serve(settings: DashboardSettings) -> None:
         forms = Forms(render, api, access, actions, workers, broker)
         starting = ["the tables are not there yet"]
         app = application(
-            access, api, pages, infrastructure, forms, lambda: [*starting, *filter(None, [broker.problem])]
-        )
+            access, api, pages, infrastructure, forms,
+            problems=lambda: [*starting, *filter(None, [broker.problem])], dead=broker.dead,
+        )  # fmt: skip
         config = uvicorn.Config(
             app, settings.dashboard_host, settings.dashboard_port, log_config=None, access_log=False,
             timeout_graceful_shutdown=5, server_header=False, proxy_headers=False,

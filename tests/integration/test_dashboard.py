@@ -200,10 +200,12 @@ async def test_a_row_that_was_taken_away_comes_back_whole(jobs: Jobs, http: http
 
 async def test_an_unreadable_event_is_parked(jobs: Jobs, dashboard: Program) -> None:
     await jobs.broker.publish(EVENTS, "a.b", b"{nonsense", message_id="bad")
-    channel: Any = jobs.broker._channel
-    dead = await channel.get_queue(DEAD)
+
+    async def taken(channel: Any) -> Any:
+        return await (await channel.get_queue(DEAD)).get(no_ack=True, fail=False)
+
     async with asyncio.timeout(10):
-        while (message := await dead.get(no_ack=True, fail=False)) is None:
+        while (message := await jobs.broker.ask(taken)) is None:
             await asyncio.sleep(0.05)
     assert "not an event" in message.headers[REASON_HEADER]
 

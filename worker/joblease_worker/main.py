@@ -39,8 +39,8 @@ async def work(settings: WorkerSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         problems = ["starting"]
-        broker = Broker(settings, f"joblease-worker {settings.worker_name}", topology.declare_exchanges)
-        probes = Probes(settings, lambda: [*problems, *filter(None, [broker.problem])])
+        broker = Broker(settings, f"joblease-worker {settings.worker_name}", topology.declare_exchanges, patient=True)
+        probes = Probes(settings, lambda: [*problems, *filter(None, [broker.problem])], dead=broker.dead)
         stack.callback(probes.close)
         pool = ProcessPool(settings)
         stack.push_async_callback(pool.close)
