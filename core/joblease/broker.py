@@ -121,6 +121,7 @@ class Broker:
         self._prepare = prepare
         self._patient = patient
         self._subscriptions: list[Subscription] = []
+        self._prepared = asyncio.Event()
         self._consuming = True
         self._consumers: list[tuple[AbstractQueue, str]] = []
         self._consumer = Reconnecting(settings, name, self._build_consumers)
@@ -274,11 +275,13 @@ class Broker:
             timer.cancel()
 
     async def _build_publisher(self, link: Link) -> None:
-        await self._prepare(await link.channel())
+        await self._prepared.wait()  # until the consumers' connection has done it
+        await link.channel()
 
     async def _build_consumers(self, link: Link) -> None:
         self._consumers = []
         await self._prepare(await link.channel())
+        self._prepared.set()
         for subscription in self._subscriptions:
             if self._consuming or subscription.keep:
                 await self._consume(link, subscription)

@@ -185,10 +185,17 @@ class Reconnecting:
         """How often a connection was made."""
 
     async def link(self) -> Link:
-        """The present connection, as soon as there is one: the caller bounds the wait."""
-        while self.present is None:
+        """The present connection, as soon as there is one: the caller bounds the wait.
+
+        Never one that was condemned, although its task may not have noticed yet: whoever tries again at once, and
+        again, would fail each time without a pause, and keep the event loop from noticing for ever.
+        """
+        while True:
+            if self.present and self.present.lost.done():
+                self._down()
+            if self.present:
+                return self.present
             await self._up.wait()
-        return self.present
 
     async def run(self) -> None:
         """Keep one up until cancelled, whatever happens to it."""
@@ -219,9 +226,12 @@ class Reconnecting:
                 await asyncio.wait({link.lost}, timeout=LOOK_SECONDS)
             raise ConnectionResetError("the connection, a channel or a consumer was lost")
         finally:
-            self._up.clear()
-            self.present, self.blocked = None, False
+            self._down()
             await link.close()
+
+    def _down(self) -> None:
+        self._up.clear()
+        self.present, self.blocked = None, False
 
     async def _open(self, link: Link) -> None:
         await link.connection.connect(self._settings.amqp_timeout_seconds)

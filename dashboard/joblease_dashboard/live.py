@@ -23,6 +23,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from joblease.broker import Broker, PublishFailed, acknowledge
+from joblease.errors import pauses
 from joblease.messages import JobEvent, now
 from joblease.topology import LIVE
 from pydantic import ValidationError
@@ -171,10 +172,13 @@ class Live:
         mark = secrets.token_hex(8)
         seen = self._marks[mark] = asyncio.Event()
         try:
-            while not seen.is_set():
+            for pause in pauses():
                 with contextlib.suppress(PublishFailed, TimeoutError):
                     await self._broker.publish("", LIVE, b"", message_id=mark)
                     await asyncio.wait_for(seen.wait(), self._broker.timeout)
+                if seen.is_set():
+                    return
+                await asyncio.sleep(pause)
         finally:
             del self._marks[mark]
 

@@ -88,7 +88,7 @@ async def serve(settings: DashboardSettings) -> None:
         key = settings.dashboard_session_key
         access = Access(settings, cluster, key.get_secret_value() if key else secrets.token_urlsafe(32))
         api = Api(access, trail, TimeTable(index_table), feed, live, stats)
-        actions = Actions(access, cluster, broker, storage.table(ACTIONS_TABLE), board)
+        actions = Actions(access, cluster, broker, trail, storage.table(ACTIONS_TABLE), board)
         render = Renderer(access, live.page_position)
         pages = Pages(render, api, access, actions, board, workers, Charts(stats))
         infrastructure = InfrastructurePages(

@@ -142,6 +142,32 @@ async def test_a_library_that_fails_in_any_way_is_asked_again(
         fault.over.set()
 
 
+async def test_publishing_again_and_again_does_not_keep_the_connection_from_coming_back(
+    settings: BrokerSettings, proxy: TcpProxy, pool: str
+) -> None:
+    """A publish on a channel that is closed fails at once: who tries again at once must not hold the event loop."""
+    broker = Broker(settings, "test", topology.declare_exchanges)
+    broker.subscribe(pool_of(pool, settings, acknowledge, prefetch=10))
+    confirmed = 0
+
+    async def publish() -> None:
+        nonlocal confirmed
+        while True:
+            with contextlib.suppress(PublishFailed):
+                await broker.publish(topology.JOBS, pool, b"{}", message_id=str(confirmed))
+                confirmed += 1
+
+    async with broker:
+        publishing = asyncio.create_task(publish())
+        try:
+            for _ in range(3):
+                reached = confirmed + 20
+                await until(lambda: confirmed > reached)  # noqa: B023 - awaited at once
+                proxy.cut()
+        finally:
+            publishing.cancel()
+
+
 class ResetInASend:
     """A socket whose peer has gone, as the first send finds out."""
 
