@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
+from joblease.kubeconfig import Unusable, merged, proxy_for
 from joblease.resource import GROUP, KIND, PLURAL, VERSION
 from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
@@ -178,6 +179,7 @@ def connect(kubeconfig: str | None, context: str | None, namespace: str | None, 
     """Find the cluster and the namespace that the options mean. Nothing is sent yet."""
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are reported once, by the error in the end
     configuration = client.Configuration()
+    configuration.proxy = None  # the kubeconfig's or none: the environment is read below, as kubectl reads it
     path = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
     in_pod = not kubeconfig and not context and "KUBERNETES_SERVICE_HOST" in os.environ
     try:
@@ -185,11 +187,13 @@ def connect(kubeconfig: str | None, context: str | None, namespace: str | None, 
             config.load_incluster_config(client_configuration=configuration)
             default = _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else "default"
         else:
-            config.load_kube_config(config_file=path, context=context, client_configuration=configuration)
-            contexts, active = config.list_kube_config_contexts(config_file=path)
-            chosen = next((each for each in contexts if each["name"] == context), active)
-            default = chosen["context"].get("namespace") or "default"
-    except (ConfigException, OSError, KeyError, TypeError) as error:
+            files, context, default = merged(path, context)
+            config.load_kube_config(
+                config_file=files, context=context, client_configuration=configuration, persist_config=False
+            )
+        configuration.proxy = proxy_for(configuration.host, configuration.proxy)
+        configuration.no_proxy = None
+    except (ConfigException, Unusable, OSError, KeyError, TypeError) as error:
         raise CommandError(
             f"no usable kubeconfig ({path}{f', context {context}' if context else ''}): {error}. "
             "Set KUBECONFIG or pass --kubeconfig",

@@ -1,50 +1,44 @@
-"""One connection to RabbitMQ that comes back, with everything that hung on it.
+"""Publishing to RabbitMQ and consuming from it, over one connection each.
 
-Client libraries restore connections, yet leave holes that stop a worker for good: a consumer that the server cancelled,
-a queue that was deleted, a channel that timed out, a publish that never returns. So nothing is restored piece by piece
-here. Whenever any piece is lost (connection, channel or consumer) all of it is torn down and built anew, by the same
-code that built it the first time.
+Two connections, because RabbitMQ stops reading from those that publish when it is short of memory or disk, their
+acknowledgements included (https://www.rabbitmq.com/docs/alarms advises the same). So jobs that run go on and are
+acknowledged during an alarm of any length, and what a failed publish tears down is the publishing connection alone.
 
 Publishing waits for the broker's confirm, under a timeout, and is refused when no queue takes the message.
 """
 
 import asyncio
 import contextlib
-import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import aio_pika
 from aio_pika import DeliveryMode, Message
-from aio_pika.exceptions import AMQPError, DeliveryError
+from aio_pika.exceptions import DeliveryError
 
 from joblease.errors import TransientError
-from joblease.metrics import BROKER_CONNECTED, MESSAGES_PUBLISHED
+from joblease.metrics import BROKER_BLOCKED, BROKER_CONNECTED, MESSAGES_PUBLISHED
+from joblease.reconnecting import BROKEN, CLOSE_SECONDS, Link, Reconnecting, alone
+from joblease.topology import CONTROL, EVENTS, OPTIONAL, WORKERS
 
 if TYPE_CHECKING:
-    from aio_pika.abc import (
-        AbstractChannel,
-        AbstractConnection,
-        AbstractExchange,
-        AbstractIncomingMessage,
-        AbstractQueue,
-    )
+    from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage, AbstractQueue
 
     from joblease.settings import BrokerSettings
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+__all__ = [
+    "BROKEN", "CONTROL", "EVENTS", "WORKERS", "Broker", "PublishFailed", "Subscription", "acknowledge", "give_back",
+    "newest_first",
+]  # fmt: skip
 
 Callback = Callable[["AbstractIncomingMessage"], Awaitable[None]]
 Declare = Callable[["AbstractChannel"], Awaitable["AbstractQueue"]]
 
-MAX_BACKOFF_SECONDS = 5.0
-CLOSE_SECONDS = 2
-BROKEN = (AMQPError, OSError, asyncio.TimeoutError, RuntimeError)
-"""What a lost connection looks like from aio-pika, depending on where it was caught."""
+SETTLE_SECONDS = 5.0
 
 
 class PublishFailed(TransientError):
@@ -75,29 +69,67 @@ def newest_first() -> Callable[[], dict[str, Any]]:
     return lambda: {"x-priority": priority}
 
 
+async def acknowledge(delivery: "AbstractIncomingMessage") -> bool:
+    """Acknowledge a message, in bounded time. False when its channel is gone: then the broker delivers it again."""
+    return await _settle(delivery.ack())
+
+
+async def give_back(delivery: "AbstractIncomingMessage") -> bool:
+    """Have a message delivered again, in bounded time. False when its channel is gone: the broker does so anyhow."""
+    return await _settle(delivery.nack(requeue=True))
+
+
+async def _settle(answer: Awaitable[None]) -> bool:
+    try:
+        with _library():
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await answer
+    except BROKEN:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _library() -> Iterator[None]:
+    """Around calls of the library: a cancellation that nobody asked for is a lost connection."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionAbortedError("the client library gave up") from None
+
+
 class Broker:
-    """Use as an async context manager; `subscribe` before entering."""
+    """Use as an async context manager; `subscribe` before entering. When its task dies, so does the program."""
 
     def __init__(
-        self, settings: "BrokerSettings", name: str, prepare: Callable[["AbstractChannel"], Awaitable[None]]
+        self,
+        settings: "BrokerSettings",
+        name: str,
+        prepare: Callable[["AbstractChannel"], Awaitable[None]],
+        *,
+        patient: bool = False,
     ) -> None:
-        """`name` is shown in RabbitMQ's list of connections; `prepare` declares what must exist before publishing."""
+        """`name` is shown in RabbitMQ's list of connections; `prepare` declares what must exist before publishing.
+
+        `patient` publishers wait for the end of a memory or disk alarm, however long it lasts, until `stop_consuming`:
+        for those who hold a message of the broker's that would otherwise go back to it, again and again.
+        """
         self._settings = settings
-        self._name = name
         self._prepare = prepare
+        self._patient = patient
         self._subscriptions: list[Subscription] = []
-        self._connection: AbstractConnection | None = None
-        self._channel: AbstractChannel | None = None
-        self._up = asyncio.Event()
-        self._lost = asyncio.Event()
+        self._prepared = asyncio.Event()
         self._consuming = True
-        self._closing = False
-        self._task: asyncio.Task[None] | None = None
         self._consumers: list[tuple[AbstractQueue, str]] = []
-        self._exchanges: dict[str, AbstractExchange] = {}
-        self.problem: str | None = "not connected to the broker yet"
-        self.connections = 0
-        """How often a connection was made: when it rises, what was declared ad hoc may have to be declared again."""
+        self._consumer = Reconnecting(settings, name, self._build_consumers)
+        self._publisher = Reconnecting(settings, f"{name} (publisher)", self._build_publisher)
+        self._tasks = asyncio.TaskGroup()
+        self._running: list[asyncio.Task[None]] = []
+        BROKER_CONNECTED.set_function(lambda: self.problem is None)
+        BROKER_BLOCKED.set_function(lambda: self.blocked)
 
     def subscribe(self, subscription: Subscription) -> None:
         """Consume a queue from now on, whenever there is a connection."""
@@ -108,60 +140,74 @@ class Broker:
         """Bound on each exchange with the broker, seconds."""
         return self._settings.amqp_timeout_seconds
 
+    @property
+    def problem(self) -> str | None:
+        """What keeps publishing or consuming from working; None when both do."""
+        return self._consumer.problem or self._publisher.problem
+
+    def dead(self) -> list[str]:
+        """Why there will never be a connection again; empty as long as somebody sees to it."""
+        return [f"the task of {task.get_name()} has ended" for task in self._running if task.done()]
+
+    @property
+    def blocked(self) -> bool:
+        """Whether RabbitMQ takes no messages because of a memory or disk alarm, as far as a publish has found out."""
+        return self._publisher.blocked
+
+    @property
+    def connections(self) -> int:
+        """How often there was a new connection: what was declared ad hoc may have to be declared again."""
+        return self._consumer.made
+
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name="broker")
+        await self._tasks.__aenter__()
+        for each in (self._consumer, self._publisher):
+            self._running.append(self._tasks.create_task(each.run(), name=f"connection {each.name}"))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closing = True  # a cancellation may be swallowed while a lost connection is being closed
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        for task in self._running:
+            task.cancel()
+        await self._tasks.__aexit__(None, None, None)  # raises only what one of the tasks died of
 
     async def connected(self) -> None:
         """Wait until publishing and consuming work."""
-        await self._up.wait()
+        await self._consumer.link()
+        await self._publisher.link()
 
     async def stop_consuming(self) -> None:
         """Take no more messages; publishing and acknowledging go on."""
         self._consuming = False
         consumers, self._consumers = self._consumers, []
         for queue, tag in consumers:
-            with contextlib.suppress(*BROKEN):
+            with contextlib.suppress(*BROKEN), _library():
                 await queue.cancel(tag, timeout=self.timeout)
 
     async def declare(self, declaration: Callable[["AbstractChannel"], Awaitable[Any]]) -> None:
         """Declare something that was not known when the connection was made. Raises `PublishFailed`."""
         try:
-            async with asyncio.timeout(self.timeout):
-                await self._up.wait()
-                if self._channel:
-                    await declaration(self._channel)
+            await self.ask(declaration)
         except BROKEN as error:
-            self._lost.set()
             raise PublishFailed(f"a queue cannot be declared: {error or type(error).__name__}") from error
 
     async def ask(self, work: Callable[["AbstractChannel"], Awaitable[T]]) -> T:
-        """Do something on a channel of its own, which is closed afterwards. Raises `PublishFailed`.
+        """Do something on a channel of its own, which is closed afterwards; not publish. Raises `PublishFailed`.
 
         What the work has got and not acknowledged goes back to its queue. An error of the work's own, such as a queue
         that does not exist, costs nothing but that channel, and is raised as it is.
         """
         try:
-            async with asyncio.timeout(self.timeout):
-                await self._up.wait()
-                connection = self._connection
-                if connection is None:
-                    raise PublishFailed("no connection to the broker")
-                channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-                try:
-                    return await work(channel)
-                finally:
-                    with contextlib.suppress(*BROKEN):
-                        await channel.close()
+            with _library():
+                async with asyncio.timeout(self.timeout):
+                    link = await self._consumer.link()
+                    channel = await link.connection.channel(publisher_confirms=False)
+                    try:
+                        return await work(channel)
+                    finally:
+                        with contextlib.suppress(*BROKEN):
+                            await alone(channel.close(), CLOSE_SECONDS)
         except TimeoutError as error:
             raise PublishFailed("the broker does not answer") from error
 
@@ -176,6 +222,9 @@ class Broker:
     ) -> None:
         """Publish a persistent message and wait for the confirm. Raises `PublishFailed`.
 
+        It fails after `timeout`, with two exceptions: at once when the connection that it used is lost, and for patient
+        publishers not before an alarm has ended. During an alarm nothing is torn down.
+
         An unroutable message (nobody declared its queue) is a failure too, except on the events and control
         exchanges, where "nobody listens" is an ordinary state.
         """
@@ -183,106 +232,73 @@ class Broker:
             body, message_id=message_id, headers=dict(headers or {}), content_type="application/json",
             delivery_mode=DeliveryMode.PERSISTENT,
         )  # fmt: skip
+        link: Link | None = None
         try:
-            async with asyncio.timeout(self.timeout):
-                await self._up.wait()
-                channel = self._channel
-                if channel is None:
-                    raise PublishFailed(f"no connection to the broker for {message_id}")
-                target = self._exchanges.get(exchange)
-                if target is None:
-                    target = (
-                        await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
-                    )
-                    self._exchanges[exchange] = target
-                await target.publish(message, routing_key, mandatory=exchange not in OPTIONAL, timeout=self.timeout)
+            with _library():
+                async with self._patience():
+                    link = await self._publisher.link()
+                    await link.unblocked()  # what is written during an alarm would only fill the socket
+                    target = await _exchange(link, exchange)
+                    await target.publish(message, routing_key, mandatory=exchange not in OPTIONAL)
         except DeliveryError as error:
             raise PublishFailed(f"{message_id}: no queue takes {exchange or 'default'}/{routing_key}") from error
         except BROKEN as error:
-            self._lost.set()  # a channel that did not answer once is not used again
+            if link and link.blocked:
+                raise PublishFailed(f"{message_id}: RabbitMQ takes no messages (memory or disk alarm)") from error
+            if link:
+                link.condemn()  # a channel that did not answer once is not used again
             raise PublishFailed(f"{message_id}: {error or type(error).__name__}") from error
         MESSAGES_PUBLISHED.labels(exchange or "default").inc()
 
-    async def _run(self) -> None:
-        backoff = 0.1
-        while not self._closing:
-            connection: AbstractConnection | None = None
-            try:
-                connection = await self._connect()
-                backoff = 0.1
-                await self._lost.wait()
-                self.problem = "the broker's connection, channel or consumer was lost"
-                log.warning("%s; building it anew", self.problem)
-            except BROKEN as error:
-                self.problem = f"the broker cannot be used: {error or type(error).__name__}"
-                log.warning("%s; next try in %.1f s", self.problem, backoff)
-                await asyncio.sleep(backoff)
-                backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
-            finally:
-                self._up.clear()
-                BROKER_CONNECTED.set(0)
-                self._connection, self._channel, self._consumers, self._exchanges = None, None, [], {}
-                if connection:
-                    await _close(connection)
+    @contextlib.asynccontextmanager
+    async def _patience(self) -> AsyncIterator[None]:
+        """As long as a publish may take: `timeout`, and for patient ones an alarm and `timeout` after it."""
+        loop = asyncio.get_running_loop()
+        waited = False
+        timer: asyncio.TimerHandle
 
-    async def _connect(self) -> "AbstractConnection":
-        self._lost = asyncio.Event()
-        lost = self._lost
-        connection = aio_pika.Connection(
-            aio_pika.connection.make_url(
-                self._settings.amqp_url.get_secret_value(), heartbeat=self._settings.amqp_heartbeat_seconds
-            ),
-            ssl_context=self._settings.tls(),
-            client_properties={"connection_name": self._name},
-        )
+        def due() -> None:
+            nonlocal timer, waited
+            link = self._publisher.present
+            waits = bool(self._patient and self._consuming and link and link.blocked)
+            if waits or waited:
+                timer = loop.call_later(self.timeout, due)
+            else:
+                bound.reschedule(loop.time())
+            waited = waits
+
+        timer = loop.call_later(self.timeout, due)
         try:
-            await connection.connect(self.timeout)
-            async with asyncio.timeout(self.timeout * 3):
-                connection.close_callbacks.add(lambda *_: lost.set())
-                channel = await self._open_channel(connection, lost)
-                await self._prepare(channel)
-                self._channel = channel
-                for subscription in self._subscriptions:
-                    if self._consuming or subscription.keep:
-                        await self._consume(connection, subscription, lost)
-        except BaseException:
-            await _close(connection)
-            raise
-        self._connection = connection
-        self.problem = None
-        self.connections += 1
-        self._up.set()
-        BROKER_CONNECTED.set(1)
-        return connection
+            async with asyncio.timeout(None) as bound:
+                yield
+        finally:
+            timer.cancel()
 
-    async def _open_channel(self, connection: "AbstractConnection", lost: asyncio.Event) -> "AbstractChannel":
-        channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        channel.close_callbacks.add(lambda *_: lost.set())
-        return channel
+    async def _build_publisher(self, link: Link) -> None:
+        await self._prepared.wait()  # until the consumers' connection has done it
+        await link.channel()
 
-    async def _consume(self, connection: "AbstractConnection", subscription: Subscription, lost: asyncio.Event) -> None:
-        channel = await self._open_channel(connection, lost)
+    async def _build_consumers(self, link: Link) -> None:
+        self._consumers = []
+        await self._prepare(await link.channel())
+        self._prepared.set()
+        for subscription in self._subscriptions:
+            if self._consuming or subscription.keep:
+                await self._consume(link, subscription)
+
+    async def _consume(self, link: Link, subscription: Subscription) -> None:
+        channel = await link.channel()
         await channel.set_qos(prefetch_count=subscription.prefetch)
         queue = await subscription.declare(channel)
         underlay = await channel.get_underlay_channel()
-        underlay.on_consumer_cancel_callbacks.add(lambda *_: lost.set())
+        underlay.on_consumer_cancel_callbacks.add(link.condemn)
         tag = await queue.consume(subscription.callback, arguments=subscription.arguments())
         if not subscription.keep:
             self._consumers.append((queue, tag))
 
 
-async def _close(connection: "AbstractConnection") -> None:
-    """Close a connection whatever state it is in, also when it was never made.
-
-    aio-pika's second `close` completes what a transport that failed during the first left undone; a connection that is
-    not closed would try it from its finalizer, in whatever thread that runs.
-    """
-    for _ in range(2):
-        with contextlib.suppress(*BROKEN, asyncio.CancelledError):
-            await asyncio.wait_for(connection.close(), CLOSE_SECONDS)
-
-
-EVENTS = "joblease.events"
-CONTROL = "joblease.control"
-WORKERS = "joblease.workers"
-OPTIONAL = (EVENTS, CONTROL, WORKERS)
+async def _exchange(link: Link, name: str) -> "AbstractExchange":
+    if name not in link.exchanges:
+        channel = link.channels[0]
+        link.exchanges[name] = await channel.get_exchange(name, ensure=False) if name else channel.default_exchange
+    return link.exchanges[name]

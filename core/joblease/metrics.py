@@ -15,6 +15,9 @@ STORAGE_REQUESTS = Counter(
 )
 MESSAGES_PUBLISHED = Counter("joblease_messages_published_total", "Messages confirmed by the broker.", ["exchange"])
 BROKER_CONNECTED = Gauge("joblease_broker_connected", "1 while connected to the broker and subscribed.")
+BROKER_BLOCKED = Gauge(
+    "joblease_broker_blocked", "1 while RabbitMQ takes no messages from this program (memory or disk alarm)."
+)
 AUDIT_WRITES = Counter("joblease_audit_writes_total", "Transactions on the audit trail.", ["result"])
 AUDIT_WRITES.labels("failed")  # begins at 0, or the alert would not see the first one
 AUDIT_WRITE_SECONDS = Histogram("joblease_audit_write_seconds", "Time of a transaction on the audit trail.", ["result"])

@@ -2,7 +2,8 @@
 
 Served by threads of their own, so that metrics can be read whatever the program is doing. That alone would call a
 program healthy whose event loop hangs for ever: so the loop has to show that it runs, and when it has not for a minute,
-`/healthz` says so and the kubelet starts the program anew.
+`/healthz` says so and the kubelet starts the program anew. It does the same when a task has ended that the program
+cannot do without and that nobody starts again.
 """
 
 import asyncio
@@ -38,10 +39,16 @@ class _Quiet(WSGIRequestHandler):
 class Probes:
     """The server, made on the event loop that it watches.
 
-    `problems` lists what keeps the program from being ready (empty: ready).
+    `problems` lists what keeps the program from being ready (empty: ready), `dead` what only a new start can help with.
     """
 
-    def __init__(self, settings: "ProgramSettings", problems: Problems, stuck_seconds: float = STUCK_SECONDS) -> None:
+    def __init__(
+        self,
+        settings: "ProgramSettings",
+        problems: Problems,
+        stuck_seconds: float = STUCK_SECONDS,
+        dead: Problems = list,
+    ) -> None:
         self._beat()
         self._stuck_seconds = stuck_seconds
         metrics: Callable[..., Iterable[bytes]] = make_wsgi_app()
@@ -53,7 +60,7 @@ class Probes:
             if path not in ("/healthz", "/readyz"):
                 start_response("404 Not Found", [("Content-Type", "text/plain")])
                 return [b"not found\n"]
-            found = [*self._stuck(), *(problems() if path == "/readyz" else [])]
+            found = [*self._stuck(), *dead(), *(problems() if path == "/readyz" else [])]
             start_response("503 Service Unavailable" if found else "200 OK", [("Content-Type", "text/plain")])
             return ["\n".join([*found, ""]).encode() if found else b"ok\n"]
 

@@ -3,13 +3,17 @@
 Waiting for another holder's lease is a stay in a queue of its own whose messages expire into the jobs queue: neither a
 worker nor a connection is kept busy, and the broker's delivery limit is not used up. The delay is part of that queue's
 name, since RabbitMQ refuses to change the argument of a queue that exists.
+
+A queue that exists with other arguments (RabbitMQ or JobLease was upgraded, a setting was changed) is used as it is,
+with a warning that says how to renew it: an upgrade must go through while jobs wait in that queue.
 """
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from aio_pika import ExchangeType
+from aiormq.exceptions import ChannelPreconditionFailed
 
-from joblease.broker import CONTROL, EVENTS, WORKERS
 from joblease.messages import Status
 
 if TYPE_CHECKING:
@@ -17,11 +21,20 @@ if TYPE_CHECKING:
 
     from joblease.settings import BrokerSettings
 
+log = logging.getLogger(__name__)
+
 JOBS = "joblease.jobs"
+EVENTS = "joblease.events"
+CONTROL = "joblease.control"
+WORKERS = "joblease.workers"
+OPTIONAL = (EVENTS, CONTROL, WORKERS)
+"""Exchanges on which it is an ordinary state that nobody listens."""
 DEAD = "joblease.dead"
 REASON_HEADER = "x-joblease-reason"
 DEFERRALS_HEADER = "x-joblease-deferrals"
 DELIVERY_LIMIT = 20
+NO_DELIVERY_LIMIT = 1_000_000_000
+"""As good as none, and the same for every release: RabbitMQ 4 has a limit unless told, and only 4 knows -1 as none."""
 _OF_OPERATOR = (Status.SUBMITTED, Status.QUEUED)
 READERS = {
     "operator": ["*.Step", *(f"*.{status}" for status in Status if status not in _OF_OPERATOR)],
@@ -31,7 +44,6 @@ READERS = {
 LIVE = f"{EVENTS}.live"
 _LIVE_SEGMENT_BYTES, _LIVE_BYTES = 10_000_000, 100_000_000
 _KNOWS_CONSUMER_TIMEOUT = (3, 12)
-_LIMITS_DELIVERIES = (4, 0)
 
 
 def jobs_queue(queue: str) -> str:
@@ -54,11 +66,8 @@ async def declare_exchanges(channel: "AbstractChannel") -> None:
 
 
 async def declare_dead(channel: "AbstractChannel") -> "AbstractQueue":
-    """The queue of the dead letters. Looking at them must not use them up, and RabbitMQ 4 has a limit unless told."""
-    arguments: dict[str, Any] = {"x-queue-type": "quorum"}
-    if await server_version(channel) >= _LIMITS_DELIVERIES:
-        arguments["x-delivery-limit"] = -1
-    return await channel.declare_queue(DEAD, durable=True, arguments=arguments)
+    """The queue of the dead letters. Looking at them must not use them up."""
+    return await _declare(channel, DEAD, {"x-queue-type": "quorum", "x-delivery-limit": NO_DELIVERY_LIMIT})
 
 
 async def declare_pool(channel: "AbstractChannel", queue: str, settings: "BrokerSettings") -> "AbstractQueue":
@@ -71,12 +80,12 @@ async def declare_pool(channel: "AbstractChannel", queue: str, settings: "Broker
     }
     if await server_version(channel) >= _KNOWS_CONSUMER_TIMEOUT:
         arguments["x-consumer-timeout"] = settings.consumer_timeout_seconds * 1000
-    jobs = await channel.declare_queue(jobs_queue(queue), durable=True, arguments=arguments)
+    jobs = await _declare(channel, jobs_queue(queue), arguments)
     await jobs.bind(JOBS, queue)
-    await channel.declare_queue(
+    await _declare(
+        channel,
         defer_queue(queue, settings.defer_seconds),
-        durable=True,
-        arguments={
+        {
             "x-queue-type": "quorum",
             "x-message-ttl": settings.defer_seconds * 1000,
             "x-dead-letter-exchange": JOBS,
@@ -90,11 +99,8 @@ async def declare_pool(channel: "AbstractChannel", queue: str, settings: "Broker
 
 async def declare_events(channel: "AbstractChannel", reader: str) -> "AbstractQueue":
     """The durable queue in which the events wait for `reader` (`operator` or `index`)."""
-    queue = await channel.declare_queue(
-        f"{EVENTS}.{reader}",
-        durable=True,
-        arguments={"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT},
-    )
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
+    queue = await _declare(channel, f"{EVENTS}.{reader}", arguments)
     for key in READERS[reader]:
         await queue.bind(EVENTS, key)
     return queue
@@ -109,10 +115,10 @@ async def declare_readers(channel: "AbstractChannel") -> None:
 
 async def declare_live(channel: "AbstractChannel") -> "AbstractQueue":
     """The log of the last events, from which any number of dashboards read the same events in the same order."""
-    queue = await channel.declare_queue(
+    queue = await _declare(
+        channel,
         LIVE,
-        durable=True,
-        arguments={
+        {
             "x-queue-type": "stream",
             "x-max-age": "1h",
             "x-max-length-bytes": _LIVE_BYTES,
@@ -128,6 +134,23 @@ async def declare_private(channel: "AbstractChannel", exchange: str) -> "Abstrac
     queue = await channel.declare_queue(exclusive=True, auto_delete=True)
     await queue.bind(exchange, "#")
     return queue
+
+
+async def _declare(channel: "AbstractChannel", name: str, arguments: dict[str, Any]) -> "AbstractQueue":
+    """A durable queue, with these arguments unless it exists with others."""
+    underlay = await channel.get_underlay_channel()
+    trial = await underlay.connection.channel()  # what is refused costs its channel
+    try:
+        await trial.queue_declare(name, durable=True, arguments=arguments)
+    except ChannelPreconditionFailed as error:
+        log.warning(
+            "queue %s is used as it is, although it has other arguments than this program asks for (%s). To renew it: "
+            "rabbitmqctl delete_queue --if-empty %s, then restart JobLease's programs",
+            name, error, name,
+        )  # fmt: skip
+    finally:
+        await trial.close()
+    return await channel.declare_queue(name, durable=True, passive=True)
 
 
 async def server_version(channel: "AbstractChannel") -> tuple[int, ...]:

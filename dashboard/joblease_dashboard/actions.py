@@ -27,6 +27,7 @@ from joblease_dashboard.submission import spec_of
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
     from joblease.broker import Broker
+    from joblease.trail import AuditTrail
 
     from joblease_dashboard.board import Board
     from joblease_dashboard.rows import Row
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 BY = f"{GROUP}/requested-by"
 SEEN_SECONDS = 3.0
+NAMED = 5
+"""Jobs that a message names; more would bury what it says."""
 DEAD_PARTITION = "dead-letters"
 WAITING = frozenset({State.SUBMITTED, State.QUEUED, State.RETRYING, State.INTERRUPTED})
 
@@ -95,11 +98,18 @@ class Actions:
     """Does them."""
 
     def __init__(
-        self, access: Access, cluster: Cluster | None, broker: "Broker", table: "TableClient", board: "Board"
+        self,
+        access: Access,
+        cluster: Cluster | None,
+        broker: "Broker",
+        trail: "AuditTrail",
+        table: "TableClient",
+        board: "Board",
     ) -> None:
         self._access = access
         self._cluster = cluster
         self._broker = broker
+        self._trail = trail
         self._table = table
         self._board = board
 
@@ -129,16 +139,29 @@ class Actions:
         await self._recorded(request, action.name, job["jobId"], job["name"], change)
         return str(job["jobId"])
 
-    async def replay(self, request: Request, wanted: str | None) -> list[deadletters.DeadLetter]:
-        """Send dead letters back; which ones were sent. Raises `Problem` or `PublishFailed`."""
+    async def replay(self, request: Request, wanted: str | None) -> deadletters.Replayed:
+        """Send dead letters back; what became of them. Raises `Problem` or `PublishFailed`."""
         await self._access.require(request, "patch", "")
-        work = deadletters.replay(self._broker, wanted)
-        sent: list[deadletters.DeadLetter] = await self._recorded(
-            request, "replay", DEAD_PARTITION, wanted or "all", work
-        )
-        if wanted and not sent:
+        work = self._replay(wanted)
+        done: deadletters.Replayed = await self._recorded(request, "replay", DEAD_PARTITION, wanted or "all", work)
+        return done
+
+    async def _replay(self, wanted: str | None) -> deadletters.Replayed:
+        done = await deadletters.replay(self._broker, self._trail, wanted)
+        if wanted and not done.sent and not done.ended:
             raise Problem(404, "No such message", "it is not in joblease.dead any more, or it cannot be read")
-        return sent
+        if done.ended and not done.sent:
+            jobs = ", ".join(f"{letter.name} is {state}" for letter, state in done.ended[:NAMED])
+            more = f" and {len(done.ended) - NAMED} more" if len(done.ended) > NAMED else ""
+            raise Problem(
+                409,
+                "The job has ended" if len(done.ended) == 1 else "The jobs have ended",
+                f"{jobs}{more}: nothing was sent, since a job that has its outcome is not run again. To run it anew, "
+                "use Retry on its page",
+                replayed=0,
+                ended=done.ended_jobs(),
+            )
+        return done
 
     async def resource(self, job: "Row") -> dict[str, Any] | None:
         """The job's `JobRequest`, when the dashboard has a way to it: what only Kubernetes knows. Raises `Problem`."""

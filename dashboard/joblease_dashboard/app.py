@@ -77,15 +77,15 @@ def application(
     infrastructure: "InfrastructurePages",
     forms: "Forms",
     problems: Callable[[], list[str]],
+    dead: Callable[[], list[str]] = list,
 ) -> Starlette:
-    """The application; `problems` says what keeps it from being ready."""
+    """The application; `problems` keep it from being ready, and what is `dead` only a new start can help with."""
 
     async def health(_: Request) -> Response:
-        return PlainTextResponse("ok\n")
+        return _probe(dead())
 
     async def ready(_: Request) -> Response:
-        found = problems()
-        return PlainTextResponse("\n".join(found or ["ok"]) + "\n", 503 if found else 200)
+        return _probe([*dead(), *problems()])
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
@@ -135,6 +135,10 @@ def application(
         ],
         exception_handlers=dict.fromkeys((Problem, HTTPException, AzureError, PublishFailed, Exception), on_error),
     )
+
+
+def _probe(found: list[str]) -> Response:
+    return PlainTextResponse("\n".join(found or ["ok"]) + "\n", 503 if found else 200)
 
 
 def _problem(request: Request, error: Exception) -> Problem:

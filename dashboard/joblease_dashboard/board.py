@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_OPEN = 10_000
+MAX_ENDED = 50_000
+"""Ended jobs whose events are recognised when they are announced again; an id each, about 10 MB."""
 MAX_FAILED = 50
 RESTORE_DAYS = 31
 RETRY_SECONDS = 5.0
@@ -62,9 +64,7 @@ class Board:
             self._awaited[job_id].set()
         if row["state"] in TERMINAL:
             self._open.pop(job_id, None)
-            self._ended[job_id] = row["sequence"]
-            if len(self._ended) > MAX_OPEN:
-                self._ended.popitem(last=False)
+            self._end(row)
             if row["state"] in FAILED:
                 self._failed.appendleft(row)
             return
@@ -72,6 +72,12 @@ class Board:
         if len(self._open) > MAX_OPEN:
             self._open.popitem(last=False)
             self.overflowed = True
+
+    def _end(self, row: Row) -> None:
+        """Settled is settled: whatever is heard of it again changes nothing."""
+        self._ended[row["jobId"]] = row["sequence"]
+        if len(self._ended) > MAX_ENDED:
+            self._ended.popitem(last=False)
 
     def get(self, job_id: str) -> Row | None:
         """An open job."""
@@ -149,8 +155,10 @@ class Board:
             {name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
             async for row in await anext(pages)
         ]
-        heard = set(self._ended)  # while this was read
-        self._failed.extend([row for row in found if row["jobId"] not in heard][: MAX_FAILED - len(self._failed)])
+        news = [row for row in found if row["jobId"] not in self._ended]  # the others were heard of meanwhile
+        self._failed.extend(news[: MAX_FAILED - len(self._failed)])
+        for row in news:
+            self._end(row)
 
 
 def _recent_but(states: Iterable[str]) -> tuple[str, dict[str, str]]:

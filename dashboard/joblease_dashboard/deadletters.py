@@ -1,8 +1,8 @@
 """Messages that could not be processed: look at them without taking them away, and send them back.
 
 Looking means getting them from the queue and giving them back; the queue is declared so that this does not use them
-up. Replaying publishes a message to where it came from, and takes it away only after the broker
-has confirmed that.
+up. Replaying publishes a message to where it came from, and takes it away only after the broker has confirmed that. A
+message of a job that has ended would do nothing: it is not sent, stays, and whoever wanted to send it is told.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aio_pika import DeliveryMode, Message
 from joblease.broker import EVENTS
-from joblease.messages import JobEvent, JobMessage
-from joblease.topology import DEFERRALS_HEADER, JOBS, REASON_HEADER, declare_dead
+from joblease.messages import JobEvent, JobMessage, State
+from joblease.topology import DEAD, DEFERRALS_HEADER, JOBS, REASON_HEADER, declare_dead
+from joblease.trail import AuditTrail, UnknownJob
 from pydantic import ValidationError
 
 if TYPE_CHECKING:
@@ -41,7 +41,22 @@ class DeadLetter:
     """Where a replay puts it; empty when it cannot be read, so that it would only come back."""
     job_id: str
     name: str
+    is_job: bool
+    """Whether it would run the job; otherwise it only tells of it."""
     body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What became of those that somebody wanted to send back."""
+
+    sent: list[DeadLetter]
+    ended: list[tuple[DeadLetter, State]]
+    """Not sent: their jobs have their outcomes."""
+
+    def ended_jobs(self) -> list[dict[str, str]]:
+        """As the API says it."""
+        return [{"jobId": each.job_id, "name": each.name, "state": str(state)} for each, state in self.ended]
 
 
 async def look(broker: "Broker") -> list[DeadLetter]:
@@ -59,12 +74,16 @@ async def look(broker: "Broker") -> list[DeadLetter]:
         return await broker.ask(get)
 
 
-async def replay(broker: "Broker", wanted: str | None) -> list[DeadLetter]:
-    """Send one of them back, or all that can be read; what was sent. Raises `PublishFailed`."""
+async def replay(broker: "Broker", trail: AuditTrail, wanted: str | None) -> Replayed:
+    """Send one of them back, or all that can be read. Raises `PublishFailed`, `AzureError`.
 
-    async def send(channel: "AbstractChannel") -> list[DeadLetter]:
+    Costs a storage request for each message of a job. What there is no time for comes with the next replay.
+    """
+    done = Replayed([], [])
+    in_time = asyncio.get_running_loop().time() + broker.timeout / 2
+
+    async def send(channel: "AbstractChannel") -> None:
         queue = await declare_dead(channel)
-        sent: list[DeadLetter] = []
         kept: list[AbstractIncomingMessage] = []
         for _ in range(MAX_REPLAYED):
             message = await queue.get(no_ack=False, fail=False)
@@ -74,21 +93,32 @@ async def replay(broker: "Broker", wanted: str | None) -> list[DeadLetter]:
             if not letter.queue or wanted not in (None, letter.id):
                 kept.append(message)
                 continue
-            again = Message(
-                message.body, message_id=message.message_id, content_type=message.content_type,
-                delivery_mode=DeliveryMode.PERSISTENT,
-                headers={name: value for name, value in message.headers.items() if not _dropped(name)},
-            )  # fmt: skip
-            await channel.default_exchange.publish(again, letter.queue, mandatory=True, timeout=broker.timeout)
-            await message.ack()
-            sent.append(letter)
-            if wanted:
+            if letter.is_job and (state := await _outcome(trail, letter.job_id)):
+                done.ended.append((letter, state))
+                kept.append(message)
+            else:
+                headers = {name: value for name, value in message.headers.items() if not _dropped(name)}
+                await broker.publish(
+                    "", letter.queue, message.body, message_id=message.message_id or "unnamed", headers=headers
+                )
+                await message.ack()
+                done.sent.append(letter)
+            if wanted or asyncio.get_running_loop().time() > in_time:
                 break
         await _give_back(channel, kept)
-        return sent
 
     async with _one_at_a_time:
-        return await broker.ask(send)
+        await broker.ask(send)
+    return done
+
+
+async def _outcome(trail: AuditTrail, job_id: str) -> State | None:
+    """How a job has ended; None when it has not, or is not known."""
+    try:
+        head = await trail.head(job_id)
+    except UnknownJob:
+        return None
+    return head.state if head.state.terminal else None
 
 
 async def _give_back(channel: "AbstractChannel", messages: "list[AbstractIncomingMessage]") -> None:
@@ -97,17 +127,21 @@ async def _give_back(channel: "AbstractChannel", messages: "list[AbstractIncomin
         await message.nack(requeue=True)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(GIVE_BACK_SECONDS):
-            while ((await declare_dead(channel)).declaration_result.message_count or 0) < len(messages):  # noqa: ASYNC110
+            while await _count(channel) < len(messages):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
+
+
+async def _count(channel: "AbstractChannel") -> int:
+    return (await channel.declare_queue(DEAD, passive=True)).declaration_result.message_count or 0
 
 
 def describe(message: "AbstractIncomingMessage") -> DeadLetter:
     """What a dead message is."""
     headers = message.headers
-    job_id, name, queue = "", "", ""
+    job_id, name, queue, is_job = "", "", "", False
     try:
         job = JobMessage.model_validate_json(message.body)
-        job_id, name, queue = job.job_id, job.name, f"{JOBS}.{job.queue}"
+        job_id, name, queue, is_job = job.job_id, job.name, f"{JOBS}.{job.queue}", True
     except ValidationError:
         try:
             event = JobEvent.model_validate_json(message.body)
@@ -118,7 +152,7 @@ def describe(message: "AbstractIncomingMessage") -> DeadLetter:
         queue = str(origin)
     reason = headers.get(REASON_HEADER) or headers.get("x-first-death-reason") or "unknown"
     digest = hashlib.sha256(f"{message.message_id} ".encode() + message.body).hexdigest()[:16]
-    return DeadLetter(digest, _text(reason), queue, job_id, name, _pretty(message.body))
+    return DeadLetter(digest, _text(reason), queue, job_id, name, is_job, _pretty(message.body))
 
 
 def _dropped(name: str) -> bool:

@@ -100,8 +100,10 @@ class Forms:
     async def replay(self, request: Request) -> Response:
         """Send dead letters back."""
         form = await read_form(request)
-        sent = await self._actions.replay(request, form.get("message") or None)
-        return self._render.done(request, "/queues", {"replayed": len(sent)})
+        done = await self._actions.replay(request, form.get("message") or None)
+        if done.ended and wants_page(request):
+            return self._render.page(request, "replayed.html", sent=done.sent, ended=done.ended)
+        return self._render.done(request, "/queues", {"replayed": len(done.sent), "ended": done.ended_jobs()})
 
     async def login_form(self, request: Request) -> Response:
         """Ask for a token."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
-from joblease.broker import BROKEN, Broker, PublishFailed
+from joblease.broker import Broker, PublishFailed, acknowledge
 from joblease.messages import JobEvent, now
 from joblease.topology import DEAD, REASON_HEADER
 from joblease.trail import AuditTrail, UnknownJob
@@ -178,8 +178,7 @@ class Indexer:
                         batch.append(await self._waiting.get())
             await self._write([event for event, _ in batch])
             for _, delivery in batch:
-                with contextlib.suppress(*BROKEN):  # delivered again on the next connection, and skipped
-                    await delivery.ack()
+                await acknowledge(delivery)  # or it is delivered again on the next connection, and skipped
 
     async def _write(self, events: Sequence[JobEvent]) -> None:
         while True:
@@ -202,5 +201,4 @@ class Indexer:
         except PublishFailed as error:
             log.warning("not parked, it will be delivered again: %s", error)
             return
-        with contextlib.suppress(*BROKEN):
-            await delivery.ack()
+        await acknowledge(delivery)

@@ -1,11 +1,14 @@
 """The pages about what jobs run on: workers, the leases that they hold, the broker's queues and dead letters."""
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from joblease_dashboard import deadletters, locks, queues
+from joblease_dashboard.problems import Problem
+from joblease_dashboard.query import BadToken
 
 if TYPE_CHECKING:
     from azure.storage.blob.aio import ContainerClient
@@ -52,11 +55,16 @@ class InfrastructurePages:
     async def locks(self, request: Request) -> Response:
         """The leases that are held."""
         await self._access.require(request, "list", "")
-        rows, more = await locks.held(self._container, self._workers)
+        token = request.query_params.get("page_token")
+        try:
+            rows, following = await locks.held(self._container, self._workers, token)
+        except BadToken as error:
+            raise Problem(400, "Bad parameter", f"page_token: {error}", parameter="page_token") from None
         for row in rows:
             row["job"] = job = self._board.get(row["jobId"])
             row["since"] = (job or {}).get("startedAt") or row["since"]
-        return self._render.page(request, "locks.html", locks=rows, more=more)
+        more = "/locks?" + urlencode({"page_token": following}) if following else None
+        return self._render.page(request, "locks.html", locks=rows, more=more, first=not token)
 
     async def queues(self, request: Request) -> Response:
         """The broker's queues, and the dead letters."""

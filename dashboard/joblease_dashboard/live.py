@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from joblease.broker import BROKEN, Broker, PublishFailed
+from joblease.broker import Broker, PublishFailed, acknowledge
+from joblease.errors import pauses
 from joblease.messages import JobEvent, now
 from joblease.topology import LIVE
 from pydantic import ValidationError
@@ -101,8 +102,7 @@ class Live:
     async def on_event(self, delivery: "AbstractIncomingMessage") -> None:
         """Take the next message of the log."""
         self._take(int(str(delivery.headers["x-stream-offset"])), delivery.message_id or "", delivery.body)
-        with contextlib.suppress(*BROKEN):
-            await delivery.ack()
+        await acknowledge(delivery)
 
     async def run(self) -> None:
         """Let streams begin as soon as the log is read; then say regularly that we live. Until cancelled."""
@@ -172,10 +172,13 @@ class Live:
         mark = secrets.token_hex(8)
         seen = self._marks[mark] = asyncio.Event()
         try:
-            while not seen.is_set():
+            for pause in pauses():
                 with contextlib.suppress(PublishFailed, TimeoutError):
                     await self._broker.publish("", LIVE, b"", message_id=mark)
                     await asyncio.wait_for(seen.wait(), self._broker.timeout)
+                if seen.is_set():
+                    return
+                await asyncio.sleep(pause)
         finally:
             del self._marks[mark]
 

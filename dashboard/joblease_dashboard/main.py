@@ -88,7 +88,7 @@ async def serve(settings: DashboardSettings) -> None:
         key = settings.dashboard_session_key
         access = Access(settings, cluster, key.get_secret_value() if key else secrets.token_urlsafe(32))
         api = Api(access, trail, TimeTable(index_table), feed, live, stats)
-        actions = Actions(access, cluster, broker, storage.table(ACTIONS_TABLE), board)
+        actions = Actions(access, cluster, broker, trail, storage.table(ACTIONS_TABLE), board)
         render = Renderer(access, live.page_position)
         pages = Pages(render, api, access, actions, board, workers, Charts(stats))
         infrastructure = InfrastructurePages(
@@ -97,8 +97,9 @@ async def serve(settings: DashboardSettings) -> None:
         forms = Forms(render, api, access, actions, workers, broker)
         starting = ["the tables are not there yet"]
         app = application(
-            access, api, pages, infrastructure, forms, lambda: [*starting, *filter(None, [broker.problem])]
-        )
+            access, api, pages, infrastructure, forms,
+            problems=lambda: [*starting, *filter(None, [broker.problem])], dead=broker.dead,
+        )  # fmt: skip
         config = uvicorn.Config(
             app, settings.dashboard_host, settings.dashboard_port, log_config=None, access_log=False,
             timeout_graceful_shutdown=5, server_header=False, proxy_headers=False,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from joblease.broker import acknowledge
 from joblease.messages import HandlerDescription, WorkerReport, now
 from pydantic import ValidationError
 
@@ -51,7 +52,7 @@ class Workers:
 
     async def on_report(self, delivery: "AbstractIncomingMessage") -> None:
         """Take a report."""
-        await delivery.ack()
+        await acknowledge(delivery)
         try:
             self.add(WorkerReport.model_validate_json(delivery.body))
         except ValidationError:

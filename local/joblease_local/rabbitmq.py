@@ -87,10 +87,10 @@ class RabbitMQ:
     def start(self) -> None:
         """Start it, its name server first."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        config, definitions, plugins, nothing = (
-            self._folder / name for name in ("rabbitmq.conf", "definitions.json", "plugins", "rabbitmq-env.conf")
+        config, definitions, plugins = (
+            self._folder / each for each in ("rabbitmq.conf", "definitions.json", "plugins")
         )
-        nothing.touch()
+        (self._folder / "rabbitmq-env.conf").touch()
         definitions.write_text(json.dumps(self._definitions()))
         plugins.write_text("[].\n")
         config.write_text(
@@ -99,25 +99,11 @@ class RabbitMQ:
             "disk_free_limit.absolute = 50MB\n"
             "log.file = false\nlog.console = true\nlog.console.level = warning\n"
         )
-        environment = {
-            "HOME": str(self._folder),
-            "ERL_EPMD_PORT": str(self._epmd_port),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": "joblease@localhost",  # alone with its name server; its data is named after it
-            "RABBITMQ_DIST_PORT": str(self._distribution_port),
-            "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),
-            "RABBITMQ_LOG_BASE": str(self._folder / "log"),
-            "RABBITMQ_CONFIG_FILE": str(config),
-            "RABBITMQ_CONF_ENV_FILE": str(nothing),  # instead of the system's
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
-            "RABBITMQ_PID_FILE": str(self._folder / "pid"),
-            "RUNNING_UNDER_SYSTEMD": "1",  # the script becomes the server instead of waiting for it
-        }
         epmd = shutil.which("epmd")
         if epmd and not self._epmd.running:
-            self._epmd.start([epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"], environment)
+            self._epmd.start([epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"], self._environment())
             self._epmd.until(lambda: listening(self._epmd_port), READY_SECONDS)
-        self.process.start([self._server], environment)
+        self.process.start([self._server], self._environment())
 
     def ready(self) -> None:
         """Wait until it takes connections."""
@@ -127,6 +113,33 @@ class RabbitMQ:
         """End the broker, then its name server."""
         self.process.stop(20)
         self._epmd.stop()
+
+    def control(self, *arguments: str) -> str:
+        """What `rabbitmqctl` answers. Raises `PartFailed`."""
+        command = [str(self._server.with_name("rabbitmqctl")), *arguments]
+        environment = {**os.environ, **self._environment()}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=READY_SECONDS, check=False
+        )
+        if done.returncode:
+            raise PartFailed(f"rabbitmqctl {arguments[0]} failed: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "HOME": str(self._folder),
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": "joblease@localhost",  # alone with its name server; its data is named after it
+            "RABBITMQ_DIST_PORT": str(self._distribution_port),
+            "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self._folder / "log"),
+            "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": str(self._folder / "rabbitmq-env.conf"),  # instead of the system's
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "plugins"),
+            "RABBITMQ_PID_FILE": str(self._folder / "pid"),
+            "RUNNING_UNDER_SYSTEMD": "1",  # the script becomes the server instead of waiting for it
+        }
 
     def _definitions(self) -> dict[str, object]:
         every = {"configure": ".*", "write": ".*", "read": ".*"}

@@ -81,8 +81,8 @@ class Job:
         self.settled, self.written, self.message, self.result = True, {}, "", None
 
     def apply(self, event: JobEvent) -> None:
-        """Take note of an event, unless it is old news."""
-        if event.sequence <= self.sequence:
+        """Take note of an event, unless it is old news; of an ended job there is no other, it has its outcome."""
+        if self.finished or event.sequence <= self.sequence:
             return
         self.sequence, self.state, self.attempt = event.sequence, event.state, event.attempt
         self.worker = event.worker or self.worker

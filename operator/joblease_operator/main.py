@@ -49,7 +49,9 @@ async def operate(settings: OperatorSettings) -> None:
 
         broker.subscribe(Subscription(events, engine.on_event, PREFETCH, arguments=newest_first()))
         problems = ["starting"]
-        probes = Probes(settings, lambda: [*problems, *engine.problems, *filter(None, [broker.problem])])
+        probes = Probes(
+            settings, lambda: [*problems, *engine.problems, *filter(None, [broker.problem])], dead=broker.dead
+        )
         stack.callback(probes.close)
         await _first(stop.wait(), _run(settings, storage, broker, engine, requests, problems))
 

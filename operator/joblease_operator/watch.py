@@ -3,12 +3,17 @@
 kopf is used for what is hard to get right about watching (reconnecting, bookmarks, expired versions, streams that go
 silent) and for nothing else: the handler is a raw event handler, so that kopf neither annotates nor finalizes the
 resources, and each job costs only the writes that it is worth.
+
+It watches the cluster that everything else here reads and writes, as the same user and by the same proxy: its login is
+made from the configuration of our own client.
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import kopf
+from joblease.kube import configure
 from joblease.resource import GROUP, PLURAL, VERSION
 
 if TYPE_CHECKING:
@@ -50,8 +55,8 @@ def watching(engine: "Engine", on_end: Callable[[], None]) -> tuple[kopf.Operato
     settings.watching.inactivity_timeout = 90
 
     @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> Any:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return await _login()
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def observe(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf calls it so
@@ -62,3 +67,22 @@ def watching(engine: "Engine", on_end: Callable[[], None]) -> tuple[kopf.Operato
         on_end()
 
     return registry, settings
+
+
+async def _login() -> kopf.ConnectionInfo:
+    """As `joblease.kube.connect`. kopf asks again when the credentials end, and when they are refused."""
+    configuration, expires = await configure()
+    if configuration.tls_server_name:
+        raise kopf.PermanentError("tls-server-name in the kubeconfig is not supported by the operator's watch")
+    scheme, _, token = str(configuration.api_key.get("BearerToken", "")).partition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        scheme=scheme or None,
+        token=token or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+        proxy_url=configuration.proxy,
+        expiration=datetime.fromtimestamp(expires, UTC) if expires else None,
+    )

@@ -13,9 +13,14 @@ from typing import Any
 import httpx
 import pytest
 from joblease.broker import EVENTS
-from joblease.messages import State, rfc3339
-from joblease.storage import FEED_TABLE, INDEX_TABLE
+from joblease.messages import JobMessage, State, rfc3339
+from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE
 from joblease.topology import DEAD, REASON_HEADER
+from joblease_dashboard.board import Board
+from joblease_dashboard.index import Index
+from joblease_dashboard.locks import held
+from joblease_dashboard.stats import Stats
+from joblease_dashboard.workers import Workers
 from support.history import History
 from support.jobs import Jobs, open_jobs
 from support.programs import BIN, Program, check_metrics, program
@@ -200,12 +205,89 @@ async def test_a_row_that_was_taken_away_comes_back_whole(jobs: Jobs, http: http
 
 async def test_an_unreadable_event_is_parked(jobs: Jobs, dashboard: Program) -> None:
     await jobs.broker.publish(EVENTS, "a.b", b"{nonsense", message_id="bad")
-    channel: Any = jobs.broker._channel
-    dead = await channel.get_queue(DEAD)
+
+    async def taken(channel: Any) -> Any:
+        return await (await channel.get_queue(DEAD)).get(no_ack=True, fail=False)
+
     async with asyncio.timeout(10):
-        while (message := await dead.get(no_ack=True, fail=False)) is None:
+        while (message := await jobs.broker.ask(taken)) is None:
             await asyncio.sleep(0.05)
     assert "not an event" in message.headers[REASON_HEADER]
+
+
+async def test_a_dead_letter_of_a_job_that_has_ended_is_not_sent(jobs: Jobs, http: httpx.AsyncClient) -> None:
+    ended, open_job = History(jobs, "ended"), History(jobs, "not-ended")
+    await ended.complete()
+    await open_job.happen("Submitted", State.SUBMITTED)
+    letters = {}
+    for history in (ended, open_job):
+        head = history.head
+        message = JobMessage(
+            job_id=head.job_id, namespace=head.namespace, name=head.name, handler=head.handler, queue=head.queue,
+            group=head.group, limit=1, slot=0,
+        )  # fmt: skip
+        headers = {REASON_HEADER: f"why {head.name}"}
+        await jobs.broker.publish("", DEAD, message.encode(), message_id=head.job_id, headers=headers)
+        page = (await http.get("/queues")).text
+        letters[head.name] = next(each for each in re.findall(r"message=([0-9a-f]+)", page) if each not in letters)
+    for path in (f"/queues/replay?message={letters['ended']}", "/queues"):
+        assert (await http.get(path)).status_code == 200
+    same_origin = {"Sec-Fetch-Site": "same-origin"}
+    one = {"message": letters["ended"]}
+    refused = await http.post("/queues/replay", data=one, headers=same_origin)
+    assert refused.status_code == 409
+    answer = refused.json()
+    assert (answer["title"], answer["replayed"]) == ("The job has ended", 0)
+    assert answer["ended"] == [{"jobId": ended.job_id, "name": "ended", "state": "Completed"}]
+    said = await http.post("/queues/replay", data=one, headers={**same_origin, "Accept": "text/html"})
+    assert (said.status_code, "ended is Completed: nothing was sent" in said.text) == (409, True)
+    both = await http.post("/queues/replay", data={}, headers={**same_origin, "Accept": "text/html"})
+    assert both.status_code == 200
+    assert "1 sent back, 1 not" in both.text
+    page = (await http.get("/queues")).text
+    assert ("why ended" in page, "why not-ended" in page) == (True, False)
+
+
+async def test_a_held_lock_is_found_behind_any_number_of_others(jobs: Jobs, http: httpx.AsyncClient) -> None:
+    container = jobs.storage.locks()
+    for number in range(9):
+        await container.upload_blob(f"job/z{number}", b"")
+    lease = await container.get_blob_client("job/z8").acquire_lease(15)
+    try:
+        found: list[str] = []
+        token: str | None = None
+        looks = 0
+        while looks == 0 or token:
+            rows, token = await held(container, Workers(), token, blobs_a_request=2)
+            found += [row["what"] for row in rows]
+            looks += 1
+        assert (found, looks >= 3) == (["z8"], True)
+        assert "z8" in (await http.get("/locks")).text
+    finally:
+        await lease.release()
+        for number in range(9):
+            await container.delete_blob(f"job/z{number}")
+
+
+async def test_what_has_ended_stays_as_it_is_when_a_new_dashboard_hears_of_it_again(jobs: Jobs) -> None:
+    history = History(jobs, "failed", namespace="ns-again")
+    await history.happen("Submitted", State.SUBMITTED, publish=False)
+    await history.happen("Started", State.RUNNING, publish=False)
+    await history.happen("Failed", State.FAILED, publish=False)
+    storage = jobs.storage
+    await storage.create_tables(INDEX_TABLE, FEED_TABLE, STATS_TABLE)
+    tables = storage.table(INDEX_TABLE), storage.table(FEED_TABLE)
+    before, after = Stats(storage.table(STATS_TABLE)), Stats(storage.table(STATS_TABLE))
+    await Index(*tables, before, jobs.trail).add(history.events)
+    board = Board(Workers())
+    await board.restore(tables[0])
+    again = Index(*tables, after, jobs.trail)
+    for event in history.events:
+        board.add(event)
+        await again.add([event])
+        assert board.running("ns-again") == board.waiting("ns-again") == []
+        assert len(board.failed("ns-again")) == 1
+    assert (len(before._hours), len(after._hours)) == (1, 0)
 
 
 async def test_the_read_model_can_be_rebuilt(jobs: Jobs, http: httpx.AsyncClient, amqp_url: str, storage: str) -> None:

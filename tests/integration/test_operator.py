@@ -45,9 +45,7 @@ async def test_events_wait_for_a_dashboard_that_has_never_been_there(
     jobs: Jobs, cluster: Cluster, operator: Program, submit: Callable[..., str]
 ) -> None:
     await cluster.reaches(submit(), "Queued")
-    channel = jobs.broker._channel
-    assert channel is not None
-    queue = await channel.get_queue("joblease.events.index")
+    queue = await jobs.broker.ask(lambda channel: channel.get_queue("joblease.events.index"))
     assert (queue.declaration_result.message_count or 0) >= 2
 
 

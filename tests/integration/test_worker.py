@@ -280,4 +280,6 @@ async def test_a_job_that_kills_its_workers_ends(jobs: Jobs, worker: Program) ->
 
 async def _channel(jobs: Jobs) -> Any:
     await jobs.broker.connected()
-    return jobs.broker._channel
+    publisher = jobs.broker._publisher.present
+    assert publisher is not None
+    return publisher.channels[0]

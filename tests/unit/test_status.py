@@ -56,6 +56,15 @@ def test_each_state_has_its_reason(state: State, reason: str, status: str) -> No
     assert (condition["reason"], condition["status"]) == (reason, status)
 
 
+def test_an_ended_job_stays_as_it_is_whatever_is_announced_again() -> None:
+    """Also after a restart of the operator, which knows an ended job by its status alone, without a sequence."""
+    recalled = Job("1", "ns", "n", NOW, state=State.COMPLETED, completed_at=NOW)
+    for ended in (recalled, job(STARTED, event(4, Status.COMPLETED, State.COMPLETED))):
+        for again in (STARTED, event(4, Status.COMPLETED, State.COMPLETED), event(5, "Step 1", State.RUNNING)):
+            ended.apply(again)
+            assert ended.state is State.COMPLETED
+
+
 def test_a_waiting_job_says_why() -> None:
     waiting = (Reason.WAITING_FOR_GROUP, "waits for group 'g'")
     status = status_of(job(event(1, Status.SUBMITTED, State.SUBMITTED, attempt=0)), waiting)

@@ -40,9 +40,11 @@ async def work(settings: WorkerSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         problems = ["starting"]
-        broker = Broker(settings, f"joblease-worker {settings.worker_name}", topology.declare_exchanges)
+        broker = Broker(settings, f"joblease-worker {settings.worker_name}", topology.declare_exchanges, patient=True)
         watched: list[Broker | Keeper] = [broker]
-        probes = Probes(settings, lambda: [*problems, *filter(None, (each.problem for each in watched))])
+        probes = Probes(
+            settings, lambda: [*problems, *filter(None, (each.problem for each in watched))], dead=broker.dead
+        )
         stack.callback(probes.close)
         pool = ProcessPool(settings)
         stack.push_async_callback(pool.close)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aio_pika.exceptions import DeliveryError
 from joblease import topology, tracing
-from joblease.broker import BROKEN, Broker, PublishFailed
+from joblease.broker import BROKEN, Broker, PublishFailed, acknowledge
 from joblease.errors import pauses
 from joblease.topology import DEAD, DEFERRALS_HEADER, JOBS, REASON_HEADER, defer_queue
 
@@ -95,10 +95,8 @@ class Settlement:
                 if isinstance(error.__cause__, DeliveryError):
                     await self._declare_queues()
             await asyncio.sleep(pause)
-        try:
-            await delivery.ack()
-        except BROKEN as error:
-            log.info("not acknowledged, the channel is gone; the next delivery will be skipped: %s", error)
+        if not await acknowledge(delivery):
+            log.info("not acknowledged, the channel is gone; the next delivery will be skipped")
 
     async def _make_safe(self, delivery: "AbstractIncomingMessage", verdict: Verdict) -> None:
         queue = self._settings.worker_queue
