@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
 PREFETCH = 500
+DEEPEST_JSON = 10_000
+"""Levels that the API server takes (Go's `encoding/json`). Such parameters fail their job, but they must be read: one
+JobRequest that cannot be would keep the operator from listing any."""
 
 
 async def operate(settings: OperatorSettings) -> None:
@@ -136,4 +140,5 @@ def main() -> None:
     settings = load(OperatorSettings)
     logs.configure(settings, "operator")
     announce("operator")
+    sys.setrecursionlimit(DEEPEST_JSON + sys.getrecursionlimit())
     asyncio.run(operate(settings))
