@@ -19,6 +19,7 @@ from joblease.settings import argument_parser, load
 from joblease.storage import TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
 
+from joblease_operator.collector import Collector
 from joblease_operator.engine import Engine
 from joblease_operator.kube import JobRequests
 from joblease_operator.settings import OperatorSettings
@@ -140,5 +141,6 @@ def main() -> None:
     settings = load(OperatorSettings)
     logs.configure(settings, "operator")
     announce("operator")
+    Collector().install()
     sys.setrecursionlimit(DEEPEST_JSON + sys.getrecursionlimit())
     asyncio.run(operate(settings))
