@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from joblease import __version__
-from joblease.resource import Reason
+from joblease.resource import NEVER, Reason
 
 from joblease_cli import actions, follow, output, publish, show, submit
 from joblease_cli.failures import MEANINGS, CommandError, Exit
@@ -116,7 +116,9 @@ def _add_spec(made: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--start-after", type=submit.start_after, metavar="TIME", help="not before: RFC 3339, or 10m, 2h"
     )
-    group.add_argument("--ttl", type=_seconds, metavar="TIME", help="delete the JobRequest so long after its end")
+    group.add_argument(
+        "--ttl", type=_ttl, metavar="TIME", help="delete the JobRequest so long after its end (90, 10m, 2h, never)"
+    )
     group.add_argument("--suspend", action="store_true", help="hold it back until `resume`")
 
 
@@ -129,6 +131,10 @@ def _add_following(made: argparse.ArgumentParser) -> None:
 
 def _add_output(made: argparse.ArgumentParser, *forms: str) -> None:
     made.add_argument("-o", "--output", choices=forms, help="how to print it")
+
+
+def _ttl(text: str) -> int:
+    return NEVER if text == "never" else _seconds(text)
 
 
 def _seconds(text: str) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 from joblease.limits import MAX_PARAMETERS_BYTES
 from joblease.names import RETRY_OF, job_name, retry_name
-from joblease.resource import KIND, JobRequestSpec, check_parameters_size
+from joblease.resource import KIND, JobRequestSpec, check_parameters
 from joblease.tracing import ANNOTATION, child_of
 from pydantic import ValidationError
 
@@ -75,7 +75,7 @@ def spec_of(options: Namespace) -> dict[str, Any]:
     }
     try:
         spec = JobRequestSpec.model_validate({field: value for field, value in fields.items() if value is not None})
-        check_parameters_size(spec.parameters)
+        check_parameters(spec.parameters)
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         raise CommandError("refused: " + "; ".join(problems), Exit.REFUSED) from None

@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterator
 from enum import Enum
 
+from aiohttp import ClientConnectionError, ClientPayloadError
 from azure.core.exceptions import AzureError
 
 _NOT_AS_THOUGHT = (404, 409, 410, 412)
@@ -33,6 +34,9 @@ class TransientError(Exception):
     """Base of our own errors that mean "later": the broker did not confirm, storage did not answer."""
 
 
+_NO_ANSWER = (TransientError, AzureError, OSError, TimeoutError, ClientConnectionError, ClientPayloadError)
+
+
 def classify(error: BaseException) -> ErrorClass:
     """The class of an error of Azure's SDK, of the Kubernetes client, of the transport, or of our own."""
     status = _status(error)
@@ -42,7 +46,7 @@ def classify(error: BaseException) -> ErrorClass:
         refused = _CLIENT_ERROR <= status < _SERVER_ERROR and status not in _TRY_LATER
         return ErrorClass.PERMANENT if refused else ErrorClass.TRANSIENT  # a success that cannot be read was cut short
     # Without a status there was no answer: the transport failed, or the answer was cut.
-    if isinstance(error, TransientError | AzureError | OSError | TimeoutError):
+    if isinstance(error, _NO_ANSWER):
         return ErrorClass.TRANSIENT
     return ErrorClass.PERMANENT
 

@@ -5,7 +5,6 @@ memory. This module makes single requests and says what an answer *means* (held 
 worker's keeper decides what to do about it and when.
 """
 
-import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -157,10 +156,19 @@ class LeaseBlobs:
         ):
             yield blob.name.removeprefix(job_blob("")), blob.metadata or {}, blob.lease.state == "leased"
 
+    async def slots(self, group: str = "") -> "AsyncIterator[tuple[str, str]]":
+        """The blobs of a group's slots, or of all: each with its group."""
+        prefix = slot_blob(group, 0).removesuffix("0") if group else "group/"
+        async for name in self._container.list_blob_names(name_starts_with=prefix, results_per_page=JOBS_PAGE):
+            yield name.split("/")[1], name
+
     async def discard(self, blob: str) -> None:
         """Delete a blob that nobody leases; one that somebody leases, or that has gone, is left alone."""
-        with contextlib.suppress(ResourceNotFoundError, ResourceExistsError, ResourceModifiedError):
+        try:
             await self._container.delete_blob(blob)
+        except HttpResponseError as error:  # the SDK has no class of its own for 412 here
+            if error.status_code not in (404, 409, 412):
+                raise
 
     async def _as_holder(self, grant: Grant, request: Any) -> None:
         try:

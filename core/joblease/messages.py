@@ -159,6 +159,7 @@ class HeadHint(Wire):
     attempt: int
     epoch: int
     submitted_at: Moment
+    order: int = 0
 
 
 class ControlMessage(Wire):

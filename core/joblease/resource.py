@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from joblease.limits import MAX_NAME, MAX_PARAMETERS_BYTES, NAME_PATTERN
+from joblease.limits import MAX_DEPTH, MAX_NAME, MAX_PARAMETERS_BYTES, NAME_PATTERN
 
 GROUP = "joblease.dev"
 VERSION = "v1alpha1"
@@ -22,12 +22,17 @@ PLURAL = "jobrequests"
 MAX_MESSAGE = 1_024
 """Characters of a message in the status; the API server refuses a status with a longer one."""
 
+NEVER = -1
+"""A time to live that does not end."""
+
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=MAX_NAME)]
 
 
 class Reason(StrEnum):
-    """Reason of the condition `Succeeded`: the column STATUS."""
+    """Reason of the conditions `Succeeded` and `Finished`: the column STATUS."""
 
+    UNSUPPORTED = "Unsupported"
+    """This operator cannot read the spec: the custom resource is of another release."""
     SUSPENDED = "Suspended"
     SCHEDULED = "Scheduled"
     WAITING_FOR_GROUP = "WaitingForGroup"
@@ -98,7 +103,7 @@ class JobRequestSpec(Part):
     retry: Retry = Retry()
     active_deadline_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = None
     start_after: AwareDatetime | None = None
-    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=315_360_000)] | None = None
+    ttl_seconds_after_finished: Annotated[int, Field(ge=NEVER, le=315_360_000)] | None = None
     suspend: bool = False
     cancel: bool = False
 
@@ -135,11 +140,27 @@ def parameters_size(parameters: Mapping[str, Any]) -> int:
     return len(json.dumps(parameters, separators=(",", ":"), ensure_ascii=False).encode())
 
 
-def check_parameters_size(parameters: Mapping[str, Any]) -> None:
-    """Raise `ValueError` when the parameters are too large. The API server has no rule for this."""
+def check_parameters(parameters: Mapping[str, Any]) -> None:
+    """Raise `ValueError` when the parameters are too deep or too large. The API server has no rule for either."""
+    if deeper_than(MAX_DEPTH, parameters):
+        raise ValueError(
+            f"the parameters are nested more than {MAX_DEPTH} levels deep. "
+            "Put such input into a file and pass its address as inputFilePath."
+        )
     size = parameters_size(parameters)
     if size > MAX_PARAMETERS_BYTES:
         raise ValueError(
             f"the parameters take {size} bytes as JSON; at most {MAX_PARAMETERS_BYTES} fit. "
             "Put large input into a file and pass its address as inputFilePath."
         )
+
+
+def deeper_than(levels: int, value: Any) -> bool:
+    """Whether a JSON value has more levels of lists and objects. Without recursion, which is what is to be avoided."""
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [each for each in layer if isinstance(each, dict | list)]
+        if not layer:
+            return False
+        layer = [child for each in layer for child in (each.values() if isinstance(each, dict) else each)]
+    return True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from joblease.resource import JobRequestSpec, check_parameters_size
+from joblease.resource import JobRequestSpec, check_parameters
 from pydantic import ValidationError
 
 from joblease_dashboard.problems import Problem
@@ -94,7 +94,7 @@ def spec_of(form: Mapping[str, str]) -> dict[str, Any]:
             fields.setdefault(part, {})[inner] = form[name].strip()
     try:
         spec = JobRequestSpec.model_validate(fields)
-        check_parameters_size(spec.parameters)
+        check_parameters(spec.parameters)
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         raise Problem(400, "Bad job", said) from None

@@ -4,7 +4,8 @@ The scheduler decides and knows nothing of resources; this is what it is told ab
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from joblease.messages import State, now
@@ -29,21 +30,24 @@ class Admissions:
         self._jobs = jobs
         self._on_admitted = on_admitted
         self._changed = asyncio.Event()
-        self._open = False
+        self.is_open = False
         self.scheduler = Scheduler()
+        self.used: dict[str, float] = {}
+        """When a job of a group was admitted last; monotonic seconds."""
 
     def open(self) -> None:
         """Begin to admit: whoever holds a slot has been told with `hold`."""
-        self._open = True
+        self.is_open = True
         self.admit()
 
     def admit(self) -> None:
-        """Admit all that may go now."""
-        if not self._open:
+        """Admit all that may go now; the rest of very many in the next turns of the event loop (`keep_time`)."""
+        if not self.is_open:
             return
         for admission in self.scheduler.admit(now()):
             job = self._jobs[admission.uid]
-            job.slot, job.published = admission.slot, False
+            if admission.slot is not None:
+                self.used[self.group_of(job.spec)[0]] = time.monotonic()
             metrics.ADMISSION_WAIT_SECONDS.observe(max(0.0, (now() - job.created_at).total_seconds()))
             self._on_admitted(job.uid)
         metrics.JOBS_WAITING.set(self.scheduler.waiting)
@@ -65,6 +69,17 @@ class Admissions:
         self.scheduler.remove(job.uid)
         self.admit()
 
+    def give_back(self, job: Job) -> bool:
+        """No worker is there for an admitted job: it takes its slot again when it starts. Whether it had one."""
+        had = self.scheduler.give_back(job.uid)
+        self.admit()
+        return had
+
+    def pass_over(self, queues: Collection[str]) -> None:
+        """No worker serves these queues: who waits for them holds up nobody."""
+        self.scheduler.pass_over(queues)
+        self.admit()
+
     def admitted(self, job: Job) -> bool:
         """Whether the job may go, or has gone already."""
         return self.scheduler.is_admitted(job.uid)
@@ -77,11 +92,14 @@ class Admissions:
         return group, settings.operator_default_limit if named is None else named
 
     async def keep_time(self) -> None:
-        """Admit what becomes due, until cancelled."""
+        """Admit what becomes due, and the rest of very many, until cancelled."""
         while True:
-            await alarm.until(self.scheduler.next_due(), self._changed)
+            if self.scheduler.behind:
+                await asyncio.sleep(0)
+            else:
+                await alarm.until(self.scheduler.next_due(), self._changed)
             due = self.scheduler.next_due()
-            if due and due <= now():
+            if self.scheduler.behind or (due and due <= now()):
                 self.admit()
 
     def _candidate(self, job: Job) -> Candidate:
@@ -98,4 +116,6 @@ class Admissions:
             priority=spec.priority,
             not_before=due if due and due > now() else None,
             suspended=spec.suspend,
+            order=job.order,
+            queue=spec.queue,
         )

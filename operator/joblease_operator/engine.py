@@ -9,28 +9,32 @@ message may be delivered twice. So the operator can die anywhere and simply star
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from joblease import logs, tracing
+from joblease import logs
 from joblease.broker import Broker
+from joblease.errors import ErrorClass, classify, log_level
 from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import JobEvent, State, Status
-from joblease.resource import JobRequestSpec, check_parameters_size
+from joblease.resource import check_parameters
 from joblease.trail import AuditTrail, Head, NewEvent, UnknownJob
 from pydantic import ValidationError
 
-from joblease_operator import metrics
+from joblease_operator import metrics, restore
+from joblease_operator.active import HANDED, Active
 from joblease_operator.admissions import Admissions
+from joblease_operator.drift import Drift
+from joblease_operator.ending import Ending
 from joblease_operator.expiry import Expiry
 from joblease_operator.job import Body, Job
-from joblease_operator.kube import Conflict, Gone, JobRequests
+from joblease_operator.kube import JobRequests
+from joblease_operator.pools import Pools
 from joblease_operator.publisher import Publisher
 from joblease_operator.queue import WorkQueue
-from joblease_operator.record import Record, cancelled, facts, queued
+from joblease_operator.record import Record, describe, facts, failed, queued
 from joblease_operator.resync import Resync
+from joblease_operator.status import GIVEN_UP, TROUBLE, outcome
 from joblease_operator.status_writer import StatusWriter
 from joblease_operator.sweeper import Sweeper
 
@@ -40,8 +44,6 @@ if TYPE_CHECKING:
     from joblease_operator.settings import OperatorSettings
 
 log = logging.getLogger(__name__)
-
-_CANCELLABLE = (State.SUBMITTED, State.QUEUED, State.RETRYING, State.INTERRUPTED)
 
 
 class Engine:
@@ -55,79 +57,63 @@ class Engine:
         blobs: LeaseBlobs,
         requests: JobRequests,
     ) -> None:
-        self._publisher = Publisher(settings, broker)
         self._blobs = blobs
         self._requests = requests
         self._jobs: dict[str, Job] = {}
+        self._active = Active()
         self._queue = WorkQueue(self._reconcile_safely)
+        self._publisher = Publisher(settings, broker)
         self._admissions = Admissions(settings, self._jobs, self._queue.add)
-        self._record = Record(trail, self._take_note, self._queue.add)
-        self._expiry = Expiry(settings, requests)
-        self.status_writer = StatusWriter(settings, requests, self._admissions.scheduler, self._expiry.see_to)
-        self._restored = False
-        self._resync = Resync(
-            settings, self._jobs, self._admissions, self._record, blobs, self._queue.add, self._publish
+        self._record = Record(trail, self._take_note, self._changed)
+        self._ending = Ending(settings, trail, self._record, self._publisher, blobs)
+        self._expiry = Expiry(settings, requests, self._gone)
+        scheduler = self._admissions.scheduler
+        self.status_writer = StatusWriter(settings, requests, scheduler, self._expiry.see_to, self._gone)
+        self._resync = Resync(settings, self._active, self._record, blobs)
+        self._pools = Pools(
+            settings, broker, self._jobs, self._active, self._admissions, self._record, self._publish,
+            self.status_writer.write,
+        )  # fmt: skip
+        self._drift = Drift(settings, requests, self._jobs, self._gone)
+        self._sweeper = Sweeper(
+            settings, trail, blobs, requests, self._publisher, self._admissions, self._jobs, self._adopt
         )
-        self._sweeper = Sweeper(settings, trail, blobs, self._publisher, self._jobs)
 
     async def run(self) -> None:
         """Restore the picture from the API server and the trail, then reconcile until cancelled."""
-        async with self._queue, self.status_writer:
-            while not self._restored:
-                try:
-                    await self._restore()
-                except Exception as error:  # noqa: BLE001 - whatever is away, it is waited for
-                    log.warning("the present jobs cannot be listed yet, trying again: %s", error)
-                    await asyncio.sleep(1)
-            await asyncio.gather(
-                self._admissions.keep_time(), self._expiry.run(), self._resync.run(), self._sweeper.run()
-            )
+        await restore.restore(self._requests, self._jobs, self.observe, self._record, self._admissions)
+        async with self._queue, self.status_writer, asyncio.TaskGroup() as tasks:
+            self._admissions.open()
+            tasks.create_task(self._admissions.keep_time())
+            for part in (self._expiry, self._resync, self._pools, self._drift, self._sweeper):
+                tasks.create_task(part.run())
 
     @property
     def problems(self) -> list[str]:
         """What keeps the operator from being ready."""
-        return [] if self._restored else ["the present jobs have not been read yet"]
+        return [] if self._admissions.is_open else ["the present jobs have not been read yet"]
 
     # What is known
 
     def observe(self, kind: str | None, body: Body) -> None:
-        """A resource as the API server has it now; `kind` is `DELETED` when it has gone."""
-        metadata = body["metadata"]
-        job = self._jobs.get(metadata["uid"])
+        """A resource as the API server has it now; `kind` is `DELETED` when it has gone, None in a listing."""
+        uid = body["metadata"]["uid"]
+        if kind is None and self._admissions.is_open:  # the watch was lost, and with it perhaps what was deleted
+            self._drift.suspect()
+        job = self._jobs.get(uid)
         if job is None:
             if kind == "DELETED":
                 return
-            job = Job(metadata["uid"], metadata["namespace"], metadata["name"], _moment(metadata["creationTimestamp"]))
-            self._jobs[job.uid] = job
-            job.written = body.get("status") or {}
-            self._recall_outcome(job)
-        job.traceparent = (metadata.get("annotations") or {}).get(tracing.ANNOTATION) or job.traceparent
-        known = job.generation, job.deleting, job.gone
-        job.generation = metadata.get("generation", 0)
-        job.deleting = bool(metadata.get("deletionTimestamp"))
-        job.gone = kind == "DELETED"
-        if (job.generation, job.deleting, job.gone) == known:
-            return  # its status was written: that was us
-        spec = body.get("spec") or {}
-        job.ttl = spec.get("ttlSecondsAfterFinished")
-        if not job.finished:
-            try:
-                job.spec = JobRequestSpec.model_validate(spec)
-            except ValidationError as error:  # the CRD is older or newer than we are
-                job.trouble = f"the operator cannot read this JobRequest: {error.errors()[0]['msg']}"
-                log.warning("%s: %s", job.label, error)
-                self.status_writer.write(job)
-                return
-        self._queue.add(job.uid)
-
-    @staticmethod
-    def _recall_outcome(job: Job) -> None:
-        """An ended job is recognised by its status alone; its trail need not be read."""
-        for condition in job.written.get("conditions") or []:
-            if condition["type"] == "Succeeded" and condition["status"] != "Unknown":
-                job.state = State(condition["reason"])
-                job.completed_at = _moment(job.written.get("completedAt") or condition["lastTransitionTime"])
+            job = self._jobs[uid] = Job.of(body)
+            if ended := outcome(job.written):  # its trail need not be read
+                job.state, job.completed_at = ended
                 job.settle()
+        if not job.see(kind, body):
+            return
+        status = body.get("status") or {}
+        if job.settled and status.get("observedGeneration") != job.generation:
+            job.written = status
+        self._queue.add(uid)
 
     async def on_event(self, delivery: "AbstractIncomingMessage") -> None:
         """Something that happened to a job. It can be acknowledged at once: the trail has it."""
@@ -143,19 +129,32 @@ class Engine:
                 self._take_note(job, [event])
 
     def _take_note(self, job: Job, events: Sequence[JobEvent]) -> None:
-        was_finished = job.finished
         known = job.sequence
         for event in events:
             job.apply(event)
-        if job.sequence == known:
-            return
-        job.last_news = time.monotonic()
-        if job.finished and not was_finished:
+        if job.sequence != known:
+            self._changed(job)
+
+    def _changed(self, job: Job) -> None:
+        if job.finished:
             metrics.JOBS_ENDED.labels(str(job.state)).inc()
             self._admissions.leave(job)  # first of all: somebody waits for this slot
         elif job.state is State.RETRYING:
-            job.published = False
             self._admissions.wait(job)
+        self._active.note(job, job.last_news)
+        self._queue.add(job.uid)
+
+    def _gone(self, job: Job) -> None:
+        """The API server has no such resource any more, whatever the watch has told."""
+        if not job.gone:
+            job.gone = True
+            self._queue.add(job.uid)
+
+    def _adopt(self, head: Head) -> None:
+        """A job that was begun, and whose resource was deleted while nobody looked."""
+        job = Job(head.job_id, head.namespace, head.name, head.submitted_at, gone=True)
+        job.recall(head)
+        self._jobs[job.uid] = job
         self._queue.add(job.uid)
 
     # What is to be done
@@ -166,135 +165,127 @@ class Engine:
         if job is None:
             return None
         with logs.bind(job=uid, attempt=job.attempt, worker=job.worker):
-            return await self._reconcile_once(job)
-
-    async def _reconcile_once(self, job: Job) -> float | None:
-        try:
-            await self._reconcile(job)
-        except (Gone, Conflict):
-            return None  # the watch brings what it is now
-        except Exception as error:
-            metrics.RECONCILE_ERRORS.inc()
-            job.trouble = f"the operator tries again after: {type(error).__name__}: {error}"
-            log.warning("%s: %s", job.label, job.trouble, exc_info=log.isEnabledFor(logging.DEBUG))
+            try:
+                await self._reconcile(job)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this job
+                metrics.RECONCILE_ERRORS.inc()
+                return await self._after(job, error)
+            job.trouble = ""
             self.status_writer.write(job)
-            return 1.0
-        job.trouble = ""
+            return None
+
+    async def _after(self, job: Job, error: Exception) -> float | None:
+        """Try again, or give up what can never succeed: that concerns this job alone, and it holds up nobody."""
+        log.log(log_level(error), "%s: %s", job.label, describe(error), exc_info=log.isEnabledFor(logging.DEBUG))
+        if classify(error) is ErrorClass.PERMANENT:
+            try:
+                await self._fail(job, error)
+                await self._publisher.announce(job)
+            except Exception as another:
+                if classify(another) is ErrorClass.PERMANENT:
+                    log.exception("%s cannot even fail; it is left as it is", job.label)
+                    self._admissions.leave(job)
+                    job.trouble = GIVEN_UP + describe(error)
+                    self.status_writer.write(job)
+                    if job.gone:
+                        self._forget(job)
+                    return None
+                error = another
+        job.trouble = TROUBLE + describe(error) if not job.finished or job.unannounced else ""
         self.status_writer.write(job)
-        return None
+        return 1.0
 
     async def _reconcile(self, job: Job) -> None:
         try:
             await self._see_to_state(job)
         finally:  # after the job itself was published: nobody waits for its events, somebody may wait for it
             await self._publisher.announce(job)
+        if not job.finished:
+            return
         if job.gone:
-            self._forget_if_done(job)
-        elif job.finished:
-            job.spec = job.head = None
-            if job.settled:  # its outcome is written before it is deleted
-                self._expiry.see_to(job)
+            self._forget(job)
+            return
+        job.spec = job.head = None
+        if job.settled and not job.written:  # its outcome is written before it is deleted
+            self._expiry.see_to(job)
 
     async def _see_to_state(self, job: Job) -> None:
-        if job.state is None:
-            await self._begin(job)
-        if job.state in (State.SUBMITTED, State.RETRYING):
-            await self._wait_or_publish(job)
-        elif not job.finished:
-            await self._see_to_running(job)
-
-    async def _begin(self, job: Job) -> None:
-        """The trail's first rows; or, after a restart, what they say already."""
-        if job.written.get("jobId") or not self._restored:
+        if job.state is None and job.written.get("jobId"):
             with contextlib.suppress(UnknownJob):
-                await self._record.tell_what_is_known(job)
-                return
-        assert job.spec is not None  # noqa: S101 - only ended jobs have none
-        head = self._new_head(job)
-        try:
-            check_parameters_size(job.spec.parameters)
-        except ValueError as error:
-            submitted = NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=facts(job, parameters=False))
-            failed = NewEvent(Status.FAILED, str(error), data={"reason": State.FAILED.value})
-            await self._record.write(job, [submitted, failed], head, state=State.FAILED)
-            return
-        # The blob comes first: by it the sweeper finds every job that was begun, also when its resource has gone.
-        await self._blobs.create(job_blob(job.uid), {"jobId": job.uid, "namespace": job.namespace})
-        self._sweeper.work.set()
-        submitted = NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=facts(job))
-        if not job.wants_cancel and self._admissions.wait(job):
-            await self._record.write(job, [submitted, queued(job)], head, state=State.QUEUED)
-        else:
-            await self._record.write(job, [submitted], head)
-
-    def _new_head(self, job: Job) -> Head:
-        assert job.spec is not None  # noqa: S101
-        group, _ = self._admissions.group_of(job.spec)
-        return Head(job.uid, job.namespace, job.name, job.spec.handler, job.spec.queue, group, job.created_at)
-
-    async def _wait_or_publish(self, job: Job) -> None:
-        if job.wants_cancel:
-            self._admissions.leave(job)
-            await self._record.write(job, [cancelled(job)], state=State.CANCELLED)
-            await self._publisher.announce(job)
-            await self._blobs.discard(job_blob(job.uid))
-            return
-        if self._admissions.admitted(job) or self._admissions.wait(job):
-            await self._record.write(job, [queued(job)], state=State.QUEUED)
-            await self._see_to_running(job)
-
-    async def _see_to_running(self, job: Job) -> None:
-        """A job that the workers have, or should have."""
+                await self._record.recall(job)
         if job.finished:
             return
-        self._admissions.hold(job)
+        if job.spec and (job.state is State.RUNNING or (job.state in HANDED and not self._admissions.admitted(job))):
+            self._admissions.hold(job)
         if job.wants_cancel:
-            await self._cancel_published(job)
-        elif job.state is State.QUEUED and not job.published:
+            await self._end(job)
+        elif job.state is None:
+            await self._begin(job)
+        elif job.state in (State.SUBMITTED, State.RETRYING):
+            await self._admit(job)
+        elif job.state is State.QUEUED:
+            await self._publish_once(job)
+
+    async def _end(self, job: Job) -> None:
+        if job.state in (None, State.SUBMITTED, State.RETRYING):
+            self._admissions.leave(job)
+        pause = await self._ending.end(job, self._new_head(job))
+        if pause:
+            self._queue.add(job.uid, pause)
+
+    async def _begin(self, job: Job) -> None:
+        """The trail's first rows: with the admission, if the job may go at once."""
+        if job.spec is None:
+            return  # its status says why
+        try:
+            check_parameters(job.spec.parameters)
+        except ValueError as error:
+            await self._fail(job, error)
+            return
+        known = {"jobId": job.uid, "namespace": job.namespace, "name": job.name}
+        submitted = NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=facts(job))
+        try:
+            # The blob comes first: by it the sweeper finds every job that was begun, also when its resource has gone.
+            await self._blobs.create(job_blob(job.uid), known)
+            if self._admissions.admitted(job) or self._admissions.wait(job):
+                await self._record.write(job, [submitted, queued(job)], self._new_head(job), state=State.QUEUED)
+            else:
+                await self._record.write(job, [submitted], self._new_head(job))
+        except BaseException:  # a slot is held by what is in the trail, and by nothing else
+            self._admissions.leave(job)
+            raise
+
+    async def _admit(self, job: Job) -> None:
+        if job.spec and (self._admissions.admitted(job) or self._admissions.wait(job)):
+            await self._record.write(job, [queued(job)], state=State.QUEUED)
+            if job.state is State.QUEUED:
+                await self._publish_once(job)
+
+    async def _publish_once(self, job: Job) -> None:
+        if job.spec and job.published != job.attempt + 1:
             await self._publish(job)
 
     async def _publish(self, job: Job) -> None:
-        await self._publisher.publish(job, *self._admissions.group_of(job.spec))
+        group, limit = self._admissions.group_of(job.spec)
+        await self._publisher.publish(job, group, limit, self._admissions.scheduler.slot(job.uid))
 
-    async def _cancel_published(self, job: Job) -> None:
-        if job.cancel_sent:
-            return
-        if job.state in _CANCELLABLE:
-            await self._record.write(job, [cancelled(job)], state=State.CANCELLED)
-        if job.state is State.RUNNING:
-            await self._record.write(job, [], cancel_requested=True)
-            await self._publisher.order_cancel(job.uid)
-            job.cancel_sent = True
+    async def _fail(self, job: Job, error: Exception) -> None:
+        """A job that can never run ends with the reason, and without what storage may have refused of it."""
+        if job.state in (State.RUNNING, State.INTERRUPTED):
+            raise error  # a worker has it, or will
+        head, events = None, [failed(error)]
+        if job.state is None:
+            head = self._new_head(job)
+            events = [NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=facts(job, parameters=False)), *events]
+        await self._record.write(job, events, head, state=State.FAILED)
+        await self._blobs.discard(job_blob(job.uid))
 
-    def _forget_if_done(self, job: Job) -> None:
-        if job.finished:
-            self._jobs.pop(job.uid, None)
-            self._expiry.forget(job.uid)
-            self.status_writer.forget(job.uid)
+    def _new_head(self, job: Job) -> Head:
+        handler, queue = (job.spec.handler, job.spec.queue) if job.spec else ("unknown", "unknown")
+        group, _ = self._admissions.group_of(job.spec)
+        return Head(job.uid, job.namespace, job.name, handler, queue, group, job.created_at, order=job.order)
 
-    async def _restore(self) -> None:
-        """The first look at everything: admitted jobs must hold their slots before any other is admitted."""
-        async for body in self._requests.everything():
-            self.observe(None, body)
-        unread = [job for job in self._jobs.values() if job.state is None and job.spec]
-        limit = asyncio.Semaphore(32)
-
-        async def read(job: Job) -> None:
-            async with limit:
-                with contextlib.suppress(UnknownJob):
-                    events = await self._record.read(job)
-                    if job.state not in (State.RUNNING, State.INTERRUPTED):
-                        job.unannounced = events  # the operator before this one may have died before it told anybody
-            if job.state not in (None, State.SUBMITTED, State.RETRYING) and not job.finished:
-                self._admissions.hold(job)
-
-        await asyncio.gather(*(read(job) for job in unread))
-        self._restored = True
-        log.info("%d jobs found, %d of them active", len(self._jobs), len(unread))
-        self._admissions.open()
-        for uid in self._jobs:
-            self._queue.add(uid)
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+    def _forget(self, job: Job) -> None:
+        self._jobs.pop(job.uid, None)
+        for part in (self._expiry, self.status_writer, self._active, self._ending):
+            part.forget(job.uid)

@@ -6,14 +6,17 @@ Times are kept in memory only: after a restart they follow from the statuses aga
 import asyncio
 import heapq
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from joblease.errors import log_level
 from joblease.messages import now
+from joblease.resource import NEVER
 
 from joblease_operator import alarm
 from joblease_operator.job import Job
-from joblease_operator.kube import Conflict, Gone, JobRequests
+from joblease_operator.kube import Gone, JobRequests
 
 if TYPE_CHECKING:
     from joblease_operator.settings import OperatorSettings
@@ -26,7 +29,9 @@ RETRY = timedelta(seconds=10)
 class Expiry:
     """Use `run` as a task."""
 
-    def __init__(self, settings: "OperatorSettings", requests: JobRequests) -> None:
+    def __init__(self, settings: "OperatorSettings", requests: JobRequests, on_gone: Callable[[Job], None]) -> None:
+        """`on_gone` is called with a job that somebody else has deleted."""
+        self._on_gone = on_gone
         self._default = settings.operator_ttl_seconds_after_finished
         self._requests = requests
         self._jobs: dict[str, tuple[datetime, Job]] = {}
@@ -38,6 +43,9 @@ class Expiry:
         if job.gone or job.deleting or job.completed_at is None:
             return
         ttl = self._default if job.ttl is None else job.ttl
+        if ttl == NEVER:
+            self.forget(job.uid)
+            return
         self._at(job.completed_at + timedelta(seconds=ttl), job)
 
     def forget(self, uid: str) -> None:
@@ -62,8 +70,8 @@ class Expiry:
     async def _delete(self, job: Job) -> None:
         try:
             await self._requests.delete(job)
-        except (Gone, Conflict):
-            return
-        except Exception as error:  # noqa: BLE001 - the API server is away: once more, later
-            log.warning("%s has outlived its time but cannot be deleted yet: %s", job.label, error)
+        except Gone:
+            self._on_gone(job)
+        except Exception as error:  # noqa: BLE001 - the API server is away, or somebody changes the resource
+            log.log(log_level(error), "%s has outlived its time but cannot be deleted yet: %s", job.label, error)
             self._at(now() + RETRY, job)

@@ -4,13 +4,19 @@ News come as events (from the broker, or read from the trail), in any order and 
 sequence is higher than the last one's. Little is kept, and for an ended job next to nothing: there may be many.
 """
 
+import math
+import random
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from joblease.messages import JobEvent, State, Status, rfc3339
-from joblease.resource import MAX_MESSAGE, JobRequestSpec, Reason
+from joblease import tracing
+from joblease.messages import JobEvent, State, Status, now
+from joblease.resource import JobRequestSpec
 from joblease.trail import Head
+from pydantic import ValidationError
 
 Body = dict[str, Any]
 
@@ -23,11 +29,16 @@ class Job:
     namespace: str
     name: str
     created_at: datetime
+    order: int = 0
+    """Place among those of the same second: the resourceVersion with which the API server took it."""
     spec: JobRequestSpec | None = None
-    """None once the job has ended: it is not needed again."""
+    """None once the job has ended, when it is not needed again, and while the resource cannot be read."""
+    unsupported: str = ""
+    """Why `spec` cannot be read: the custom resource is of another release than the operator."""
     generation: int = 0
     traceparent: str | None = None
     ttl: int | None = None
+    cancel: bool = False
     deleting: bool = False
     gone: bool = False
     """The resource does not exist any more; the job may still run."""
@@ -43,23 +54,60 @@ class Job:
     progress: int | None = None
     message: str = ""
     result: Any = None
-    last_news: float = 0
-    """Monotonic time of the last event, or of the last look into the trail."""
+    last_news: float = -math.inf
+    """Monotonic time of the last event, or of the last message to the workers."""
 
     head: Head | None = None
     """The head row, as long as it is known to be what we wrote last."""
     unannounced: list[JobEvent] = field(default_factory=list)
     """Written to the trail, and still to be published."""
-    slot: int | None = None
-    published: bool = False
-    cancel_sent: bool = False
+    published: int = 0
+    """The attempt that the last message to the workers asks for."""
     trouble: str = ""
     """Why the last reconciliation failed."""
     written: Body = field(default_factory=dict)
-    """The status as the API server has it from us."""
+    """The status as the API server has it; of a settled job only while it is to be changed."""
     settled: bool = False
-    """The API server has its final status, and what that says is not known here any more."""
-    written_at: float = 0
+    """The API server has the outcome, and what that says is not known here any more."""
+    written_at: float = -math.inf
+    """Monotonic time of the last write of the status."""
+
+    @classmethod
+    def of(cls, body: Body) -> "Job":
+        """A job that is seen for the first time."""
+        metadata = body["metadata"]
+        job = cls(metadata["uid"], metadata["namespace"], metadata["name"], _moment(metadata["creationTimestamp"]))
+        job.order = int(metadata["resourceVersion"])
+        job.written = body.get("status") or {}
+        if job.written:  # by the operator of before; all of them together would be too many to look at again at once
+            age = max(0.0, (now() - job.created_at).total_seconds())
+            job.written_at = time.monotonic() - random.uniform(0, age)
+        return job
+
+    def see(self, kind: str | None, body: Body) -> bool:
+        """Take note of the resource as the API server has it now; whether that is anything new.
+
+        `kind` is `DELETED` when it has gone.
+        """
+        metadata, spec = body["metadata"], body.get("spec") or {}
+        known = self.generation, self.deleting, self.gone
+        self.generation = metadata.get("generation", 0)
+        self.deleting = bool(metadata.get("deletionTimestamp"))
+        self.gone = kind == "DELETED"
+        trace = (metadata.get("annotations") or {}).get(tracing.ANNOTATION)
+        if trace and tracing.is_valid(trace):
+            self.traceparent = trace
+        if (self.generation, self.deleting, self.gone) == known:
+            return False  # its status was written: that was us
+        self.ttl, self.cancel = spec.get("ttlSecondsAfterFinished"), spec.get("cancel") is True
+        if not self.finished:
+            try:
+                self.spec, self.unsupported = JobRequestSpec.model_validate(spec), ""
+            except ValidationError as error:
+                self.unsupported = "; ".join(
+                    f"spec.{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+                )
+        return True
 
     @property
     def label(self) -> str:
@@ -74,7 +122,7 @@ class Job:
     @property
     def wants_cancel(self) -> bool:
         """Whether it was cancelled, or its resource deleted."""
-        return self.deleting or self.gone or bool(self.spec and self.spec.cancel)
+        return self.cancel or self.deleting or self.gone
 
     def settle(self) -> None:
         """Forget what the final status says: it is written, once and for all."""
@@ -87,6 +135,7 @@ class Job:
         self.sequence, self.state, self.attempt = event.sequence, event.state, event.attempt
         self.worker = event.worker or self.worker
         self.message = event.message
+        self.last_news = time.monotonic()
         data = event.data or {}
         if event.status == Status.STARTED:
             self.started_at = self.started_at or event.timestamp
@@ -100,62 +149,15 @@ class Job:
         if self.head and self.head.sequence < event.sequence:
             self.head = None
 
-
-def status_of(job: Job, waiting: tuple[Reason, str] | None) -> Body:
-    """The status to be written. `waiting` is why the job is not admitted."""
-    reason, message = _reason(job, waiting)
-    if job.trouble:
-        message = f"{message}; {job.trouble}" if message else job.trouble
-    message = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
-    outcome = {Reason.COMPLETED: "True"}.get(reason, "False" if reason.terminal else "Unknown")
-    status = {
-        "jobId": job.uid,
-        "observedGeneration": job.generation,
-        "attempt": job.attempt,
-        "worker": job.worker,
-        "startedAt": rfc3339(job.started_at) if job.started_at else None,
-        "completedAt": rfc3339(job.completed_at) if job.completed_at else None,
-        "nextAttemptAt": rfc3339(job.next_attempt_at) if job.next_attempt_at else None,
-        "progress": job.progress,
-        "message": message,
-        "result": job.result,
-        "conditions": [
-            {
-                "type": "Succeeded",
-                "status": outcome,
-                "reason": reason.value,
-                "message": message,
-                "observedGeneration": job.generation,
-            }
-        ],
-    }
-    return {name: value for name, value in status.items() if value is not None}
+    def recall(self, head: Head) -> None:
+        """After a restart: what the head row knows, and for the rest what the status said."""
+        said: Mapping[str, Any] = self.written
+        self.head, self.state, self.order = head, head.state, head.order
+        self.sequence, self.attempt = head.sequence, head.attempt
+        self.worker, self.next_attempt_at = head.worker, head.next_attempt_at
+        self.started_at = _moment(said["startedAt"]) if "startedAt" in said else None
+        self.progress, self.message = said.get("progress"), said.get("message", "")
 
 
-def _reason(job: Job, waiting: tuple[Reason, str] | None) -> tuple[Reason, str]:
-    if job.state is None or job.state is State.SUBMITTED:
-        return waiting or (Reason.QUEUED, "admitted, about to be published")
-    if job.state in (State.QUEUED, State.INTERRUPTED):
-        return Reason.QUEUED, job.message
-    return Reason(job.state.value), job.message
-
-
-def stamp(status: Body, before: Body, moment: datetime) -> Body:
-    """The status with each condition's transition time: kept from `before` while the condition's status stays."""
-    known = {each["type"]: each for each in before.get("conditions") or []}
-    conditions = []
-    for condition in status["conditions"]:
-        old = known.get(condition["type"], {})
-        since = old.get("lastTransitionTime") if old.get("status") == condition["status"] else None
-        conditions.append({**condition, "lastTransitionTime": since or f"{moment:%Y-%m-%dT%H:%M:%SZ}"})
-    return {**status, "conditions": conditions}
-
-
-def without_times(status: Body) -> Body:
-    """A status as it can be compared: without transition times."""
-    plain = dict(status)
-    plain["conditions"] = [
-        {name: value for name, value in each.items() if name != "lastTransitionTime"}
-        for each in status.get("conditions") or []
-    ]
-    return plain
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)

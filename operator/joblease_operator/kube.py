@@ -1,8 +1,10 @@
 """The few requests that the operator makes to the API server, each under a timeout and counted."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+from joblease.errors import TransientError
 from joblease.kube import connect
 from joblease.resource import GROUP, PLURAL, VERSION
 from kubernetes.aio import client
@@ -15,12 +17,14 @@ if TYPE_CHECKING:
     from joblease_operator.settings import OperatorSettings
 
 JSON_PATCH = "application/json-patch+json"
-PAGE = 500
-NOT_FOUND, CONFLICT = 404, 409
+PAGE = 200
+"""JobRequests of one answer: it is parsed in one go, and nothing else runs meanwhile."""
+NOT_FOUND, CONFLICT, INVALID = 404, 409, 422
+_WHERE: dict[str, Any] = {"group": GROUP, "version": VERSION, "plural": PLURAL}
 
 
 class Gone(Exception):
-    """The resource does not exist any more."""
+    """The resource does not exist any more: the API server says so."""
 
 
 class Conflict(Exception):
@@ -32,6 +36,7 @@ class JobRequests:
 
     def __init__(self, settings: "OperatorSettings") -> None:
         self._settings = settings
+        self._timeout = settings.operator_api_timeout_seconds
         self._api: Any = None
 
     async def connect(self) -> None:
@@ -46,41 +51,47 @@ class JobRequests:
 
     async def look(self) -> None:
         """Read one `JobRequest`, or that there is none. Raises whatever keeps the API server from serving them."""
-        where: dict[str, Any] = {"group": GROUP, "version": VERSION, "plural": PLURAL, "limit": 1}
-        timeout = self._settings.operator_api_timeout_seconds
-        if namespaces := self._settings.operator_namespaces:
-            await self._api.list_namespaced_custom_object(namespace=namespaces[0], **where, _request_timeout=timeout)
-        else:
-            await self._api.list_cluster_custom_object(**where, _request_timeout=timeout)
+        await self._page(self._namespaces[0], limit=1)
+
+    async def count(self) -> int:
+        """How many there are in the namespaces that are served, at the price of reading one of each."""
+        total = 0
+        for namespace in self._namespaces:
+            page = await self._page(namespace, limit=1)
+            total += len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)
+        return total
 
     async def everything(self) -> AsyncIterator["Body"]:
         """All `JobRequest`s of the namespaces that are served."""
-        namespaces: list[str | None] = [*self._settings.operator_namespaces]
-        for namespace in namespaces or [None]:
+        for namespace in self._namespaces:
             token: str | None = None
             while True:
-                where: dict[str, Any] = {"group": GROUP, "version": VERSION, "plural": PLURAL, "limit": PAGE}
-                where |= {"_continue": token} if token else {}
-                timeout = self._settings.operator_api_timeout_seconds * 4
-                if namespace is None:
-                    page = await self._api.list_cluster_custom_object(**where, _request_timeout=timeout)
-                else:
-                    page = await self._api.list_namespaced_custom_object(
-                        namespace=namespace, **where, _request_timeout=timeout
-                    )
+                page = await self._page(namespace, limit=PAGE, **({"_continue": token} if token else {}))
                 for body in page["items"]:
                     yield body
                 token = page["metadata"].get("continue")
                 if not token:
                     break
 
+    async def exists(self, namespace: str, name: str, uid: str) -> bool:
+        """Whether this very resource is there. Raises when the API server does not say so, or cannot be asked."""
+        try:
+            body = await self._api.get_namespaced_custom_object(
+                **_WHERE, namespace=namespace, name=name, _request_timeout=self._timeout
+            )
+        except ApiException as error:
+            if _says_gone(error, name):
+                return False
+            raise
+        return bool(body["metadata"]["uid"] == uid)
+
     async def patch_status(self, job: "Job", status: "Body") -> None:
-        """Replace the status of this very resource. Raises `Gone`, or `Conflict` when it is another of that name.
+        """Replace the status of this very resource. Raises `Gone` or `Conflict`.
 
         A JSON patch, because a merge patch would drop every null inside a job's result.
         """
         patch = [
-            {"op": "replace", "path": "/metadata/uid", "value": job.uid},
+            {"op": "test", "path": "/metadata/uid", "value": job.uid},  # a `replace` would be ignored
             {"op": "add", "path": "/status", "value": status},
         ]
         await self._write("status", self._api.patch_namespaced_custom_object_status, job, JSON_PATCH, body=patch)
@@ -90,6 +101,16 @@ class JobRequests:
         options = {"preconditions": {"uid": job.uid}, "propagationPolicy": "Background"}
         await self._write("delete", self._api.delete_namespaced_custom_object, job, body=options)
 
+    @property
+    def _namespaces(self) -> list[str | None]:
+        return [*self._settings.operator_namespaces] or [None]
+
+    async def _page(self, namespace: str | None, **arguments: Any) -> Any:
+        arguments = {**_WHERE, **arguments, "_request_timeout": self._timeout * 4}
+        if namespace is None:
+            return await self._api.list_cluster_custom_object(**arguments)
+        return await self._api.list_namespaced_custom_object(namespace=namespace, **arguments)
+
     async def _write(
         self, kind: str, request: Any, job: "Job", content_type: str | None = None, **arguments: Any
     ) -> None:
@@ -97,18 +118,28 @@ class JobRequests:
         if content_type:
             arguments["_content_type"] = content_type
         try:
-            await request(
-                group=GROUP,
-                version=VERSION,
-                plural=PLURAL,
-                namespace=job.namespace,
-                name=job.name,
-                _request_timeout=self._settings.operator_api_timeout_seconds,
-                **arguments,
-            )
+            await request(**_WHERE, namespace=job.namespace, name=job.name, _request_timeout=self._timeout, **arguments)
         except ApiException as error:
+            if _says_gone(error, job.name):
+                raise Gone(job.label) from None
             if error.status == NOT_FOUND:
+                raise TransientError("the API server does not serve JobRequests at present") from None
+            if error.status in (CONFLICT, INVALID) and not await self.exists(job.namespace, job.name, job.uid):
                 raise Gone(job.label) from None
             if error.status == CONFLICT:
                 raise Conflict(job.label) from None
             raise
+
+
+def _says_gone(error: ApiException, name: str) -> bool:
+    """Whether an error is about this name.
+
+    An API server that does not serve the whole kind for a while (it has just started, or the custom resource is being
+    replaced) answers 404 as well, and names nothing. Taking that for a deletion would cancel every job.
+    """
+    if error.status != NOT_FOUND:
+        return False
+    try:
+        return bool(json.loads(error.body)["details"]["name"] == name)
+    except (ValueError, TypeError, KeyError):
+        return False

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from joblease.settings import argument_parser, load
 from joblease.storage import TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
 
+from joblease_operator.collector import Collector
 from joblease_operator.engine import Engine
 from joblease_operator.kube import JobRequests
 from joblease_operator.settings import OperatorSettings
@@ -30,6 +32,9 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
 PREFETCH = 500
+DEEPEST_JSON = 10_000
+"""Levels that the API server takes (Go's `encoding/json`). Such parameters fail their job, but they must be read: one
+JobRequest that cannot be would keep the operator from listing any."""
 
 
 async def operate(settings: OperatorSettings) -> None:
@@ -138,4 +143,6 @@ def main() -> None:
     settings = load(OperatorSettings)
     logs.configure(settings, "operator")
     announce("operator")
+    Collector().install()
+    sys.setrecursionlimit(DEEPEST_JSON + sys.getrecursionlimit())
     asyncio.run(operate(settings))

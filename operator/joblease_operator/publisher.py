@@ -23,9 +23,9 @@ class Publisher:
         self._pools: set[str] = set()
         self._pools_of = 0
 
-    async def publish(self, job: Job, group: str, limit: int) -> None:
+    async def publish(self, job: Job, group: str, limit: int, slot: int | None) -> None:
         """Hand an admitted job to the workers of its queue."""
-        message = _message(job, group, limit)
+        message = _message(job, group, limit, slot)
         await self._see_to_pool(message.queue)
         try:
             await self._broker.publish(
@@ -39,7 +39,7 @@ class Publisher:
             self._pools.discard(message.queue)
             raise
         metrics.JOBS_PUBLISHED.inc()
-        job.published, job.last_news = True, time.monotonic()
+        job.published, job.last_news = job.attempt + 1, time.monotonic()
 
     async def announce(self, job: Job) -> None:
         """Tell everybody what the operator has written to the trail."""
@@ -67,7 +67,7 @@ class Publisher:
             self._pools.add(pool)
 
 
-def _message(job: Job, group: str, limit: int) -> JobMessage:
+def _message(job: Job, group: str, limit: int, slot: int | None) -> JobMessage:
     spec, head = job.spec, job.head
     if spec is None:
         raise ValueError(f"{job.label} has ended; it is not published again")
@@ -77,6 +77,7 @@ def _message(job: Job, group: str, limit: int) -> JobMessage:
         attempt=head.attempt,
         epoch=head.epoch,
         submitted_at=head.submitted_at,
+        order=head.order,
     )
     backoff = spec.retry.backoff
     return JobMessage(
@@ -90,7 +91,7 @@ def _message(job: Job, group: str, limit: int) -> JobMessage:
         description=spec.description,
         group=group,
         limit=limit,
-        slot=job.slot,
+        slot=slot,
         retry=RetryPolicy(
             max_attempts=spec.retry.max_attempts,
             initial_seconds=backoff.initial_seconds,

@@ -1,13 +1,16 @@
 """A job's audit trail as the operator writes and reads it: never over what somebody else has written meanwhile."""
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from joblease.messages import JobEvent, Status
+from joblease.messages import JobEvent, State, Status
 from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent
 
 from joblease_operator.job import Job
+from joblease_operator.status import tells
+
+READ_ROWS = 1_000
+"""Of a history that is read as a whole: one answer of storage. Of a longer one, the last row must do."""
 
 
 class Record:
@@ -17,12 +20,12 @@ class Record:
         self,
         trail: AuditTrail,
         take_note: Callable[[Job, Sequence[JobEvent]], None],
-        look_again: Callable[[str], None],
+        changed: Callable[[Job], None],
     ) -> None:
-        """`take_note` is called with what has happened to a job; `look_again` when the job is not as it was thought."""
+        """`take_note` is called with what has happened to a job, `changed` when the job is not as it was thought."""
         self._trail = trail
         self._take_note = take_note
-        self._look_again = look_again
+        self._changed = changed
 
     async def write(self, job: Job, events: Sequence[NewEvent], head: Head | None = None, **changes: Any) -> None:
         """Write if the job is still in the state that led here; else learn what it is by now.
@@ -35,40 +38,58 @@ class Record:
             try:
                 job.head, written = await self._trail.append(head, events, **changes)
             except HeadChanged as changed:
-                if before is None:
-                    await self.tell_what_is_known(job)
+                if before is None:  # begun by a try whose answer was lost: it may not have told anybody
+                    await self.recall(job)
                     return
                 head = changed.current
                 continue
             job.unannounced += written
             self._take_note(job, written)
             return
-        await self.read(job)
-        self._look_again(job.uid)
+        await self._catch_up(job, head)
 
-    async def tell_what_is_known(self, job: Job) -> None:
-        """Go on with a job that was begun by a try whose answer was lost: it may not have told anybody.
+    async def recall(self, job: Job) -> None:
+        """Learn what became of a job that was begun, perhaps by an operator that died. Raises `UnknownJob`.
 
-        Raises `UnknownJob`.
+        What the status does not tell may not have been announced: the rows of the operator, or an outcome.
         """
-        job.unannounced = await self.read(job)
-        self._look_again(job.uid)
+        head = await self._trail.head(job.uid)
+        told = tells(job.written, head)
+        if told:
+            job.recall(head)
+            job.published = job.attempt + 1 if job.state is State.QUEUED else 0
+        else:
+            whole = head.sequence <= READ_ROWS
+            events = await self._trail.history(job.uid, after=0 if whole else head.sequence - 1)
+            for event in events:
+                job.apply(event)
+            job.head, job.order = head if job.sequence == head.sequence else None, head.order
+            if job.state in (State.SUBMITTED, State.QUEUED):
+                job.unannounced = events
+            elif job.finished:
+                job.unannounced = events[-1:]
+        self._changed(job)
 
-    async def read(self, job: Job) -> list[JobEvent]:
-        """Learn from the trail all that events would have told. Raises `UnknownJob`."""
-        events = await self._trail.history(job.uid)
-        job.head = None
-        self._take_note(job, events)
-        job.last_news = time.monotonic()
-        return events
+    async def look(self, job: Job) -> bool:
+        """Read the head of a job that is silent; whether there was news, which has been taken note of."""
+        head = await self._trail.head(job.uid)
+        if head.sequence <= job.sequence:
+            job.head = head
+            return False
+        await self._catch_up(job, head)
+        return True
+
+    async def _catch_up(self, job: Job, head: Head) -> None:
+        after = job.sequence if head.sequence - job.sequence <= READ_ROWS else head.sequence - 1
+        self._take_note(job, await self._trail.history(job.uid, after=after))
 
 
 def facts(job: Job, *, parameters: bool = True) -> dict[str, Any]:
     """What the trail keeps of the resource, which will be deleted one day."""
-    assert job.spec is not None  # noqa: S101 - only ended jobs have none
-    spec = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"suspend", "cancel"})
-    if not parameters:
-        spec.pop("parameters", None)
+    if job.spec is None:
+        return {}
+    hidden = {"suspend", "cancel"} | (set() if parameters else {"parameters"})
+    spec = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=hidden)
     return {**spec, "traceparent": job.traceparent} if job.traceparent else spec
 
 
@@ -78,6 +99,21 @@ def queued(job: Job) -> NewEvent:
 
 
 def cancelled(job: Job) -> NewEvent:
-    """The job ends before it has begun."""
-    why = "the JobRequest was deleted" if job.gone or job.deleting else "cancelled before it started"
-    return NewEvent(Status.CANCELLED, why)
+    """The job ends without a worker."""
+    why = {
+        State.RETRYING: "cancelled before its next attempt",
+        State.INTERRUPTED: "cancelled before another worker took it",
+        State.RUNNING: "cancelled; its worker was lost",
+    }.get(job.state or State.SUBMITTED, "cancelled before it started")
+    return NewEvent(Status.CANCELLED, "the JobRequest was deleted" if job.gone or job.deleting else why)
+
+
+def failed(error: Exception) -> NewEvent:
+    """The job can never run."""
+    return NewEvent(Status.FAILED, describe(error), data={"reason": State.FAILED.value})
+
+
+def describe(error: Exception) -> str:
+    """An error for whoever reads a status or a trail: a `ValueError` of ours says all by itself."""
+    text = str(error).splitlines()[0] if str(error) else ""
+    return text if type(error) is ValueError else f"{type(error).__name__}: {text}"

@@ -1,22 +1,20 @@
-"""Heals what events did not tell: looks into the trail of active jobs that have been silent for long.
+"""Heals what events did not tell: looks at the head rows of running jobs that have been silent for long.
 
 Events are delivered at least once, but a worker can die between a row in the trail and its event. The trail knows.
+Jobs that wait are nobody's but the operator's; those that were handed to a queue are looked after by `pools`.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
+from joblease.errors import ErrorClass, classify, log_level
 from joblease.leases import LeaseBlobs, job_blob
-from joblease.messages import State
-
-from joblease_operator.job import Job
 
 if TYPE_CHECKING:
-    from joblease_operator.admissions import Admissions
+    from joblease_operator.active import Active
+    from joblease_operator.job import Job
     from joblease_operator.record import Record
     from joblease_operator.settings import OperatorSettings
 
@@ -26,47 +24,27 @@ log = logging.getLogger(__name__)
 class Resync:
     """Use `run` as a task."""
 
-    def __init__(
-        self,
-        settings: "OperatorSettings",
-        jobs: Mapping[str, Job],
-        admissions: "Admissions",
-        record: "Record",
-        blobs: LeaseBlobs,
-        look_again: Callable[[str], None],
-        publish: Callable[[Job], Awaitable[None]],
-    ) -> None:
-        """`look_again` has a job reconciled, `publish` hands it to the workers."""
+    def __init__(self, settings: "OperatorSettings", active: "Active", record: "Record", blobs: LeaseBlobs) -> None:
         self._settings = settings
-        self._jobs = jobs
-        self._admissions = admissions
+        self._active = active
         self._record = record
         self._blobs = blobs
-        self._look_again = look_again
-        self._publish = publish
 
     async def run(self) -> None:
         """A round each `JOBLEASE_OPERATOR_RESYNC_SECONDS`, until cancelled."""
-        interval = self._settings.operator_resync_seconds
         while True:
-            await asyncio.sleep(interval)
-            silent = time.monotonic() - interval
-            for job in [job for job in self._jobs.values() if job.last_news < silent and not job.finished]:
-                if job.state is None or not self._admissions.admitted(job):
-                    self._look_again(job.uid)
-                    continue
-                with contextlib.suppress(Exception):  # storage is away: the next round comes
+            await asyncio.sleep(self._settings.operator_resync_seconds)
+            for job in list(self._active.running.values()):
+                try:
                     await self._look_after(job)
+                except Exception as error:  # noqa: BLE001 - the next round comes
+                    log.log(log_level(error), "%s cannot be looked after now: %s", job.label, error)
+                    if classify(error) is ErrorClass.TRANSIENT:
+                        break  # storage is away
 
-    async def _look_after(self, job: Job) -> None:
-        silent_since, known = job.last_news, job.sequence
-        await self._record.read(job)
-        if job.sequence != known:
+    async def _look_after(self, job: "Job") -> None:
+        silent = time.monotonic() - job.last_news
+        if silent < self._settings.operator_resync_seconds or await self._record.look(job):
             return
-        job.last_news = silent_since
-        if time.monotonic() - silent_since < self._settings.operator_republish_seconds:
-            return
-        if job.state is State.RUNNING and await self._blobs.holder(job_blob(job.uid)) is not None:
-            return
-        log.warning("%s has been %s without news for long; it is published again", job.label, job.state)
-        await self._publish(job)
+        if silent >= self._settings.operator_republish_seconds and await self._blobs.holder(job_blob(job.uid)) is None:
+            self._active.miss(job, since=job.last_news)

@@ -1,18 +1,22 @@
 """Decides which jobs may go to the workers now, and in which order. Pure: no I/O, and the time is passed in.
 
-Waiting jobs of a group stand in line by priority, then age. The first in line is admitted when that breaks neither its
-own limit nor that of an admitted job of the group (they are the same, unless somebody mixes limits in a group). Nobody
-overtakes it within the group, so a job with a small limit is never starved by later ones with a larger limit. Jobs with
-limit 0 take no slot, are not counted and never wait for others. Each admitted job is assigned the lowest free slot of
-its group, as a hint for the worker: what keeps two jobs apart is the slot's lease, not this bookkeeping, which is just
-rebuilt after a restart.
+Waiting jobs of a group stand in line by priority, then age, then the order in which the API server took them. The first
+in line is admitted when that breaks neither its own limit nor that of an admitted job of the group (they are the same,
+unless somebody mixes limits in a group). Nobody overtakes it within the group, so a job with a small limit is never
+starved by later ones with a larger limit. Jobs with limit 0 take no slot, are not counted and never wait for others.
+Each admitted job is assigned the lowest free slot of its group, as a hint for the worker: what keeps two jobs apart is
+the slot's lease, not this bookkeeping, which is just rebuilt after a restart.
 
-Lines are heaps with lazy deletion: an entry counts only while the job still waits with that very key.
+A group has a line for each queue, and jobs of a queue that no worker serves stand in nobody's way: their lines are
+passed over, and those that were admitted give back their slots until they start.
+
+Lines are heaps with lazy deletion: an entry counts only while the job still waits with that very key. `admit` does a
+bounded number of steps, since whoever calls it shares an event loop.
 """
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
@@ -21,6 +25,9 @@ from joblease.resource import Reason
 
 SHOWN_HOLDERS = 3
 """How many of the jobs that hold a group a waiting job's message names."""
+STEPS = 1_000
+"""Of one `admit`: a few milliseconds."""
+Key = tuple[int, datetime, int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,9 @@ class Candidate:
     not_before: datetime | None = None
     """`startAfter`, or the time of the next attempt."""
     suspended: bool = False
+    order: int = 0
+    """Place among those of the same second."""
+    queue: str = ""
 
     @property
     def line(self) -> str:
@@ -44,9 +54,9 @@ class Candidate:
         return self.group if self.limit else ""
 
     @property
-    def key(self) -> tuple[int, datetime, str]:
+    def key(self) -> Key:
         """Place in the line."""
-        return (-self.priority, self.submitted_at, self.uid)
+        return (-self.priority, self.submitted_at, self.order, self.uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,8 @@ class Admission:
 
 @dataclass(slots=True)
 class _Group:
-    line: list[tuple[int, datetime, str]] = field(default_factory=list)
+    lines: dict[str, list[Key]] = field(default_factory=dict)
+    """By queue."""
     slots: dict[str, int] = field(default_factory=dict)
     """Slot of each admitted job that takes one."""
     limits: Counter[int] = field(default_factory=Counter)
@@ -76,7 +87,9 @@ class Scheduler:
         self._admitted: dict[str, Candidate] = {}
         self._groups: dict[str, _Group] = {}
         self._not_due: list[tuple[datetime, str]] = []
-        self._changed: set[str] = set()
+        self._unserved: frozenset[str] = frozenset()
+        self._changed: dict[str, None] = {}
+        """Lines in which somebody may be admitted, in the order in which they changed."""
 
     @property
     def waiting(self) -> int:
@@ -88,15 +101,30 @@ class Scheduler:
         """How many jobs are admitted."""
         return len(self._admitted)
 
+    @property
+    def behind(self) -> bool:
+        """Whether `admit` had more to do than it did."""
+        return bool(self._changed)
+
     def is_admitted(self, uid: str) -> bool:
         """Whether the job counts as running."""
         return uid in self._admitted
+
+    def has_group(self, name: str) -> bool:
+        """Whether a job of the group waits or holds a slot."""
+        return name in self._groups
+
+    def slot(self, uid: str) -> int | None:
+        """The slot of an admitted job; None when it takes none."""
+        candidate = self._admitted.get(uid)
+        group = self._groups.get(candidate.line) if candidate else None
+        return group.slots.get(uid) if group else None
 
     def wait(self, candidate: Candidate) -> None:
         """Put a job in line, or change what is known about a waiting one. An admitted job gives up its slot."""
         if self._waiting.get(candidate.uid) == candidate:
             return
-        self._free(candidate.uid)
+        self.remove(candidate.uid)
         self._waiting[candidate.uid] = candidate
         if candidate.not_before:
             heapq.heappush(self._not_due, (candidate.not_before, candidate.uid))
@@ -104,27 +132,57 @@ class Scheduler:
             self._enqueue(candidate)
 
     def hold_slot(self, candidate: Candidate) -> None:
-        """Count a job as admitted that was admitted elsewhere or earlier (before a restart)."""
-        if candidate.uid in self._admitted:
+        """Count a job as admitted that was admitted elsewhere or earlier, or that starts without a slot."""
+        known = self._admitted.get(candidate.uid)
+        if known and known.limit == candidate.limit:
             return
-        self._waiting.pop(candidate.uid, None)
+        self.remove(candidate.uid)
         self._admit(candidate)
+
+    def give_back(self, uid: str) -> bool:
+        """An admitted job needs its slot only once it starts: `hold_slot` is told. Whether it had one."""
+        candidate = self._admitted.get(uid)
+        if candidate is None or not candidate.limit:
+            return False
+        self._free(uid)
+        self._admitted[uid] = replace(candidate, limit=0)
+        return True
+
+    def pass_over(self, queues: Collection[str]) -> None:
+        """Admit nobody with a limit who waits for these queues, and again those who wait for the ones of before."""
+        served_again = self._unserved - frozenset(queues)
+        self._unserved = frozenset(queues)
+        if served_again:
+            lines = (name for name, group in self._groups.items() if not served_again.isdisjoint(group.lines))
+            self._changed.update(dict.fromkeys(lines))
 
     def remove(self, uid: str) -> None:
         """Forget a job: it has ended, or has gone."""
-        self._waiting.pop(uid, None)
+        candidate = self._waiting.pop(uid, None)
+        if candidate and candidate.line in self._groups:
+            self._changed[candidate.line] = None  # whom it held up may go
         self._free(uid)
 
-    def admit(self, now: datetime) -> list[Admission]:
-        """Admit all that may go now. Costs nothing for groups in which nothing has changed."""
-        while self._not_due and self._not_due[0][0] <= now:
+    def admit(self, now: datetime, steps: int = STEPS) -> list[Admission]:
+        """Admit all that may go now, or the first of them. Costs nothing for groups in which nothing has changed."""
+        admissions = []
+        while self._not_due and self._not_due[0][0] <= now and steps:
+            steps -= 1
             due, uid = heapq.heappop(self._not_due)
             candidate = self._waiting.get(uid)
             if candidate and candidate.not_before == due:
                 self._waiting[uid] = candidate = replace(candidate, not_before=None)
                 self._enqueue(candidate)
-        changed, self._changed = self._changed, set()
-        return [admission for group in sorted(changed) for admission in self._admit_from(self._groups[group])]
+        while self._changed and steps:
+            steps -= 1
+            name = next(iter(self._changed))
+            found = self._step(name)
+            if isinstance(found, Admission):
+                admissions.append(found)
+            elif found is None:
+                del self._changed[name]
+                self._tidy(name)
+        return admissions
 
     def next_due(self) -> datetime | None:
         """When `admit` should be called again at the latest, or None."""
@@ -136,45 +194,55 @@ class Scheduler:
             heapq.heappop(self._not_due)
         return None
 
-    def why_waiting(self, uid: str) -> tuple[Reason, str]:
-        """What a waiting job waits for, and who holds it."""
-        candidate = self._waiting[uid]
+    def why_waiting(self, uid: str) -> tuple[Reason, str] | None:
+        """What a job waits for that has not started, and who holds it; None when that is just a worker."""
+        candidate = self._waiting.get(uid) or self._admitted.get(uid)
+        if candidate is None:
+            return None
         if candidate.suspended:
             return Reason.SUSPENDED, "held back by spec.suspend"
         if candidate.not_before:
             return Reason.SCHEDULED, f"waits until {candidate.not_before:%Y-%m-%dT%H:%M:%SZ}"
-        slots = self._group(candidate.line).slots
+        if candidate.queue in self._unserved:
+            return Reason.QUEUED, f"no worker serves queue {candidate.queue!r}"
+        if uid in self._admitted:
+            return None
+        slots = self._groups[candidate.line].slots
         shown = ", ".join(self._admitted[holder].label for holder in islice(slots, SHOWN_HOLDERS))
         more = f" and {len(slots) - SHOWN_HOLDERS} more" if len(slots) > SHOWN_HOLDERS else ""
         held = f", held by {shown}{more}" if shown else ""
         return Reason.WAITING_FOR_GROUP, f"waits for group {candidate.group!r} (limit {candidate.limit}){held}"
 
-    def _group(self, name: str) -> _Group:
-        return self._groups.setdefault(name, _Group())
-
     def _enqueue(self, candidate: Candidate) -> None:
         if not candidate.suspended:
-            heapq.heappush(self._group(candidate.line).line, candidate.key)
-            self._changed.add(candidate.line)
+            lines = self._groups.setdefault(candidate.line, _Group()).lines
+            heapq.heappush(lines.setdefault(candidate.queue, []), candidate.key)
+            self._changed[candidate.line] = None
 
-    def _admit_from(self, group: _Group) -> Iterable[Admission]:
-        while group.line:
-            key = group.line[0]
-            candidate = self._waiting.get(key[2])
-            if candidate is None or candidate.key != key or candidate.suspended or candidate.not_before:
-                heapq.heappop(group.line)  # out of date
-                continue
-            if candidate.limit and len(group.slots) >= min([candidate.limit, *group.limits]):
-                return
-            heapq.heappop(group.line)
-            del self._waiting[candidate.uid]
-            yield Admission(candidate.uid, self._admit(candidate))
+    def _step(self, name: str) -> Admission | Key | None:
+        """Admit the first in line, or drop an entry that is out of date; None when there is nothing to do."""
+        group = self._groups[name]
+        served = [(line[0], queue) for queue, line in group.lines.items() if not name or queue not in self._unserved]
+        if not served:
+            return None
+        key, queue = min(served)
+        candidate = self._waiting.get(key[-1])
+        stands = candidate and candidate.key == key and not candidate.suspended and not candidate.not_before
+        if candidate and stands and candidate.limit and len(group.slots) >= min([candidate.limit, *group.limits]):
+            return None
+        heapq.heappop(group.lines[queue])
+        if not group.lines[queue]:
+            del group.lines[queue]
+        if not candidate or not stands:
+            return key
+        del self._waiting[candidate.uid]
+        return Admission(candidate.uid, self._admit(candidate))
 
     def _admit(self, candidate: Candidate) -> int | None:
         self._admitted[candidate.uid] = candidate
         if not candidate.limit:
             return None
-        group = self._group(candidate.line)
+        group = self._groups.setdefault(candidate.line, _Group())
         group.limits[candidate.limit] += 1
         slot = heapq.heappop(group.returned) if group.returned else len(group.slots)
         group.slots[candidate.uid] = slot
@@ -182,12 +250,13 @@ class Scheduler:
 
     def _free(self, uid: str) -> None:
         candidate = self._admitted.pop(uid, None)
-        if candidate:
-            group = self._group(candidate.line)
-            if (slot := group.slots.pop(uid, None)) is not None:
-                heapq.heappush(group.returned, slot)
-                group.limits -= Counter([candidate.limit])
-            self._changed.add(candidate.line)
-            if not group.slots and not group.line:
-                self._changed.discard(candidate.line)
-                del self._groups[candidate.line]
+        if candidate and candidate.limit:
+            group = self._groups[candidate.line]
+            heapq.heappush(group.returned, group.slots.pop(uid))
+            group.limits -= Counter([candidate.limit])
+            self._changed[candidate.line] = None
+
+    def _tidy(self, name: str) -> None:
+        group = self._groups[name]
+        if not group.slots and not group.lines:
+            del self._groups[name]

@@ -1,31 +1,36 @@
-"""Ends jobs that nobody looks after any more, and deletes what they have left behind.
+"""Finds what nobody looks after any more, in the list of all blobs: once after the start, and then rarely.
 
 A `JobRequest` that is deleted while the operator is away is never seen again, but its job may have been begun. What
 remains of it is the blob that its worker would lease, which exists from before a job's first row in the trail to after
-its last; so the list of these blobs (one request for thousands) is the list of all jobs in progress. A job in it that
-has no resource is cancelled, as if the operator had seen the deletion; a blob whose job has ended is deleted.
+its last. A job in that list that the API server does not know any more is ended as if its deletion had been seen; a
+blob whose job has ended is deleted. That a resource is not known *here* proves nothing: this operator may be cut off
+from the API server, and another one have its jobs.
 
-Nothing is listed while nothing happens: after a round that found nothing to do, the next one waits for a job.
+The slots of a group are kept as long as it is used now and then, since to make one costs a request.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from azure.core.exceptions import AzureError
 from joblease import tracing
-from joblease.broker import PublishFailed
+from joblease.errors import ErrorClass, classify, log_level
 from joblease.leases import LeaseBlobs, job_blob
-from joblease.messages import State, Status
-from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent, UnknownJob
+from joblease.trail import AuditTrail, Head, UnknownJob
 
 if TYPE_CHECKING:
+    from joblease_operator.admissions import Admissions
     from joblease_operator.job import Job
+    from joblease_operator.kube import JobRequests
     from joblease_operator.publisher import Publisher
     from joblease_operator.settings import OperatorSettings
 
 log = logging.getLogger(__name__)
+
+UNUSED_SECONDS = 600.0
+"""A group in which no job was admitted for so long, and none waits, is not used."""
 
 
 class Sweeper:
@@ -36,81 +41,90 @@ class Sweeper:
         settings: "OperatorSettings",
         trail: AuditTrail,
         blobs: LeaseBlobs,
+        requests: "JobRequests",
         publisher: "Publisher",
+        admissions: "Admissions",
         jobs: "Mapping[str, Job]",
+        adopt: Callable[[Head], None],
     ) -> None:
-        """`jobs`: all that have a resource, by id."""
+        """`jobs`: all that have a resource, by id. `adopt` is called with each job that has none and must end."""
         self._settings = settings
         self._trail = trail
         self._blobs = blobs
+        self._requests = requests
         self._publisher = publisher
+        self._admissions = admissions
         self._jobs = jobs
-        self._unheld: dict[str, int] = {}
-        """Epochs of running jobs that nobody held in the last round: their handler may have to be killed yet."""
-        self.work = asyncio.Event()
-        """Set when there may be something to sweep."""
+        self._adopt = adopt
+        self._left: dict[str, Mapping[str, str]] = {}
+        """Blobs that are looked at again in the next round, and what they say."""
 
     async def run(self) -> None:
-        """Sweep until cancelled."""
+        """Sweep until cancelled: what is left each `…_RESYNC_SECONDS`, everything each `…_SWEEP_SECONDS`."""
+        next_sweep = time.monotonic()
         while True:
-            self.work.clear()
             try:
-                left = await self._sweep()
-            except (AzureError, PublishFailed) as error:
-                log.warning("the blobs of jobs cannot be swept now, trying again: %s", error)
-                left = True
-            if left or any(not job.finished for job in self._jobs.values()):
-                self.work.set()
+                if time.monotonic() >= next_sweep:
+                    await self._sweep()
+                    next_sweep = time.monotonic() + self._settings.operator_sweep_seconds
+                await self._clear_what_is_left()
+                await self._discard_unused_slots()
+            except Exception as error:  # noqa: BLE001 - whatever is away, the next round comes
+                log.log(log_level(error), "blobs cannot be swept now, trying again: %s", error)
             await asyncio.sleep(self._settings.operator_resync_seconds)
-            await self.work.wait()
 
-    async def _sweep(self) -> bool:
-        """One round; whether another one will have something to do."""
-        left = False
-        before, self._unheld = self._unheld, {}
-        async for job_id, metadata, leased in self._blobs.jobs():
+    async def _sweep(self) -> None:
+        async for job_id, metadata, _ in self._blobs.jobs():
             job = self._jobs.get(job_id)
-            if job and not job.finished:
-                continue
-            left |= not await self._end(job_id, metadata, leased=leased, unheld=before.get(job_id))
-        return left
+            if job is None or job.finished:
+                self._left[job_id] = metadata
+        async for group, _ in self._blobs.slots():
+            self._admissions.used.setdefault(group, time.monotonic())
 
-    async def _end(self, job_id: str, metadata: Mapping[str, str], *, leased: bool, unheld: int | None) -> bool:
-        """End a job without a resource; whether nothing of it is left."""
+    async def _clear_what_is_left(self) -> None:
+        for job_id, metadata in [*self._left.items()]:
+            try:
+                if await self._clear(job_id, metadata):
+                    del self._left[job_id]
+            except Exception as error:
+                if classify(error) is ErrorClass.TRANSIENT:
+                    raise
+                log.exception("the blob of job %s cannot be swept", job_id)  # the others can
+
+    async def _clear(self, job_id: str, metadata: Mapping[str, str]) -> bool:
+        """Whether nothing is left to be done about a blob."""
+        job = self._jobs.get(job_id)
+        if (job and not job.finished) or not self._serves(metadata.get("namespace")):
+            return True
         try:
             head = await self._trail.head(job_id)
-        except UnknownJob:  # deleted between the blob and the first row
-            if not self._serves(metadata.get("namespace", "")):
-                return True
+        except UnknownJob:  # the operator died between the blob and the first row
             head = None
-        if head and not self._serves(head.namespace):
-            return True  # another operator's
-        if head and not head.state.terminal:
-            if job_id in self._jobs:
-                return False  # its resource has come meanwhile
-            if leased:
-                await self._publisher.order_cancel(job_id)
-                return False
-            if head.state is State.RUNNING and unheld != head.epoch:
-                self._unheld[job_id] = head.epoch
-                return False
-            await self._cancel(head)
-            return False  # the next round tells of it
-        if head:  # its last worker may have died before it told everybody
-            for event in await self._trail.history(job_id):
+        namespace, name = (head.namespace, head.name) if head else (metadata.get("namespace"), metadata.get("name"))
+        if not namespace or not self._serves(namespace):
+            return True
+        if not head or not head.state.terminal:
+            if name and await self._requests.exists(namespace, name, job_id):
+                return False  # it has come meanwhile, or another operator has begun it
+            if head:
+                log.warning("%s/%s was deleted while nobody looked", namespace, name)
+                self._adopt(head)
+                return True
+        elif head:  # its last worker may have died before it told everybody
+            for event in await self._trail.history(job_id, after=head.sequence - 1):
                 await self._publisher.tell(event, tracing.child_of(None))
         await self._blobs.discard(job_blob(job_id))
-        return not leased
+        return await self._blobs.holder(job_blob(job_id)) is None
 
-    async def _cancel(self, head: Head) -> None:
-        log.warning("%s/%s was deleted while nobody looked: cancelled", head.namespace, head.name)
-        try:
-            await self._trail.append(
-                head, [NewEvent(Status.CANCELLED, "the JobRequest was deleted")], state=State.CANCELLED
-            )
-        except HeadChanged as changed:
-            log.info("%s: somebody was faster", changed)
+    async def _discard_unused_slots(self) -> None:
+        since = time.monotonic() - UNUSED_SECONDS
+        for group, used in [*self._admissions.used.items()]:
+            if used < since and not self._admissions.scheduler.has_group(group):
+                async for _, blob in self._blobs.slots(group):
+                    await self._blobs.discard(blob)
+                del self._admissions.used[group]
 
-    def _serves(self, namespace: str) -> bool:
+    def _serves(self, namespace: str | None) -> bool:
+        """Whether a job may be this operator's; of some blobs it is not known whose they are."""
         served = self._settings.operator_namespaces
-        return not served or namespace in served
+        return not served or namespace is None or namespace in served

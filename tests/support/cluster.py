@@ -19,10 +19,16 @@ class Cluster:
         self._where: dict[str, Any] = {**COORDINATES, "namespace": namespace}
         self.namespace = namespace
 
-    def create(self, handler: str = "noop", name: str | None = None, **spec: Any) -> str:
+    def create(
+        self,
+        handler: str = "noop",
+        name: str | None = None,
+        annotations: Mapping[str, str] | None = None,
+        **spec: Any,
+    ) -> str:
         """Create a JobRequest; `spec` in camel case. Returns its name."""
         name = name or f"{handler}-{secrets.token_hex(3)}"
-        self.create_object({"name": name}, {"handler": handler, **spec})
+        self.create_object({"name": name, "annotations": dict(annotations or {})}, {"handler": handler, **spec})
         return name
 
     def create_object(self, metadata: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
@@ -32,6 +38,18 @@ class Cluster:
             **self._where, body=body, _request_timeout=10
         )
         return created
+
+    def send(self, method: str, body: str) -> None:
+        """A request about this namespace's JobRequests with a body that is sent as it is."""
+        api = self._api.api_client
+        authorization = str(api.configuration.get_api_key_with_prefix("BearerToken"))
+        answer = api.rest_client.pool_manager.request(
+            method,
+            f"{api.configuration.host}/apis/joblease.dev/v1alpha1/namespaces/{self.namespace}/jobrequests",
+            headers={"Content-Type": "application/json", "Authorization": authorization},
+            body=body.encode(),
+        )
+        assert answer.status < 300, answer.data
 
     def get(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self._api.get_namespaced_custom_object(**self._where, name=name, _request_timeout=10)

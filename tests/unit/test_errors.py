@@ -34,6 +34,8 @@ def storage(status: int, kind: type[HttpResponseError] = HttpResponseError) -> H
         (ApiException(status=500), ErrorClass.TRANSIENT),
         (ApiException(status=410), ErrorClass.CONFLICT),
         (aiohttp.ClientConnectionResetError("reset"), ErrorClass.TRANSIENT),
+        (aiohttp.ServerDisconnectedError(), ErrorClass.TRANSIENT),
+        (aiohttp.ClientPayloadError("cut"), ErrorClass.TRANSIENT),
         (TimeoutError(), ErrorClass.TRANSIENT),
         (PublishFailed("no confirm"), ErrorClass.TRANSIENT),
         (LeaseUnknown("no answer"), ErrorClass.TRANSIENT),

@@ -17,7 +17,7 @@ from joblease.resource import (
     JobRequestSpec,
     JobRequestStatus,
     Reason,
-    check_parameters_size,
+    check_parameters,
     parameters_size,
 )
 from pydantic import BaseModel, ValidationError
@@ -183,6 +183,6 @@ def test_parameters_are_counted_as_compact_utf8() -> None:
 
 def test_parameters_fit_up_to_the_last_byte() -> None:
     largest = {"a": "x" * (MAX_PARAMETERS_BYTES - len('{"a":""}'))}
-    check_parameters_size(largest)
+    check_parameters(largest)
     with pytest.raises(ValueError, match=r"take 65537 bytes as JSON; at most 65536 fit\. .* inputFilePath"):
-        check_parameters_size({"a": largest["a"] + "x"})
+        check_parameters({"a": largest["a"] + "x"})

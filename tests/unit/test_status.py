@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from joblease.messages import JobEvent, State, Status
 from joblease.resource import Reason
-from joblease_operator.job import Job, stamp, status_of, without_times
+from joblease_operator.job import Job
+from joblease_operator.status import stamp, status_of, without_times
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -34,7 +35,8 @@ def test_a_running_job() -> None:
     assert (status["worker"], status["progress"], status["attempt"]) == ("w", 40, 1)
     assert status["startedAt"] == "2026-01-02T03:04:05.000000Z"
     assert status["conditions"] == [
-        {"type": "Succeeded", "status": "Unknown", "reason": "Running", "message": "half way", "observedGeneration": 3}
+        {"type": "Succeeded", "status": "Unknown", "reason": "Running", "message": "half way", "observedGeneration": 3},
+        {"type": "Finished", "status": "False", "reason": "Running", "message": "", "observedGeneration": 3},
     ]
 
 
@@ -52,8 +54,10 @@ def test_a_running_job() -> None:
     ],
 )
 def test_each_state_has_its_reason(state: State, reason: str, status: str) -> None:
-    condition = status_of(job(STARTED, event(4, "x", state)), None)["conditions"][0]
-    assert (condition["reason"], condition["status"]) == (reason, status)
+    succeeded, finished = status_of(job(STARTED, event(4, "x", state)), None)["conditions"]
+    assert (succeeded["reason"], succeeded["status"]) == (reason, status)
+    assert (finished["type"], finished["reason"]) == ("Finished", reason)
+    assert finished["status"] == ("False" if status == "Unknown" else "True")
 
 
 def test_an_ended_job_stays_as_it_is_whatever_is_announced_again() -> None:

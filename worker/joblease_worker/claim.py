@@ -67,6 +67,7 @@ def _hinted_head(message: JobMessage) -> Head | None:
         queue=message.queue,
         group=message.group,
         submitted_at=hint.submitted_at,
+        order=hint.order,
         state=State.QUEUED,
         epoch=hint.epoch,
         attempt=hint.attempt,

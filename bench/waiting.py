@@ -1,0 +1,290 @@
+"""How long the operator's event loop is held up with very many waiting jobs: `python bench/waiting.py`.
+
+The real engine, without network: a listing is parsed from its JSON as the client does, a head row is an object that is
+made anew, and what the engine writes goes nowhere. A turn of the event loop is measured in processor time of its
+thread, so that other programs on the machine do not count. kopf's own work is not part of it.
+"""
+
+import asyncio
+import gc
+import json
+import resource
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from joblease.messages import JobEvent, State
+from joblease.trail import Head, UnknownJob, _event
+from joblease_operator.collector import Collector
+from joblease_operator.engine import Engine
+from joblease_operator.kube import PAGE
+from joblease_operator.settings import OperatorSettings
+from report import Report, Row, Target, arguments, number, spread
+
+JOBS = 100_000
+LIMIT_MS = 50.0
+NAMESPACE = "default"
+START = datetime.now(UTC) - timedelta(days=1)
+
+
+class Turns:
+    """Measures the turns of the running event loop: each iteration of `run` is one."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self.count = 0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            before = time.thread_time()
+            await asyncio.sleep(0)
+            self.longest = max(self.longest, time.thread_time() - before)
+            self.count += 1
+
+    @contextmanager
+    def measure(self, found: dict[str, float], what: str) -> Iterator[None]:
+        """The longest turn of a part, in milliseconds."""
+        self.longest = 0.0
+        yield
+        found[what] = max(found.get(what, 0.0), self.longest * 1000)
+
+
+def job_id(number: int) -> str:
+    """Of a made-up job."""
+    return str(UUID(int=number))
+
+
+def body(number: int) -> dict[str, Any]:
+    """A waiting job as the API server has it, with its status."""
+    said = {
+        "reason": "WaitingForGroup",
+        "message": f"waits for group 'default' (limit 1), held by {NAMESPACE}/job-000000",
+    }
+    conditions = [
+        {"type": kind, "status": status, "observedGeneration": 1, "lastTransitionTime": f"{START:%FT%TZ}", **said}
+        for kind, status in (("Succeeded", "Unknown"), ("Finished", "False"))
+    ]
+    return {
+        "metadata": {
+            "uid": job_id(number), "namespace": NAMESPACE, "name": f"job-{number:06}", "generation": 1,
+            "creationTimestamp": f"{START + timedelta(seconds=number // 10):%FT%TZ}", "resourceVersion": str(number),
+            "managedFields": [{"manager": "kubectl", "fieldsV1": {f"f:{n}": {} for n in range(20)}}],
+        },
+        "spec": {"handler": "noop", "parameters": {"path": f"/data/{number}"}, "queue": "default"},
+        "status": {"jobId": job_id(number), "attempt": 0, "observedGeneration": 1, "conditions": conditions,
+                   "message": said["message"]},
+    }  # fmt: skip
+
+
+class NoApiServer:
+    """Has the jobs, and takes every write."""
+
+    def __init__(self, jobs: int) -> None:
+        self._pages = [
+            json.dumps({"items": [body(n) for n in range(first, min(first + PAGE, jobs))]})
+            for first in range(0, jobs, PAGE)
+        ]
+        self.jobs = jobs
+        self.writes = 0
+
+    async def everything(self) -> AsyncIterator[dict[str, Any]]:
+        """All of them, page by page."""
+        for page in self._pages:
+            await asyncio.sleep(0)
+            for each in json.loads(page)["items"]:
+                yield each
+
+    async def count(self) -> int:
+        """All of them."""
+        return self.jobs
+
+    async def exists(self, *_: Any) -> bool:
+        """Nobody deletes any."""
+        return True
+
+    async def patch_status(self, *_: Any) -> None:
+        """It is taken."""
+        self.writes += 1
+        await asyncio.sleep(0)
+
+
+class NoStorage:
+    """Trail and blobs in one: waiting jobs, and the first one queued."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+
+    async def head(self, uid: str) -> Head:
+        """A job's head row."""
+        await asyncio.sleep(0)
+        number = UUID(uid).int
+        if number >= self.jobs:
+            raise UnknownJob(uid)
+        return Head(
+            uid, NAMESPACE, f"job-{number:06}", "noop", "default", "default",
+            START + timedelta(seconds=number // 10), State.QUEUED if number == 0 else State.SUBMITTED,
+            sequence=2 if number == 0 else 1, order=number, etag=str(number),
+        )  # fmt: skip
+
+    async def history(self, uid: str, after: int = 0) -> list[JobEvent]:
+        """Nothing has happened."""
+        await asyncio.sleep(0)
+        raise UnknownJob(f"{uid} {after}")
+
+    async def append(self, before: Head, events: Any, **changes: Any) -> tuple[Head, list[JobEvent]]:
+        """It is written."""
+        await asyncio.sleep(0)
+        after = replace(before, **changes, sequence=before.sequence + len(events))
+        numbered = enumerate(events, before.sequence + 1)
+        return after, [_event(after, each, n, datetime.now(UTC)) for n, each in numbered]
+
+    async def create(self, *_: Any) -> bool:
+        """It was not there."""
+        await asyncio.sleep(0)
+        return True
+
+    async def discard(self, *_: Any) -> None:
+        """It has gone."""
+        await asyncio.sleep(0)
+
+    async def holder(self, *_: Any) -> None:
+        """Nobody."""
+        await asyncio.sleep(0)
+
+    async def slots(self, *_: Any) -> AsyncIterator[tuple[str, str]]:
+        """None."""
+        none: tuple[tuple[str, str], ...] = ()
+        for each in none:
+            yield each
+
+    async def blobs(self) -> AsyncIterator[tuple[str, dict[str, str], bool]]:
+        """One a job."""
+        for n in range(self.jobs):
+            if n % 200 == 0:
+                await asyncio.sleep(0)
+            yield job_id(n), {"namespace": NAMESPACE}, False
+
+
+class NoBroker:
+    """Confirms everything at once."""
+
+    connections = 1
+
+    async def publish(self, *_: Any, **__: Any) -> None:
+        """It is confirmed."""
+        await asyncio.sleep(0)
+
+    declare = publish
+
+    async def ask(self, *_: Any) -> tuple[int, int]:
+        """One message, one consumer."""
+        await asyncio.sleep(0)
+        return 1, 1
+
+
+async def measure(jobs: int) -> dict[str, float]:
+    """Longest turns by what the operator does, in milliseconds of processor time; and memory."""
+    settings = OperatorSettings(operator_resync_seconds=3600)
+    storage, requests = NoStorage(jobs), NoApiServer(jobs)
+    found: dict[str, float] = {}
+    gc.collect()
+    before = _resident()
+    trail: Any = storage
+    broker: Any = NoBroker()
+    api: Any = requests
+    blobs: Any = Blobs(storage)
+    engine = Engine(settings, broker, trail, blobs, api)
+    turns = Turns()
+    meter = asyncio.create_task(turns.run())
+    started = time.perf_counter()
+    with turns.measure(found, "restored"):
+        running = asyncio.create_task(engine.run())
+        await _until(lambda: not engine.problems)
+    found["restored, s"] = time.perf_counter() - started
+    with turns.measure(found, "reconciled"):
+        await _until(lambda: not engine._queue._marked)  # noqa: SLF001
+    gc.collect()
+    found["KiB a job"] = (_resident() - before) / jobs
+    with turns.measure(found, "one ends, another is admitted"):
+        for _ in range(100):
+            uid = next(uid for uid, job in engine._jobs.items() if job.state is State.QUEUED)  # noqa: SLF001
+            _end(engine, uid)
+            await _until(lambda uid=uid: engine._jobs[uid].settled)  # type: ignore[misc]  # noqa: SLF001
+    with turns.measure(found, "a tenth is cancelled at once"):
+        for number in range(jobs // 2, jobs // 2 + jobs // 10):
+            changed = body(number)
+            changed["metadata"]["generation"] = 2
+            changed["spec"]["cancel"] = True
+            engine.observe("MODIFIED", changed)
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        await _until(lambda: not engine._queue._marked)  # noqa: SLF001
+    with turns.measure(found, "watched anew"):
+        async for each in requests.everything():
+            engine.observe(None, each)
+        await _until(lambda: not engine._queue._marked)  # noqa: SLF001
+    for task in (running, meter):
+        task.cancel()
+    await asyncio.gather(running, meter, return_exceptions=True)
+    return found
+
+
+class Blobs:
+    """`LeaseBlobs`, of which the listing is called like the number of jobs."""
+
+    def __init__(self, storage: NoStorage) -> None:
+        self.create, self.discard, self.holder, self.slots = (
+            storage.create, storage.discard, storage.holder, storage.slots,
+        )  # fmt: skip
+        self.jobs = storage.blobs
+
+
+def _end(engine: Engine, uid: str) -> None:
+    job = engine._jobs[uid]  # noqa: SLF001
+    event = JobEvent(
+        event_id=f"{uid}.{job.sequence + 2}", job_id=uid, namespace=NAMESPACE, name=job.name, handler="noop",
+        queue="default", group="default", submitted_at=job.created_at, sequence=job.sequence + 2, status="Completed",
+        state=State.COMPLETED, timestamp=datetime.now(UTC), attempt=1, epoch=1,
+    )  # fmt: skip
+    engine._take_note(job, [event])  # noqa: SLF001
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - the engine has no event for each of these
+        await asyncio.sleep(0.01)
+
+
+def _resident() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main() -> None:
+    """Entry point."""
+    jobs = {"type": int, "default": JOBS, "help": f"waiting jobs (default: {JOBS:,})"}
+    options = arguments(__doc__, rounds=1, jobs=jobs)
+    Collector().install()
+    runs = [asyncio.run(measure(options.jobs)) for _ in range(options.rounds)]
+    rows: list[Row] = [
+        {"while": what, "longest turn, ms": spread([run[what] for run in runs])}
+        for what in runs[0]
+        if not what.endswith((", s", "job"))
+    ]
+    worst = max(value for run in runs for what, value in run.items() if not what.endswith((", s", "job")))
+    took, memory = (spread([run[what] for run in runs]) for what in ("restored, s", "KiB a job"))
+    Report(
+        "waiting",
+        f"How long the operator's event loop is held up with {options.jobs:,} waiting jobs.",
+        options.rounds,
+        rows,
+        [Target("the longest turn", f"<= {LIMIT_MS:g} ms", f"{number(worst)} ms", worst <= LIMIT_MS)],
+        [f"Restored in {took} s, without network. {memory} KiB of memory a job."],
+    ).publish(options.write)
+
+
+if __name__ == "__main__":
+    main()

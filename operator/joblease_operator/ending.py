@@ -1,0 +1,81 @@
+"""Ends jobs that were cancelled, or whose `JobRequest` was deleted, whoever has them.
+
+Nothing here remembers what was ordered: as long as a job that is to end has not ended, the next step is taken again.
+"""
+
+import time
+from typing import TYPE_CHECKING
+
+from joblease.leases import LeaseBlobs, job_blob
+from joblease.messages import State, Status
+from joblease.trail import AuditTrail, Head, NewEvent
+
+from joblease_operator.job import Job
+from joblease_operator.record import cancelled
+
+if TYPE_CHECKING:
+    from joblease_operator.publisher import Publisher
+    from joblease_operator.record import Record
+    from joblease_operator.settings import OperatorSettings
+
+REPEAT_SECONDS = 5.0
+"""How often a worker is ordered to stop a job: an order is lost when it is not listening."""
+
+
+class Ending:
+    """`end` takes a step; repeat it after the pause that it returns."""
+
+    def __init__(
+        self,
+        settings: "OperatorSettings",
+        trail: AuditTrail,
+        record: "Record",
+        publisher: "Publisher",
+        blobs: LeaseBlobs,
+    ) -> None:
+        self._lost_after = settings.operator_resync_seconds
+        self._trail = trail
+        self._record = record
+        self._publisher = publisher
+        self._blobs = blobs
+        self._unheld: dict[str, tuple[int, float]] = {}
+        """Running jobs that nobody holds: in which epoch and since when. Their handler may have to be killed yet."""
+
+    async def end(self, job: Job, new_head: Head) -> float | None:
+        """Take the next step to the job's end; the pause before it is to be repeated. `new_head`: if it has none."""
+        if job.state is None:
+            first = NewEvent(Status.SUBMITTED, state=State.SUBMITTED)
+            await self._record.write(job, [first, cancelled(job)], new_head, state=State.CANCELLED)
+        elif job.state is State.RUNNING:
+            await self._end_running(job)
+        else:
+            await self._record.write(job, [cancelled(job)], state=State.CANCELLED)
+        if not job.finished:
+            return REPEAT_SECONDS
+        self.forget(job.uid)
+        await self._blobs.discard(job_blob(job.uid))
+        return None
+
+    def forget(self, uid: str) -> None:
+        """It has ended, or has gone."""
+        self._unheld.pop(uid, None)
+
+    async def _end_running(self, job: Job) -> None:
+        head = job.head or await self._trail.head(job.uid)
+        if not head.cancel_requested:  # the next worker must know, too
+            await self._record.write(job, [], head, cancel_requested=True)
+        elif await self._is_lost(head):
+            await self._record.write(job, [cancelled(job)], head, state=State.CANCELLED)
+        if job.state is State.RUNNING:
+            await self._publisher.order_cancel(job.uid)
+
+    async def _is_lost(self, head: Head) -> bool:
+        """Whether nobody has held the job for so long that a handler without a lease has been killed."""
+        if await self._blobs.holder(job_blob(head.job_id)) is not None:
+            self._unheld.pop(head.job_id, None)
+            return False
+        epoch, since = self._unheld.get(head.job_id, (-1, 0.0))
+        if epoch != head.epoch:
+            self._unheld[head.job_id] = head.epoch, time.monotonic()
+            return False
+        return time.monotonic() - since >= self._lost_after

@@ -1,0 +1,77 @@
+"""The first look at everything: before anybody is admitted, all who hold slots and all who stand in line are known."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from joblease.errors import ErrorClass, classify, log_level, pauses
+from joblease.messages import State
+from joblease.trail import UnknownJob
+
+from joblease_operator.active import HANDED
+
+if TYPE_CHECKING:
+    from joblease_operator.admissions import Admissions
+    from joblease_operator.job import Body, Job
+    from joblease_operator.kube import JobRequests
+    from joblease_operator.record import Record
+
+log = logging.getLogger(__name__)
+
+READERS = 32
+IN_ONE_TURN = 250
+"""Jobs that are put in line before the event loop gets its turn."""
+
+
+async def restore(
+    requests: "JobRequests",
+    jobs: "Mapping[str, Job]",
+    observe: "Callable[[str | None, Body], None]",
+    record: "Record",
+    admissions: "Admissions",
+) -> None:
+    """Read all resources, and the head row of each job that has not ended. Ends when storage and API server answer."""
+    for pause in pauses(1.0):
+        try:
+            async for body in requests.everything():
+                observe(None, body)
+            active = [job for job in jobs.values() if not job.finished]
+            await _recall(active, record)
+            break
+        except Exception as error:  # noqa: BLE001 - whatever is away, it is waited for
+            log.log(log_level(error), "the present jobs cannot be read yet, trying again: %s", error)
+            await asyncio.sleep(pause)
+    for number, job in enumerate(active):
+        _place(job, admissions)
+        if number % IN_ONE_TURN == 0:
+            await asyncio.sleep(0)
+    log.info("%d jobs found, %d of them active", len(jobs), len(active))
+
+
+async def _recall(active: "list[Job]", record: "Record") -> None:
+    unread = iter([job for job in active if job.state is None])
+    async with asyncio.TaskGroup() as readers:
+        for _ in range(READERS):
+            readers.create_task(_read(unread, record))
+
+
+async def _read(unread: "Iterator[Job]", record: "Record") -> None:
+    for job in unread:
+        try:
+            with contextlib.suppress(UnknownJob):
+                await record.recall(job)
+        except Exception as error:
+            if classify(error) is not ErrorClass.PERMANENT:
+                raise
+            log.exception("%s: its trail cannot be read", job.label)  # all others can
+
+
+def _place(job: "Job", admissions: "Admissions") -> None:
+    if job.spec is None or job.finished:
+        return
+    if job.state is State.RUNNING or job.state in HANDED:
+        admissions.hold(job)
+    elif not job.wants_cancel:
+        admissions.wait(job)

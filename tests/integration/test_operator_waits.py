@@ -1,0 +1,498 @@
+"""Nothing waits for ever, and no job holds up another: part B of the faults that were found, on the operator's side."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.core.exceptions import HttpResponseError
+from joblease.broker import CONTROL, EVENTS
+from joblease.leases import job_blob, slot_blob
+from joblease.messages import JobEvent, State, Status
+from joblease.topology import declare_private
+from joblease.trail import NewEvent
+from joblease_operator import ending, pools, sweeper
+from joblease_operator.main import DEEPEST_JSON
+from support.cluster import Cluster
+from support.engine import messages, operator, until
+from support.jobs import Jobs, open_jobs
+
+
+@pytest.fixture
+async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
+    async with open_jobs(amqp_url, storage) as opened:
+        yield opened
+
+
+@pytest.fixture
+def cluster(crd: Path, kube_namespace: str, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setenv("KUBECONFIG", str(crd))
+    return Cluster(crd, kube_namespace)
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds of the queues' watcher that a test can wait for."""
+    monkeypatch.setattr(pools, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(pools, "GRACE_SECONDS", 0.3)
+
+
+@pytest.fixture
+def deep_json() -> Iterator[None]:
+    """As the operator's `main` does."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(DEEPEST_JSON + before)
+    yield
+    sys.setrecursionlimit(before)
+
+
+async def play(jobs: Jobs, uid: str, *steps: tuple[str, State], publish: bool = True, **event: Any) -> None:
+    """What a worker does, without a worker."""
+    head = await jobs.trail.head(uid)
+    for status, state in steps:
+        changes: dict[str, Any] = {"state": state}
+        if status == Status.STARTED:
+            changes |= {"attempt": head.attempt + 1, "epoch": head.epoch + 1, "worker": "worker-1"}
+        head, written = await jobs.trail.append(head, [NewEvent(status, **event)], **changes)
+        for each in written if publish else ():
+            await tell(jobs, each)
+
+
+async def tell(jobs: Jobs, event: JobEvent) -> None:
+    await jobs.broker.publish(EVENTS, event.routing_key, event.encode(), message_id=event.event_id)
+
+
+@pytest.fixture
+async def heard(jobs: Jobs) -> AsyncIterator[asyncio.Queue[Any]]:
+    """All that is said on the events exchange from now on, and all orders."""
+    said: asyncio.Queue[Any] = asyncio.Queue()
+    channel = await (await jobs.broker._consumer.link()).connection.channel()
+    for exchange in (EVENTS, CONTROL):
+        queue = await declare_private(channel, exchange)
+        await queue.consume(said.put, no_ack=True)
+    yield said
+    await channel.close()
+
+
+# No job holds what it does not need
+
+
+async def test_a_job_that_storage_will_never_take_fails_at_once_and_nobody_waits_for_it(
+    jobs: Jobs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = jobs.trail.append
+
+    async def refuse(head: Any, events: Any, **changes: Any) -> Any:
+        if head.name == "poison" and any((each.data or {}).get("parameters") for each in events):
+            error = HttpResponseError("PropertyValueTooLarge: no")
+            error.status_code = 400
+            raise error
+        return await append(head, events, **changes)
+
+    monkeypatch.setattr(jobs.trail, "append", refuse)
+    async with operator(jobs, cluster):
+        cluster.create(name="poison", parameters={"a": 1})
+        resource = await cluster.reaches("poison", "Failed")
+        assert "PropertyValueTooLarge" in resource["status"]["message"]
+        await cluster.reaches(cluster.create(), "Queued")
+        events = await jobs.trail.history(resource["metadata"]["uid"])
+        assert [event.status for event in events] == ["Submitted", "Failed"]
+        assert not await jobs.storage.locks().get_blob_client(job_blob(resource["metadata"]["uid"])).exists()
+
+
+async def test_a_job_whose_first_rows_are_not_written_holds_no_slot(
+    jobs: Jobs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = jobs.trail.append
+
+    async def unavailable(head: Any, events: Any, **changes: Any) -> Any:
+        if head.name == "unlucky":
+            error = HttpResponseError("ServerBusy")
+            error.status_code = 503
+            raise error
+        return await append(head, events, **changes)
+
+    monkeypatch.setattr(jobs.trail, "append", unavailable)
+    async with operator(jobs, cluster) as running:
+        cluster.create(name="unlucky")
+        uid = running.uid("unlucky")
+        await until(lambda: uid in running.jobs and running.jobs[uid].trouble)
+        await cluster.reaches(cluster.create(), "Queued")
+        cluster.delete("unlucky")
+        await until(lambda: running.jobs[uid].gone)
+        monkeypatch.setattr(jobs.trail, "append", append)
+        await until(lambda: uid not in running.jobs)
+        assert (await jobs.trail.head(uid)).state is State.CANCELLED
+
+
+async def test_text_of_any_letters_is_counted_as_storage_counts_it(jobs: Jobs, cluster: Cluster) -> None:
+    async with operator(jobs, cluster):
+        for letters in ("😀" * 16_370, "x" * 20_000 + "😀" * 8_000):
+            name = cluster.create(parameters={"t": letters}, concurrency={"group": "texts", "limit": 0})
+            resource = await cluster.reaches(name, "Queued")
+            events = await jobs.trail.history(resource["metadata"]["uid"])
+            assert (events[0].data or {})["parameters"]["t"] == letters
+
+
+@pytest.mark.parametrize("levels", [64, 65, 220, 300, 3_000])
+async def test_the_depth_of_parameters_has_a_limit(jobs: Jobs, cluster: Cluster, deep_json: None, levels: int) -> None:
+    """The request is made as text: deep JSON is more than most libraries can write."""
+    body = (
+        '{"apiVersion": "joblease.dev/v1alpha1", "kind": "JobRequest", "metadata": {"name": "deep"},'
+        f' "spec": {{"handler": "noop", "parameters": {{"a": {"[" * (levels - 1)}{"]" * (levels - 1)}}}}}}}'
+    )
+    cluster.send("POST", body)
+    async with operator(jobs, cluster):
+        resource = await cluster.reaches("deep", "Queued" if levels == 64 else "Failed")
+        after = cluster.create(concurrency={"group": "after", "limit": 1})
+        await cluster.reaches(after, "Queued")
+    if levels > 64:
+        assert "nested more than 64 levels deep" in resource["status"]["message"]
+
+
+# Queues that nobody serves
+
+
+async def test_a_job_whose_queue_nobody_serves_holds_nobody_up(jobs: Jobs, cluster: Cluster, soon: None) -> None:
+    async with operator(jobs, cluster) as running:
+        lost = cluster.create(queue="typo")
+        await cluster.reaches(lost, "Queued")
+        served = f"{cluster.namespace}-served"
+        behind, other = cluster.create(queue="typo"), cluster.create(queue=served)
+        await cluster.reaches(other, "Queued")  # its turn has come
+        async with asyncio.timeout(20):
+            while "no worker serves queue 'typo'" not in cluster.get(lost)["status"]["message"]:
+                await asyncio.sleep(0.05)
+        assert await messages(jobs, "typo") == 1  # it wakes a pool that scales from zero; more need not wait for it
+        # Somebody comes: what is in line for this queue is in line again.
+        await play(jobs, running.uid(lost), (Status.STARTED, State.RUNNING), (Status.COMPLETED, State.COMPLETED))
+        await cluster.reaches(behind, "WaitingForGroup", "Queued")
+        await play(jobs, running.uid(other), (Status.STARTED, State.RUNNING), (Status.COMPLETED, State.COMPLETED))
+        async with asyncio.timeout(20):
+            while await messages(jobs, "typo") < 2:
+                await asyncio.sleep(0.05)
+
+
+async def test_nothing_is_published_again_while_its_message_is_there(jobs: Jobs, cluster: Cluster, soon: None) -> None:
+    queue = cluster.namespace
+    async with operator(jobs, cluster, resync_seconds=0.1, republish_seconds=0.3) as running:
+        names = [cluster.create(queue=queue, concurrency={"group": "wide", "limit": 0}) for _ in range(5)]
+        for name in names:
+            await cluster.reaches(name, "Queued")
+        uids = [running.uid(name) for name in names]
+        first = {uid: running.jobs[uid].last_news for uid in uids}
+        await asyncio.sleep(6 * 0.3)  # the periods after which it would have been
+        assert await messages(jobs, queue) == 5
+        assert {uid: running.jobs[uid].last_news for uid in uids} == first
+        channel = (await jobs.broker._consumer.link()).channels[0]
+        await (await channel.get_queue(f"joblease.jobs.{queue}")).purge()
+        async with asyncio.timeout(20):
+            while await messages(jobs, queue) < 5:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(6 * 0.3)
+        assert await messages(jobs, queue) == 5
+
+
+# Cancelled and deleted
+
+
+@pytest.mark.parametrize("way", ["cancel", "delete"])
+async def test_an_order_is_repeated_until_it_is_obeyed(
+    jobs: Jobs, cluster: Cluster, heard: asyncio.Queue[Any], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(ending, "REPEAT_SECONDS", 0.2)
+    async with operator(jobs, cluster) as running:
+        name = cluster.create()
+        await cluster.reaches(name, "Queued")
+        uid = running.uid(name)
+        await jobs.blobs.acquire(job_blob(uid), 60)
+        await play(jobs, uid, (Status.STARTED, State.RUNNING))
+        await cluster.reaches(name, "Running")
+        if way == "cancel":
+            cluster.change(name, cancel=True)
+        else:
+            cluster.delete(name)
+        orders = 0
+        async with asyncio.timeout(20):
+            while orders < 3:
+                orders += (await heard.get()).message_id == f"{uid}.cancel"
+        assert (await jobs.trail.head(uid)).cancel_requested
+        await play(jobs, uid, (Status.CANCELLED, State.CANCELLED))
+        await until(lambda: uid not in running.jobs or running.jobs[uid].settled)
+
+
+async def test_a_cancelled_job_whose_worker_is_lost_ends_without_another_worker(
+    jobs: Jobs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "REPEAT_SECONDS", 0.2)
+    async with operator(jobs, cluster, resync_seconds=0.5) as running:
+        name = cluster.create()
+        await cluster.reaches(name, "Queued")
+        await play(jobs, running.uid(name), (Status.STARTED, State.RUNNING))
+        cluster.change(name, cancel=True)
+        resource = await cluster.reaches(name, "Cancelled")
+        assert resource["status"]["message"] == "cancelled; its worker was lost"
+
+
+async def test_what_is_not_in_a_listing_has_gone(jobs: Jobs, cluster: Cluster) -> None:
+    """The watch was down for so long that it begins with a listing (410 Gone)."""
+    async with operator(jobs, cluster, resync_seconds=0.2) as running:
+        holder = cluster.create()
+        await cluster.reaches(holder, "Queued")
+        waiting, other = cluster.create(), cluster.create()
+        await play(jobs, running.uid(holder), (Status.STARTED, State.RUNNING))
+        for name in (waiting, other):
+            await cluster.reaches(name, "WaitingForGroup")
+        held, gone = running.uid(holder), running.uid(waiting)
+        await jobs.blobs.acquire(job_blob(held), 60)
+        running.watching = False
+        for name in (holder, waiting):
+            cluster.delete(name)
+        running.listing()
+        await until(lambda: gone not in running.jobs)
+        assert (await jobs.trail.head(gone)).state is State.CANCELLED
+        async with asyncio.timeout(20):
+            while not (await jobs.trail.head(held)).cancel_requested:
+                await asyncio.sleep(0.05)
+        await play(jobs, held, (Status.CANCELLED, State.CANCELLED), publish=False)
+        await cluster.reaches(other, "Queued")
+        await until(lambda: set(running.jobs) == {running.uid(other)})
+
+
+async def test_a_write_that_finds_no_resource_is_a_deletion(jobs: Jobs, cluster: Cluster) -> None:
+    async with operator(jobs, cluster) as running:
+        name = cluster.create(suspend=True)
+        await cluster.reaches(name, "Suspended")
+        job = running.jobs[running.uid(name)]
+        running.watching = False
+        cluster.delete(name)
+        cluster.create(name=name)  # another one of that name
+        job.worker = "somebody"  # something to write
+        running.engine.status_writer.write(job)
+        await until(lambda: job.uid not in running.jobs)
+        assert (await jobs.trail.head(job.uid)).state is State.CANCELLED
+        assert "status" not in cluster.get(name)
+
+
+async def test_an_operator_that_has_not_heard_of_a_job_does_not_end_it(
+    jobs: Jobs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off from the API server but not from storage, beside its successor."""
+    async with operator(jobs, cluster, watching=False, resync_seconds=0.2, sweep_seconds=0.2) as old:
+        cut = asyncio.Event()
+
+        async def away(*_: Any) -> bool:
+            cut.set()
+            raise TimeoutError("the API server does not answer")
+
+        monkeypatch.setattr(old.requests, "exists", away)
+        async with operator(jobs, cluster):
+            waiting, running = cluster.create(suspend=True), cluster.create()
+            await cluster.reaches(waiting, "Suspended")
+            await cluster.reaches(running, "Queued")
+            uids = [cluster.get(name)["metadata"]["uid"] for name in (waiting, running)]
+            await asyncio.wait_for(cut.wait(), 20)
+            monkeypatch.undo()
+            monkeypatch.setenv("KUBECONFIG", "")
+            await asyncio.sleep(1)  # rounds in which it can ask
+            assert [(await jobs.trail.head(uid)).state for uid in uids] == [State.SUBMITTED, State.QUEUED]
+            cluster.delete(waiting)
+            assert (await jobs.outcome(uids[0]))[0] is State.CANCELLED
+
+
+# Specs of another release
+
+
+@pytest.mark.parametrize("way", ["cancel", "delete", "upgrade"])
+async def test_a_spec_that_cannot_be_read_has_a_reason_of_its_own(jobs: Jobs, cluster: Cluster, way: str) -> None:
+    def newer(body: dict[str, Any]) -> dict[str, Any]:
+        return {**body, "spec": {**body["spec"], "priority": 12}}
+
+    async with operator(jobs, cluster) as running:
+        running.seen_as = newer
+        name = cluster.create()
+        resource = await cluster.reaches(name, "Unsupported")
+        uid = resource["metadata"]["uid"]
+        assert "spec.priority: Input should be less than or equal to 9" in resource["status"]["message"]
+        if way == "upgrade":
+            running.seen_as = dict
+            cluster.change(name, ttlSecondsAfterFinished=7)
+            await cluster.reaches(name, "Queued")
+        elif way == "cancel":
+            cluster.change(name, cancel=True)
+            await cluster.reaches(name, "Cancelled")
+        else:
+            cluster.delete(name)
+            await until(lambda: uid not in running.jobs)
+            assert (await jobs.trail.head(uid)).state is State.CANCELLED
+
+
+# Statuses
+
+
+async def test_a_status_that_the_api_server_refuses_is_written_shorter(jobs: Jobs, cluster: Cluster) -> None:
+    async with operator(jobs, cluster) as running:
+        name = cluster.create()
+        await cluster.reaches(name, "Queued")
+        await play(jobs, running.uid(name), (Status.STARTED, State.RUNNING))
+        head = await jobs.trail.head(running.uid(name))
+        _, events = await jobs.trail.append(
+            head, [NewEvent(Status.COMPLETED, "done")], state=State.COMPLETED, worker="w" * 300
+        )
+        await tell(jobs, events[0])
+        resource = await cluster.reaches(name, "Completed")
+        assert "the API server refused" in resource["status"]["message"]
+        await until(lambda: running.jobs[running.uid(name)].settled)
+
+
+async def test_an_ended_job_follows_its_generation_and_its_time_to_live(jobs: Jobs, cluster: Cluster) -> None:
+    async with operator(jobs, cluster) as running:
+        name = cluster.create()
+        await cluster.reaches(name, "Queued")
+        await play(jobs, running.uid(name), (Status.STARTED, State.RUNNING), (Status.COMPLETED, State.COMPLETED))
+        before = (await cluster.reaches(name, "Completed"))["status"]
+        cluster.change(name, ttlSecondsAfterFinished=3600)
+        async with asyncio.timeout(20):
+            while (resource := cluster.get(name))["status"]["observedGeneration"] != 2:
+                await asyncio.sleep(0.05)
+        status = resource["status"]
+        assert [each["observedGeneration"] for each in status["conditions"]] == [2, 2]
+        assert {**status, "observedGeneration": 1, "conditions": []} == {**before, "conditions": []}
+        cluster.change(name, ttlSecondsAfterFinished=0)
+        async with asyncio.timeout(20):
+            while cluster.exists(name):
+                await asyncio.sleep(0.05)
+
+
+async def test_a_time_to_live_without_end(jobs: Jobs, cluster: Cluster) -> None:
+    async with operator(jobs, cluster, ttl_seconds_after_finished=0) as running:
+        name = cluster.create(ttlSecondsAfterFinished=-1)
+        await cluster.reaches(name, "Queued")
+        await play(jobs, running.uid(name), (Status.STARTED, State.RUNNING), (Status.COMPLETED, State.COMPLETED))
+        await cluster.reaches(name, "Completed")
+        await until(lambda: running.jobs[running.uid(name)].settled)
+        assert not running.engine._expiry._jobs
+        cluster.change(name, ttlSecondsAfterFinished=0)
+        async with asyncio.timeout(20):
+            while cluster.exists(name):
+                await asyncio.sleep(0.05)
+
+
+# Order, restarts, leftovers
+
+
+async def test_the_order_is_the_api_servers_also_after_a_restart(jobs: Jobs, cluster: Cluster) -> None:
+    async with operator(jobs, cluster):
+        cluster.create(name="holder")
+        await cluster.reaches("holder", "Queued")
+        names = [cluster.create(name=f"{letter}-job") for letter in "hebjcfaidg"]
+        for name in names:
+            await cluster.reaches(name, "WaitingForGroup")
+    order = []
+    async with operator(jobs, cluster) as running:
+        for name in ("holder", *names):
+            order.append(name)
+            await cluster.reaches(name, "Queued")
+            assert sum(job.state is State.QUEUED for job in running.jobs.values()) == 1
+            await play(jobs, running.uid(name), (Status.STARTED, State.RUNNING), (Status.COMPLETED, State.COMPLETED))
+            await cluster.reaches(name, "Completed")
+    assert order == ["holder", *names]
+
+
+async def test_a_restart_reads_each_job_once_and_announces_nothing_again(
+    jobs: Jobs, cluster: Cluster, heard: asyncio.Queue[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with operator(jobs, cluster) as running:
+        names = [cluster.create(concurrency={"group": f"g{n}", "limit": 1}) for n in range(5)]
+        names += [cluster.create(concurrency={"group": "g0", "limit": 1}) for _ in range(5)]
+        for name in names:
+            await cluster.reaches(name, "Queued", "WaitingForGroup")
+        await play(jobs, running.uid(names[0]), (Status.STARTED, State.RUNNING))
+        await cluster.reaches(names[0], "Running")
+    while not heard.empty():
+        heard.get_nowait()
+    read: list[str] = []
+    for request in ("head", "history"):
+        real = getattr(jobs.trail, request)
+
+        async def counted(job_id: str, *rest: Any, real: Any = real, **more: Any) -> Any:
+            read.append(job_id)
+            return await real(job_id, *rest, **more)
+
+        monkeypatch.setattr(jobs.trail, request, counted)
+    queued = await messages(jobs, "default")
+    async with operator(jobs, cluster) as running:
+        await until(lambda: all(job.state for job in running.jobs.values()) and not running.engine._queue._marked)
+        marker = cluster.create(concurrency={"group": "marker", "limit": 1})
+        await cluster.reaches(marker, "Queued")
+        said = [(await asyncio.wait_for(heard.get(), 20)).message_id for _ in range(2)]
+    assert sorted(read) == sorted(cluster.get(name)["metadata"]["uid"] for name in names)
+    assert {each.split(".")[0] for each in said} == {cluster.get(marker)["metadata"]["uid"]}
+    assert await messages(jobs, "default") == queued + 1
+
+
+async def test_slots_of_groups_that_are_not_used_are_deleted(
+    jobs: Jobs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "UNUSED_SECONDS", 0.5)
+    for group, slot in (("old", 0), ("old", 1), ("held", 0), ("used", 0)):
+        await jobs.blobs.create(slot_blob(group, slot), {})
+    await jobs.blobs.acquire(slot_blob("held", 0), 60)
+
+    async def there() -> set[str]:
+        return {blob async for _, blob in jobs.blobs.slots()}
+
+    async with operator(jobs, cluster, resync_seconds=0.2) as running:
+        name = cluster.create(concurrency={"group": "used", "limit": 1})
+        await cluster.reaches(name, "Queued")
+        async with asyncio.timeout(20):
+            while await there() != {slot_blob("held", 0), slot_blob("used", 0)}:
+                await asyncio.sleep(0.05)
+        await play(jobs, running.uid(name), (Status.STARTED, State.RUNNING), (Status.COMPLETED, State.COMPLETED))
+        async with asyncio.timeout(20):
+            while await there() != {slot_blob("held", 0)}:
+                await asyncio.sleep(0.05)
+
+
+async def test_whatever_the_custom_resource_accepts_is_admitted(jobs: Jobs, cluster: Cluster) -> None:
+    odd: list[dict[str, Any]] = [
+        {"parameters": {"huge": 1e308, "tiny": 5e-324, "zero": -0.0, "big": 2**63 - 1, "more": 1e19}},
+        {"parameters": {"": "empty", "a.b/c": 1, "nul\x00": "\x00\x1f\x7f", "😀": "\U0010ffff", "k" * 5_000: None}},
+        {"parameters": {f"p{n}": n for n in range(1_000)}},
+        {"description": "\x00\t", "inputFilePath": "\x00"},
+        {"startAfter": "2020-01-01T00:00:00.123456789Z"},
+        {"startAfter": "1000-01-01T00:00:00-00:00"},
+        {"concurrency": {}},
+        {"concurrency": {"limit": 0}},
+        {"concurrency": {"group": "x" * 63, "limit": 10_000}},
+        {"retry": {"maxAttempts": 100, "backoff": {"initialSeconds": 0, "factor": 1.0000001, "maxSeconds": 86_400}}},
+        {"priority": 9, "activeDeadlineSeconds": 31_536_000, "ttlSecondsAfterFinished": 315_360_000},
+    ]
+    async with operator(jobs, cluster, default_limit=0):
+        for number, spec in enumerate(odd):
+            name = f"{number}-{'n' * 240}"
+            cluster.create(name=name, **spec)
+            resource = await cluster.reaches(name, "Queued")
+            events = await jobs.trail.history(resource["metadata"]["uid"])
+            for field in ("parameters", "description", "inputFilePath"):
+                if field in spec:
+                    assert (events[0].data or {})[field] == spec[field]
+        garbage = cluster.create(annotations={"joblease.dev/traceparent": "x" * 200_000})
+        resource = await cluster.reaches(garbage, "Queued")
+        assert "traceparent" not in ((await jobs.trail.history(resource["metadata"]["uid"]))[0].data or {})
+
+
+async def test_times_that_only_some_can_read_are_refused_by_the_api_server(cluster: Cluster) -> None:
+    from kubernetes.client import ApiException
+
+    for moment in (
+        "2030-01-01t00:00:00Z",
+        "2030-06-30T23:59:60Z",
+        "2030-01-01T00:00:00x5Z",
+        "2030-01-01T00:00:00,5Z",
+        "2030-1-1T00:00:00Z",
+    ):
+        with pytest.raises(ApiException, match="startAfter"):
+            cluster.create(startAfter=moment)
