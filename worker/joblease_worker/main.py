@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import AzureError
 from joblease import logs, topology
 from joblease.broker import CONTROL, Broker, Subscription
+from joblease.errors import log_level
 from joblease.leases import LeaseBlobs
 from joblease.metrics import announce
 from joblease.probes import Probes
@@ -93,7 +94,9 @@ async def _open_storage(storage: Storage, keeper: Keeper) -> None:
             await storage.create_tables(TRAIL_TABLE)
             await keeper.start()
         except AzureError as error:
-            log.warning("storage cannot be used yet, next try in %.0f s: %s", STORAGE_RETRY_SECONDS, error)
+            log.log(
+                log_level(error), "storage cannot be used yet, next try in %.0f s: %s", STORAGE_RETRY_SECONDS, error
+            )
             await asyncio.sleep(STORAGE_RETRY_SECONDS)
         else:
             return

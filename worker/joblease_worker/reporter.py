@@ -5,6 +5,7 @@ is missed because it falls silent, not because it managed to say goodbye.
 """
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from joblease import __version__
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from joblease_worker.consumer import Consumer
     from joblease_worker.runner import ProcessPool
     from joblease_worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
 
 
 class Reporter:
@@ -31,7 +34,10 @@ class Reporter:
         """Report until cancelled."""
         while True:
             await self._broker.connected()
-            await self.report("serving")
+            try:
+                await self.report("serving")
+            except Exception:
+                log.exception("this worker could not report what it does")
             await asyncio.sleep(self._settings.worker_report_seconds)
 
     async def report(self, state: str) -> None:
