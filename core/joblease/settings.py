@@ -55,7 +55,8 @@ class BrokerSettings(Environment):
     defer_seconds: Annotated[int, Field(ge=1, le=600)] = 10
     """How long a job waits in the broker when somebody else holds its lease."""
     consumer_timeout_seconds: Annotated[int, Field(ge=60)] = 86_400
-    """Longest time a message may stay unacknowledged; asked of brokers that can be asked (RabbitMQ 3.12 and later)."""
+    """Longest time a message may stay unacknowledged; asked of brokers that can be asked (RabbitMQ 3.12 and later) when
+    a queue is made. A queue that exists keeps its own, and the log says how to renew it."""
 
     @model_validator(mode="after")
     def _check_url(self) -> Self:

@@ -173,6 +173,7 @@ class Live:
         seen = self._marks[mark] = asyncio.Event()
         try:
             for pause in pauses():
+                await self._broker.connected()  # reading, too: or the mark would only be waited for
                 with contextlib.suppress(PublishFailed, TimeoutError):
                     await self._broker.publish("", LIVE, b"", message_id=mark)
                     await asyncio.wait_for(seen.wait(), self._broker.timeout)
