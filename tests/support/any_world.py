@@ -48,7 +48,8 @@ class World:
     async def _one(self, number: int, case: AnyJob) -> None:
         cluster, name, behind = self._cluster, f"{case.name}-{number}", f"behind-{number}"
         record = self._folder / f"{cluster.namespace}-{number}"
-        where: dict[str, Any] = {"queue": cluster.namespace, "concurrency": {"group": f"{cluster.namespace}-{number}", "limit": 1}}
+        group = {"group": f"{cluster.namespace}-{number}", "limit": 1}
+        where: dict[str, Any] = {"queue": cluster.namespace, "concurrency": group}
         parameters = {**case.parameters(), "record": str(record)}
         metadata = {"name": name, "annotations": case.annotations}
         try:
