@@ -77,8 +77,7 @@ def test_nonsense_is_a_bad_frame_or_a_frame_that_can_be_stored(line: bytes) -> N
         said = frames.said(line)
     except BadFrame:
         return
-    content = said.model_dump()
-    json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
+    json.dumps(vars(said), allow_nan=False, ensure_ascii=False).encode()
     if isinstance(said, frames.Step | frames.Completed):
         kept = said.data if isinstance(said, frames.Step) else said.result
         assert values.json_value(kept, "it") == kept
@@ -141,15 +140,15 @@ STEP = frames.Step(run="1.1", step=1, message="a", progress=0.5, data={"a": 1})
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (changed(STEP, message="x" * 4001), "step.message: String should have at most 4000 characters"),
+        (changed(STEP, message="x" * 4001), "a message of bounded length"),
         (changed(STEP, message=3), "step.message: Input should be a valid string"),
-        (changed(STEP, progress=1.5), "step.progress: Input should be less than or equal to 1"),
+        (changed(STEP, progress=1.5), "from 0 to 1, not 1.5"),
         (changed(STEP, progress="0.5"), "step.progress: Input should be a valid number"),
         (changed(STEP, data=[1]), "step.data: Input should be an object"),
-        (changed(STEP, data={"a": 10**400}), "step.data: Value error, it.a is an integer of more than 64 bits"),
-        (changed(STEP, data={"a": float("nan")}), "step.data: Value error, it.a is nan"),
-        (changed(STEP, step=0), "step.step: Input should be greater than or equal to 1"),
-        (changed(STEP, more=1), "step.more: Extra inputs are not permitted"),
+        (changed(STEP, data={"a": 10**400}), "a step's data.a is an integer of more than 64 bits"),
+        (changed(STEP, data={"a": float("nan")}), "a step's data.a is nan"),
+        (changed(STEP, step=0), "a step has a number from 1"),
+        (changed(STEP, more=1), "step.more: Unexpected keyword argument"),
         (b'{"type":"stopped"}', "stopped.run: Field required"),
         (b'{"type":"stopped","run":"\\udce9"}', "the line: Invalid JSON"),
         (b"", "the line: Invalid JSON"),

@@ -6,42 +6,43 @@ left behind cannot speak for another one. Both sides read strictly: a line that 
 connection is worth nothing from then on.
 """
 
+import functools
+import json
 import socket
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from joblease import values
 from joblease.limits import MAX_STEP_MESSAGE
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 VERSION = 1
 """Of this protocol. Both sides are of one installation, except when it is upgraded beneath a running worker."""
 MAX_FRAME = 4 << 20
 """Bytes of a line at most; room for the descriptions of many handlers."""
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 class BadFrame(Exception):
     """What the other side sent is no frame."""
 
 
-def _storable(value: Any) -> Any:
-    """Checked once more: what a handler writes into the socket has not come through `JobContext`."""
-    return values.json_value(value, "it")
+# Data classes, which pydantic reads as strictly as models; to define those takes a third of a handler process's start.
 
 
-class Frame(BaseModel):
-    """A line. It names the run that it is about."""
+@dataclass(kw_only=True)
+class Frame:
+    """A line."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-    run: str
-    """Job id and epoch."""
+    __pydantic_config__: ClassVar = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
 
 
-class Ready(BaseModel):
+@dataclass(kw_only=True)
+class Ready(Frame):
     """Child to worker: the handlers are imported."""
-
-    model_config = Frame.model_config
 
     type: Literal["ready"] = "ready"
     version: int = VERSION
@@ -49,46 +50,60 @@ class Ready(BaseModel):
     """`HandlerDescription`s."""
 
 
-class Step(Frame):
+@dataclass(kw_only=True)
+class OfRun(Frame):
+    """All others name the run that they are about."""
+
+    run: str
+    """Job id and epoch."""
+
+
+@dataclass(kw_only=True)
+class Step(OfRun):
     """Child to worker: the handler has recorded a step."""
 
     type: Literal["step"] = "step"
-    step: Annotated[int, Field(ge=1)]
-    message: Annotated[str, Field(max_length=MAX_STEP_MESSAGE), AfterValidator(values.printable)]
-    progress: Annotated[float, Field(ge=0, le=1)] | None
-    data: Annotated[dict[str, Any], AfterValidator(_storable)] | None
+    step: int
+    message: str
+    progress: float | None
+    data: dict[str, Any] | None
 
 
-class Ended(Frame):
+@dataclass(kw_only=True)
+class Ended(OfRun):
     """What all endings have."""
 
     left: str = ""
     """What the run has left in its process, in words. Such a process runs nothing more."""
 
 
+@dataclass(kw_only=True)
 class Completed(Ended):
     """Child to worker: the handler has returned."""
 
     type: Literal["completed"] = "completed"
-    result: Annotated[Any, AfterValidator(_storable)]
+    result: Any
 
 
+@dataclass(kw_only=True)
 class Failed(Ended):
     """Child to worker: the handler has raised."""
 
     type: Literal["failed"] = "failed"
-    error: Annotated[str, AfterValidator(values.printable)]
-    traceback: Annotated[str, AfterValidator(values.printable)]
+    error: str
+    traceback: str
     permanent: bool
 
 
+@dataclass(kw_only=True)
 class Stopped(Ended):
     """Child to worker: the handler has stopped before its end, as it was asked to."""
 
     type: Literal["stopped"] = "stopped"
 
 
-class Run(Frame):
+@dataclass(kw_only=True)
+class Run(OfRun):
     """Worker to child: run this job, but do not begin after the deadline (`boot_seconds`)."""
 
     type: Literal["run"] = "run"
@@ -97,7 +112,8 @@ class Run(Frame):
     deadline: float
 
 
-class Cancel(Frame):
+@dataclass(kw_only=True)
+class Cancel(OfRun):
     """Worker to child: stop that run."""
 
     type: Literal["cancel"] = "cancel"
@@ -106,35 +122,27 @@ class Cancel(Frame):
 Ending = Completed | Failed | Stopped
 Said = Ready | Step | Ending
 Order = Run | Cancel
-_SAID: TypeAdapter[Said] = TypeAdapter(Annotated[Said, Field(discriminator="type")])
-_ORDER: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="type")])
 
 
 def encode(frame: Said | Order) -> bytes:
-    """A frame as a line."""
-    return frame.model_dump_json().encode() + b"\n"
+    """A frame as a line. Raises `ValueError` or `RecursionError` when it has what JSON cannot hold."""
+    return _encode(vars(frame)).encode() + b"\n"
 
 
 def said(line: bytes) -> Said:
     """What a handler process says. Raises `BadFrame`."""
+    frame: Said = _read(Said, line)
     try:
-        frame = _SAID.validate_json(line)
-    except ValidationError as error:
-        raise _bad(error) from None
-    if isinstance(frame, Ready) and frame.version != VERSION:
-        raise BadFrame(
-            f"the handler process speaks version {frame.version} of their protocol, the worker version {VERSION}: "
-            "JobLease was upgraded while this worker ran; restart it"
-        )
+        _check(frame)
+    except ValueError as error:
+        raise BadFrame(str(error)) from None
     return frame
 
 
 def order(line: bytes) -> Order:
     """What the worker wants. Raises `BadFrame`."""
-    try:
-        return _ORDER.validate_json(line)
-    except ValidationError as error:
-        raise _bad(error) from None
+    frame: Order = _read(Order, line)
+    return frame
 
 
 def orders(connection: socket.socket) -> Iterator[Order]:
@@ -148,6 +156,39 @@ def orders(connection: socket.socket) -> Iterator[Order]:
             yield order(line)
 
 
-def _bad(error: ValidationError) -> BadFrame:
-    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    return BadFrame(f"{'.'.join(map(str, problem['loc'])) or 'the line'}: {problem['msg']}")
+def _check(frame: Said) -> None:
+    """What a handler writes into the socket has not come through `JobContext`; none of it must reach the trail."""
+    if isinstance(frame, Ready):
+        if frame.version != VERSION:
+            raise BadFrame(
+                f"the handler process speaks version {frame.version} of their protocol, the worker version {VERSION}: "
+                "JobLease was upgraded while this worker ran; restart it"
+            )
+        frame.handlers = values.json_value(frame.handlers, "the handlers")
+    elif isinstance(frame, Step):
+        if frame.step < 1 or len(frame.message) > MAX_STEP_MESSAGE:
+            raise BadFrame("a step has a number from 1, and a message of bounded length")
+        values.progress(frame.progress)
+        frame.message = values.printable(frame.message)
+        frame.data = values.json_value(frame.data, "a step's data")
+    elif isinstance(frame, Completed):
+        frame.result = values.json_value(frame.result, "a result")
+    elif isinstance(frame, Failed):
+        frame.error, frame.traceback = values.printable(frame.error), values.printable(frame.traceback)
+
+
+def _read(kind: Any, line: bytes) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_json(line)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise BadFrame(f"{'.'.join(map(str, problem['loc'])) or 'the line'}: {problem['msg']}") from None
+
+
+@functools.cache
+def _adapter(kind: Any) -> "TypeAdapter[Any]":
+    from pydantic import Field, TypeAdapter
+
+    return TypeAdapter(Annotated[kind, Field(discriminator="type")])

@@ -123,7 +123,7 @@ class HandlerProcess:
         try:
             try:
                 self._send(run)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 return Ending("failed", error=f"the job cannot be handed to its handler: {error}", permanent=True)
             ended = await self._listen(run.run, on_step)
         except BaseException:  # nobody waits for the ending any more

@@ -32,7 +32,7 @@ class Run:
             if self._ended:
                 raise RuntimeError(f"the run of job {self.job.id} has ended: its steps cannot be recorded any more")
             self._steps += 1
-            self._send(frames.Step.model_construct(run=self.id, step=self._steps, **step))
+            self._send(frames.Step(run=self.id, step=self._steps, **step))
 
     def end(self, ending: frames.Ending) -> None:
         """Say the ending, the last word."""
