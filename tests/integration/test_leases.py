@@ -171,16 +171,16 @@ async def test_a_lease_whose_answer_was_lost_is_asked_for_again(storage: str, bl
         lost: list[str] = []
 
         def lose(kind: str, block: bytes) -> bool:
-            if kind == "request" and b"x-ms-lease-action: acquire" in block and not lost:
+            if kind == "request" and b"x-ms-lease-action: acquire" in block and len(lost) < 4:
                 lost.append("request")
-            if kind == "answer" and lost == ["request"]:
+            if kind == "answer" and lost[-1:] == ["request"]:
                 lost.append("answer")
                 return False
             return True
 
         proxies[0].observer = lose
         lease = await keeper.acquire(blob, unexpected)
-        assert lost == ["request", "answer"]
+        assert lost == ["request", "answer"] * 2  # aiohttp itself repeats a request once
         with pytest.raises(LeaseHeld):
             await blobs.acquire(blob, 15)
         await blobs.renew(lease.grant)
