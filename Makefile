@@ -7,7 +7,7 @@ BENCH_STAMP := $(VENV)/.bench-installed
 ASSETS := dashboard/joblease_dashboard/static/vendor/htmx.min.js
 SOURCES := core operator worker dashboard cli local tests bench
 
-.PHONY: help assets up down status clean-local test test-browser screenshots faults kind kind-down e2e chart-docs manifests bench \
+.PHONY: help assets up down status clean-local test test-browser screenshots faults property kind kind-down e2e chart-docs manifests bench \
 	bench-docs lint requirements
 
 help: ## list the targets
@@ -52,10 +52,15 @@ screenshots: $(STAMP) $(ASSETS) ## make the pictures of docs/images
 	@$(BIN)/python -m joblease_local prepare
 	@$(BIN)/python -m pytest -q tests/browser/screenshots.py
 
-faults: $(STAMP) ## break everything at random for JOBLEASE_FAULTS_SECONDS (600), and check that the guarantee holds
+SEEDS ?= 1
+
+faults: $(STAMP) ## break everything at random for JOBLEASE_FAULTS_SECONDS (600), and check that the guarantee holds (SEEDS=10: ten times)
 	@JOBLEASE_FAULTS_SECONDS=$${JOBLEASE_FAULTS_SECONDS:-600} \
-		JOBLEASE_FAULTS_SEED=$${JOBLEASE_FAULTS_SEED:-$$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')} \
+		JOBLEASE_FAULTS_SEED=$${JOBLEASE_FAULTS_SEED:-$$(od -An -v -tx4 -N$$((4 * $(SEEDS))) /dev/urandom | xargs | tr ' ' ,)} \
 		$(BIN)/python -m pytest -s tests/faults/test_soak.py
+
+property: $(STAMP) ## make up jobs for JOBLEASE_PROPERTY_SECONDS (3600): each has one outcome, and the job behind it runs
+	@JOBLEASE_PROPERTY_SECONDS=$${JOBLEASE_PROPERTY_SECONDS:-3600} $(BIN)/python -m pytest -s tests/integration/test_any_job.py
 
 kind: $(ASSETS) ## JobLease on a kind cluster with ten workers, RabbitMQ and Azurite
 	@scripts/kind-up.sh

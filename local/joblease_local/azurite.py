@@ -9,6 +9,8 @@ from joblease_local.ports import listening
 from joblease_local.processes import PartFailed, Process, Say, one_at_a_time
 
 PACKAGE = Path(__file__).parent.parent / "azurite" / "package.json"
+LEASES = PACKAGE.with_name("leases.cjs")
+"""Loaded into Azurite, so that its leases outlive a restart."""
 READY_SECONDS = 60
 INSTALL_SECONDS = 600
 
@@ -100,8 +102,8 @@ class Azurite:
         if not node:
             raise PartFailed("Azurite needs Node.js, and there is no node on the PATH")
         self.process.start(
-            [node, self._script, *map(str, ports), *map(str, storage), "--skipApiVersionCheck", "--silent",
-             "--disableTelemetry"],
+            [node, "--require", LEASES, self._script, *map(str, ports), *map(str, storage), "--skipApiVersionCheck",
+             "--silent", "--disableTelemetry"],
             {"AZURITE_ACCOUNTS": ";".join(f"{name}:{key}" for name, key in self._accounts.items())},
         )  # fmt: skip
 

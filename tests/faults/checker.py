@@ -4,11 +4,14 @@ Each rule returns what broke it, in words. The handlers' own notes are the only 
 from its first note to its last, so a handler that is killed late shows as an overlap with its successor.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 from faults.history import History, Run
+
+MAX_ENDS = 3
+"""A worker can be lost between a handler's end and its record, and storage be away until the lease is over."""
 
 Rule = Callable[[History], Iterable[str]]
 
@@ -49,7 +52,7 @@ def _beyond(runs: list[Run], limit: int, what: str) -> Iterator[str]:
 
 
 def one_outcome(history: History) -> Iterator[str]:
-    """Every accepted job reaches exactly one outcome, and nothing follows it."""
+    """Every accepted job reaches exactly one outcome, one that can be explained, and nothing follows it."""
     for job in history.jobs:
         head, events = history.heads.get(job.job_id), history.events.get(job.job_id, [])
         if head is None:
@@ -58,6 +61,9 @@ def one_outcome(history: History) -> Iterator[str]:
             continue
         if not head.state.terminal:
             yield f"job {job.job_id} ({job.name}) is stuck: {head.state} at epoch {head.epoch}"
+        elif head.state not in job.outcomes:
+            last = events[-1].message if events else ""
+            yield f"job {job.job_id} ({job.name}) ended {head.state}, and not {'/'.join(job.outcomes)}: {last[:200]}"
         outcomes = [event.sequence for event in events if event.state.terminal]
         if len(outcomes) > 1:
             yield f"job {job.job_id} has {len(outcomes)} outcomes, at {outcomes}"
@@ -98,6 +104,14 @@ def runs_are_told(history: History) -> Iterator[str]:
                 yield f"job {job_id} is said to be completed at epoch {event.epoch}, but that run did not end"
 
 
+def ends_once(history: History) -> Iterator[str]:
+    """A handler that has come to its end is not run again, unless nobody could record it: not so often for one job."""
+    ends = Counter(run.job_id for run in history.runs() if run.ended)
+    for job_id, count in ends.items():
+        if count > MAX_ENDS:
+            yield f"job {job_id}: its handler came to its regular end {count} times"
+
+
 def steps_in_order(history: History) -> Iterator[str]:
     """The steps of a run are numbered from 1 without gaps."""
     for job_id, events in history.events.items():
@@ -108,6 +122,35 @@ def steps_in_order(history: History) -> Iterator[str]:
         for epoch, numbers in steps.items():
             if numbers != list(range(1, len(numbers) + 1)):
                 yield f"job {job_id}: steps {numbers} at epoch {epoch}"
+
+
+def own_words(history: History) -> Iterator[str]:
+    """Each step in the trail was reported by the run of that epoch, and so was the result: they carry its marks."""
+    reported = {(note.job_id, note.epoch, note.token) for note in history.activities if note.kind == "step"}
+    ended = {(run.job_id, run.epoch, run.run) for run in history.runs() if run.ended}
+    for job_id, events in history.events.items():
+        for event in events:
+            data = event.data or {}
+            if event.status.startswith("Step ") and (job_id, event.epoch, data.get("token")) not in reported:
+                yield f"job {job_id}: {event.status} at epoch {event.epoch} is foreign, its run did not report it"
+            if event.status == "Completed":
+                result = data.get("result")
+                if not isinstance(result, dict) or (job_id, event.epoch, result.get("run")) not in ended:
+                    yield f"job {job_id}: the result at epoch {event.epoch} is foreign: {str(result)[:100]}"
+
+
+def no_process_outlives_its_run(history: History) -> Iterator[str]:
+    """What a run has started is gone when it has ended, and before another run of its job begins."""
+    for note in history.activities:
+        if note.kind == "outlived":
+            yield f"job {note.job_id}: process {note.pid} of run {note.token} lived when epoch {note.epoch} began"
+    for note in history.left:
+        yield f"job {note.job_id}: process {note.pid}, started at epoch {note.epoch} ({note.run}), is left over"
+
+
+def storage_remembers(history: History) -> Iterator[str]:
+    """The storage emulator keeps the leases that it has granted, or JobLease rests on nothing."""
+    yield from (f"the storage emulator forgot a lease at its restart: {lease}" for lease in history.forgotten)
 
 
 def nothing_left(history: History) -> Iterator[str]:
@@ -139,7 +182,11 @@ RULES: list[Rule] = [
     one_outcome,
     whole_trail,
     runs_are_told,
+    ends_once,
     steps_in_order,
+    own_words,
+    no_process_outlives_its_run,
+    storage_remembers,
     nothing_left,
     dashboard_knows,
 ]

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from joblease.messages import JobEvent
+from joblease.messages import JobEvent, State
 from joblease.trail import Head
+from joblease_local.processes import started_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,17 @@ class Activity:
     """Process and a random number: no two runs share it."""
     epoch: int
     kind: str
-    """`start`, `alive`, `stopped`, or `end` when the handler came to its regular end."""
+    """`start`, `alive`, `stopped`, or `end` when the handler came to its regular end; `step` before it reports one;
+    `process` when it has started one; `outlived` when it finds one that an earlier run of its job has started."""
     at: float
     """Monotonic seconds of this machine."""
     wall: float
     """Unix time."""
+    token: str = ""
+    """Of a step: what its row in the trail has as `data.token`. Of a process that outlived its run: that run."""
+    pid: int = 0
+    started: str = ""
+    """When the process started, as the kernel counts it: a process id alone is used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,8 @@ class Submitted:
     name: str
     group: str
     limit: int
+    outcomes: frozenset[State] = frozenset({State.COMPLETED})
+    """What may become of it. One that is to complete has so many attempts that no fault explains another end."""
     deleted: bool = False
     """Its resource was deleted, perhaps before anybody had seen it."""
 
@@ -72,6 +81,10 @@ class History:
     """Blobs that are leased although nothing runs any more, and job blobs that were left behind."""
     messages: dict[str, int] = field(default_factory=dict)
     """How many messages are left in each queue that should be empty."""
+    left: list[Activity] = field(default_factory=list)
+    """The `process` notes of processes that still live, after all is quiet."""
+    forgotten: list[str] = field(default_factory=list)
+    """Leases that storage had granted and did not know after its restart."""
 
     def runs(self) -> list[Run]:
         """The handlers' runs, in the order in which they began."""
@@ -85,6 +98,12 @@ def _run(notes: list[Activity]) -> Run:
     first, last = min(notes, key=lambda note: note.at), max(notes, key=lambda note: note.at)
     ended = any(note.kind == "end" for note in notes)
     return Run(first.job_id, first.run, first.epoch, first.at, last.at, last.wall, ended)
+
+
+def living(activities: Iterable[Activity]) -> list[Activity]:
+    """The notes of processes that live now."""
+    noted = (each for each in activities if each.kind == "process")
+    return [each for each in noted if started_at(each.pid) == each.started]
 
 
 def read_activities(record: Path) -> list[Activity]:

@@ -1,7 +1,8 @@
 """The whole system under faults: whatever breaks, and whenever, the checker finds nothing.
 
 `make faults` runs it for as long as JOBLEASE_FAULTS_SECONDS says. To repeat a run, set JOBLEASE_FAULTS_SEED to the seed
-that it has printed.
+that it has printed, or to several with commas between them. JOBLEASE_FAULTS_NUISANCES names the nuisances among the
+jobs, of `faults.kinds.NUISANCES` and with commas between them: all by default, none when it is empty.
 """
 
 import asyncio
@@ -12,7 +13,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from faults import kinds
 from faults.checker import check
+from faults.collector import Collector
 from faults.history import History
 from faults.installation import Installation
 from faults.nemesis import Nemesis
@@ -24,25 +27,30 @@ from support.parts import CACHE, need, say
 
 SECONDS = float(os.environ.get("JOBLEASE_FAULTS_SECONDS", "15"))
 SEED = os.environ.get("JOBLEASE_FAULTS_SEED")
-SEEDS = [SEED] if SEED else ["joblease", pytest.param(secrets.token_hex(4), id="random")]
+SEEDS = SEED.split(",") if SEED else ["joblease", pytest.param(secrets.token_hex(4), id="random")]
+CHOSEN = os.environ.get("JOBLEASE_FAULTS_NUISANCES")
+NUISANCES = kinds.NUISANCES if CHOSEN is None else list(filter(None, CHOSEN.split(",")))
 PATIENCE_SECONDS = 240
 
 
-@pytest.mark.timeout(SECONDS + PATIENCE_SECONDS + 120)
+@pytest.mark.timeout(SECONDS + 2 * PATIENCE_SECONDS + 120)
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_the_guarantee_holds(seed: str, tmp_path: Path) -> None:
     kubernetes = need(lambda: kubernetes_binaries(CACHE / "bin", say))
     rabbitmq = need(lambda: require_rabbitmq(say))
     azurite = need(lambda: require_azurite(CACHE / "azurite", say))
     async with Installation(tmp_path, kubernetes, rabbitmq, azurite, workers=4) as installation:
-        workload = Workload(installation, seed, pause=0.7)
-        await workload.tap()
+        collector = Collector(installation)
+        await collector.tap()
         installation.start()
+        workload = Workload(installation, seed, pause=0.7, nuisances=NUISANCES)
         nemesis = Nemesis(installation, seed, pause=8)
         await _for_seconds(SECONDS, workload.run(), nemesis.run())
         await nemesis.healed()
         healed_at = time.monotonic()
-        history = await workload.finish(PATIENCE_SECONDS)
+        await workload.finish(PATIENCE_SECONDS)
+        history = await collector.collect(workload.jobs, PATIENCE_SECONDS)
+        history.forgotten = nemesis.forgotten
         report(seed, nemesis.counts, history, time.monotonic() - healed_at)
         assert nemesis.counts.total() >= SECONDS / 5
         violations = check(history)

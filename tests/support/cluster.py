@@ -22,14 +22,16 @@ class Cluster:
     def create(self, handler: str = "noop", name: str | None = None, **spec: Any) -> str:
         """Create a JobRequest; `spec` in camel case. Returns its name."""
         name = name or f"{handler}-{secrets.token_hex(3)}"
-        body = {
-            "apiVersion": "joblease.dev/v1alpha1",
-            "kind": "JobRequest",
-            "metadata": {"name": name},
-            "spec": {"handler": handler, **spec},
-        }
-        self._api.create_namespaced_custom_object(**self._where, body=body, _request_timeout=10)
+        self.create_object({"name": name}, {"handler": handler, **spec})
         return name
+
+    def create_object(self, metadata: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+        """Create a JobRequest with more than a name; the object as the API server has it."""
+        body = {"apiVersion": "joblease.dev/v1alpha1", "kind": "JobRequest", "metadata": metadata, "spec": spec}
+        created: dict[str, Any] = self._api.create_namespaced_custom_object(
+            **self._where, body=body, _request_timeout=10
+        )
+        return created
 
     def get(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self._api.get_namespaced_custom_object(**self._where, name=name, _request_timeout=10)

@@ -19,6 +19,7 @@ from joblease.settings import argument_parser, load
 from joblease.storage import TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
 
+from joblease_worker import linux
 from joblease_worker.consumer import Consumer
 from joblease_worker.keeper import Keeper
 from joblease_worker.reporter import Reporter
@@ -118,6 +119,8 @@ def main() -> None:
     settings = load(WorkerSettings)
     logs.configure(settings, "worker")
     announce("worker")
+    linux.adopt_orphans()  # what handler processes leave when they die
+    linux.hide_memory()  # it holds the keys to broker and storage, and handlers are of the same user
     try:
         asyncio.run(work(settings))
     except StartFailed as error:
