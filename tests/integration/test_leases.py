@@ -234,3 +234,14 @@ async def test_a_renewal_tells_the_guardian_of_no_process_that_was_let_go(
                 await asyncio.sleep(0.05)
         assert guardian.told == ["expect 123", "forget 123"]
         await keeper.release(lease)
+
+
+async def test_a_keeper_without_its_task_or_its_guardian_says_so(storage: str, blobs: LeaseBlobs) -> None:
+    keeper = Keeper(WorkerSettings(storage_connection_string=SecretStr(storage)), blobs)
+    said = [keeper.problem]
+    await keeper.start()
+    said.append(keeper.problem)
+    await asyncio.to_thread(keeper._guardian.close)
+    said.append(keeper.problem)
+    await keeper.close()
+    assert said == ["the task that renews leases does not run", None, "the guardian does not run"]
