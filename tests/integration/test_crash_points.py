@@ -110,7 +110,7 @@ async def kill_at(
     return events, record.read_text().splitlines()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_a_worker_killed_at_any_point_leaves_one_outcome(
     jobs: Jobs, amqp_url: str, storage: str, tmp_path: Path
 ) -> None:
@@ -177,7 +177,7 @@ async def kill_operator_at(
     return await jobs.trail.history(body["metadata"]["uid"])
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_an_operator_killed_at_any_point_loses_nothing_and_runs_nothing_twice(
     jobs: Jobs, amqp_url: str, storage: str, crd: Path, tmp_path: Path
 ) -> None:

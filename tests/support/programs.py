@@ -55,7 +55,7 @@ class Program:
         """All that it has written to standard output and error."""
         return self._output.read_text(errors="replace")
 
-    async def ready(self, timeout: float = 30) -> None:
+    async def ready(self, timeout: float = 90) -> None:
         """Wait until `/readyz` says so."""
         try:
             async with asyncio.timeout(timeout):

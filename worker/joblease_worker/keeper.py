@@ -108,9 +108,10 @@ class Keeper:
 
     @property
     def problem(self) -> str | None:
-        """Why leases are not kept, or None."""
-        dead = self._watching is not None and self._watching.done()
-        return "the task that renews leases has ended" if dead else None
+        """Why leases are not kept, or handlers not watched, or None."""
+        if self._watching is None or self._watching.done():
+            return "the task that renews leases does not run"
+        return None if self._guardian.alive else "the guardian does not run"
 
     async def start(self) -> None:
         """Start the thread and see to the container's existence."""
