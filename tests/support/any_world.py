@@ -64,7 +64,11 @@ class World:
         for pause, change in case.changes:
             await asyncio.sleep(pause)
             await asyncio.to_thread(self._change, name, change)
-        events = await self._outcome(behind, second)
+        try:
+            events = await self._outcome(behind, second)
+        except AssertionError as error:
+            error.add_note(f"before it: {told(await self._history(body['metadata']['uid']))}")
+            raise
         assert [event.status for event in events] == ["Submitted", "Queued", "Started", "Completed"], told(events)
         await self._outcome(name, body["metadata"]["uid"])
         await gone(record)
