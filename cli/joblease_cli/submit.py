@@ -15,8 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from joblease.limits import MAX_PARAMETERS_BYTES
 from joblease.names import RETRY_OF, job_name, retry_name
-from joblease.resource import KIND, MAX_PARAMETERS_BYTES, JobRequestSpec, check_parameters_size
+from joblease.resource import KIND, JobRequestSpec, check_parameters_size
 from joblease.tracing import ANNOTATION, child_of
 from pydantic import ValidationError
 

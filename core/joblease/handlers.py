@@ -5,13 +5,18 @@ result; raising lets the retry policy decide; raising `PermanentError` ends it `
 plain data and calls: a handler can be unit-tested by calling it with a `JobContext` of one's own.
 """
 
+import functools
 import importlib
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
+
+from joblease import values
+from joblease.limits import MAX_NAME, NAME_PATTERN
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,21 +61,21 @@ class JobContext:
     cancelled: bool = False
     """True once the handler is asked to stop."""
     report: Callable[[Mapping[str, Any]], None] = _ignore
-    """Where steps go; the worker sets it."""
-    _steps: int = 0
+    """Where steps go: `message`, `progress` and `data` of each. The worker sets it."""
 
     def step(self, message: str = "", *, progress: float | None = None, data: Mapping[str, Any] | None = None) -> None:
-        """Record a step in the audit trail. It does not wait for storage.
+        """Record a step in the audit trail. It does not wait for storage. May be called from any thread of the run.
 
-        `progress` is the part done, 0 to 1. `data` is a small JSON object (16 KiB at most). Raises `JobCancelled` when
-        the handler is to stop.
+        `message` is text; 4,000 characters are kept. `progress` is the part done, 0 to 1. `data` is a small JSON object
+        (16 KiB at most); dates, UUIDs, dataclasses and the like are written as pydantic writes them. What does not fit
+        raises `TypeError` or `ValueError` here. Raises `JobCancelled` when the handler is to stop, and `RuntimeError`
+        after the run has ended.
         """
         if self.cancelled:
             raise JobCancelled
-        if progress is not None and not 0 <= progress <= 1:
-            raise ValueError(f"progress is a part of 1, from 0 to 1, not {progress}")
-        self._steps += 1
-        self.report({"step": self._steps, "message": message, "progress": progress, "data": data})
+        self.report(
+            {"message": values.message(message), "progress": values.progress(progress), "data": values.data(data)}
+        )
 
 
 class UnknownHandler(Exception):
@@ -85,18 +90,48 @@ def handler(name: str) -> Callable[[F], F]:
 
     Its first argument is the `JobContext`; the others are taken from the job's parameters by name, converted and
     checked against their annotations. Parameters that the function does not name stay in `job.parameters`.
+    Raises `ValueError` for a name that no JobRequest can have, `TypeError` for what cannot be called as a handler.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"a handler needs a name: @handler('resize-images'), not @handler({name!r})")
+    if len(name) > MAX_NAME or not re.fullmatch(NAME_PATTERN, name):
+        raise ValueError(
+            f"no JobRequest can name the handler {name!r}: a name has at most {MAX_NAME} characters, lower case "
+            f"letters, digits, '-', '.' and '_', and begins and ends with a letter or digit ({NAME_PATTERN})"
+        )
 
     def register(function: F) -> F:
+        _check_signature(name, function)
         known = _registry.get(name)
-        if known is not None and known.__module__ != function.__module__:
-            raise ValueError(f"handler {name!r} is defined twice: in {known.__module__} and in {function.__module__}")
-        if not inspect.signature(function).parameters:
-            raise TypeError(f"handler {name!r} takes no argument: its first one is the JobContext")
+        if known is not None and _module(known) != _module(function):
+            raise ValueError(f"handler {name!r} is defined twice: in {_module(known)} and in {_module(function)}")
         _registry[name] = function
         return function
 
     return register
+
+
+def _check_signature(name: str, function: Callable[..., Any]) -> None:
+    if not callable(function) or inspect.isclass(function):
+        raise TypeError(f"handler {name!r} is no function: {function!r}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"handler {name!r} is a generator (it has a 'yield'), which would never run: use job.step")
+    try:
+        first, *others = inspect.signature(function).parameters.values()
+    except ValueError:
+        raise TypeError(f"handler {name!r} takes no argument: its first one is the JobContext") from None
+    if first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
+        raise TypeError(f"handler {name!r} takes no positional argument: its first one is the JobContext")
+    for other in others:
+        if other.kind is other.POSITIONAL_ONLY:
+            raise TypeError(f"handler {name!r}: {other.name} is positional-only, but parameters are passed by name")
+
+
+def _module(function: Any) -> str:
+    """Where it was written, also of a `functools.partial`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(function.__module__)
 
 
 def find(name: str) -> Callable[..., Any]:

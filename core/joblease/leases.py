@@ -19,7 +19,7 @@ from azure.core.exceptions import (
 )
 from azure.storage.blob.aio import BlobLeaseClient
 
-from joblease.errors import TransientError
+from joblease.errors import ErrorClass, TransientError, classify
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -92,9 +92,13 @@ class LeaseBlobs:
             return False
         return True
 
-    async def acquire(self, blob: str, seconds: int) -> Grant:
-        """Take the lease. Raises `LeaseHeld`, `LeaseMissing` or `LeaseUnknown`."""
-        grant = Grant(self._container.get_blob_client(blob), str(uuid4()))
+    async def acquire(self, blob: str, seconds: int, lease_id: str = "") -> Grant:
+        """Take the lease. Raises `LeaseHeld`, `LeaseMissing`, `LeaseUnknown`, or the error itself when it is permanent.
+
+        `lease_id` is that of a try whose answer was lost: storage grants a lease to the same id again, for its whole
+        length. https://learn.microsoft.com/rest/api/storageservices/lease-blob#outcomes-of-lease-operations-on-blobs-by-lease-state
+        """
+        grant = Grant(self._container.get_blob_client(blob), lease_id or str(uuid4()))
         try:
             await grant.lease.acquire(lease_duration=seconds)
         except ResourceNotFoundError:
@@ -102,6 +106,8 @@ class LeaseBlobs:
         except HttpResponseError as error:
             if error.status_code in (409, 412):
                 raise LeaseHeld(blob) from None
+            if classify(error) is ErrorClass.PERMANENT:
+                raise
             raise LeaseUnknown(f"{blob}: {_reason(error)}") from error
         except AzureError as error:
             raise LeaseUnknown(f"{blob}: {_reason(error)}") from error

@@ -12,18 +12,17 @@ from typing import Annotated, Any, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from joblease.limits import MAX_NAME, MAX_PARAMETERS_BYTES, NAME_PATTERN
+
 GROUP = "joblease.dev"
 VERSION = "v1alpha1"
 KIND = "JobRequest"
 PLURAL = "jobrequests"
 
-NAME_PATTERN = r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$"
-MAX_PARAMETERS_BYTES = 65_536
-MAX_RESULT_BYTES = 4_096
 MAX_MESSAGE = 1_024
 """Characters of a message in the status; the API server refuses a status with a longer one."""
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=MAX_NAME)]
 
 
 class Reason(StrEnum):

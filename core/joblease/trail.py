@@ -73,6 +73,8 @@ class Head:
     worker: str | None = None
     cancel_requested: bool = False
     next_attempt_at: datetime | None = None
+    attempt_started_at: datetime | None = None
+    """When the present attempt began, on whichever worker that was."""
     updated_at: datetime | None = None
     write: str = ""
     order: int = 0
@@ -263,6 +265,7 @@ def _head_properties(head: Head) -> dict[str, Any]:
         "worker": head.worker,
         "cancelRequested": head.cancel_requested,
         "nextAttemptAt": rfc3339(head.next_attempt_at) if head.next_attempt_at else None,
+        "attemptStartedAt": rfc3339(head.attempt_started_at) if head.attempt_started_at else None,
         "updatedAt": rfc3339(head.updated_at) if head.updated_at else None,
         "write": head.write,
         "order": str(head.order),  # a number of 64 bits would need a type annotation
@@ -289,6 +292,7 @@ def _head_from(row: Any) -> Head:
         worker=row.get("worker"),
         cancel_requested=row.get("cancelRequested", False),
         next_attempt_at=moment("nextAttemptAt"),
+        attempt_started_at=moment("attemptStartedAt"),
         updated_at=moment("updatedAt"),
         write=row.get("write", ""),
         order=int(row.get("order", 0)),

@@ -50,7 +50,7 @@ class Reasons:
         """Why an open job that does not run is waiting."""
         state, due = State(row["state"]), _due(row)
         if state is State.RETRYING and due:
-            return Why(f"attempt {row['attempt']} failed: {row['message']}; the next one follows at", due)
+            return Why(f"{row['message']}, at", due)
         if state in (State.SUBMITTED, State.RETRYING):
             return Why("it is scheduled for", due) if due else self._for_group(row)
         if row["status"] == Status.DEFERRED:

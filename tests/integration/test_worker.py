@@ -90,10 +90,9 @@ async def test_parameters_result_and_trace_reach_the_handler(jobs: Jobs, worker:
 @pytest.mark.parametrize(
     ("handler", "parameters", "message"),
     [
-        ("nobody", {}, "no handler 'nobody'; known here: demo, echo"),
         ("echo", {"width": "wide"}, "the parameters do not fit handler 'echo': width: Input should be a valid integer"),
         ("fail-for-good", {}, "the input is broken"),
-        ("not-json", {}, "a value that is not JSON"),
+        ("not-json", {}, "the result is or holds what is not JSON"),
         ("large-result", {}, "5002 bytes of JSON; at most 4096 fit"),
     ],
 )

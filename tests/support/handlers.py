@@ -137,3 +137,20 @@ def offspring(job: JobContext, seconds: float = 60.0, crash: bool = False) -> No
     if crash:
         os._exit(3)
     time.sleep(seconds)
+
+
+@handler("bulky")
+def bulky(job: JobContext, count: int = 300) -> None:
+    """Each of its steps is as large as a step may be."""
+    for _ in range(count):
+        job.step("\N{GRINNING FACE}" * 4000, data={"x": "a" * 16_000})
+
+
+@handler("paced")
+def paced(job: JobContext, folder: str, count: int = 3) -> str:
+    """Takes its n-th step when the file `n` appears in the folder, and returns after the last one."""
+    for number in range(1, count + 1):
+        while not (Path(folder) / str(number)).exists():
+            time.sleep(0.02)
+        job.step(f"step {number}")
+    return "paced"

@@ -13,6 +13,7 @@ from joblease.messages import HandlerDescription, JobMessage, State, WorkerRepor
 from joblease.settings import BrokerSettings
 from joblease.topology import DEAD, REASON_HEADER
 from joblease.trail import Head
+from joblease_worker.closing import AGAIN
 
 from support.history import History
 from support.jobs import Jobs
@@ -137,7 +138,7 @@ async def _running(jobs: Jobs) -> History:
     await job.tell("Queued", 20)
     await job.started("worker-3", 2)
     await job.step(1, 14, "loaded 1000 of 7141 rows", 22)
-    await job.tell("Interrupted", 30, "the worker shuts down; another worker goes on")
+    await job.tell("Interrupted", 30, f"worker-3 shuts down; {AGAIN}")
     await job.started("worker-1", 9)
     for step in (1, 2, 3, 4):
         await job.step(step, step * 14, f"loaded {step * 1000} of 7141 rows", 21)

@@ -26,7 +26,7 @@ class TcpProxy:
         self.refusal: bytes | None = None
         """What clients get instead of an answer; the connection is closed after it."""
         self.observer: Callable[[str, bytes], bool] | None = None
-        """Sees each `request` and `answer` block before it is forwarded; False closes the connection instead."""
+        """Sees each `request` and `answer` block before it is forwarded or refused; False closes the connection."""
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -98,11 +98,11 @@ class TcpProxy:
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 await self._open.wait()
+                if self.observer and not self.observer(kind, block):
+                    return
                 if client and self.refusal:
                     client.write(self.refusal)
                     await client.drain()
-                    return
-                if self.observer and not self.observer(kind, block):
                     return
                 writer.write(block)
                 await writer.drain()

@@ -383,7 +383,7 @@ def test_alerts_and_panels_ask_for_metrics_that_exist() -> None:
 
 def test_counters_that_alerts_ask_for_begin_at_zero() -> None:
     consumer = (ROOT / "worker" / "joblease_worker" / "consumer.py").read_text()
-    reasons = set(re.findall(r'_park\(delivery, "([a-z ]+)"', consumer))
+    reasons = set(re.findall(r'Parked\("([a-z ]+)"', consumer))
     labels = {"joblease_dead_letters": {"reason": reasons}, "joblease_lease_renewals": {"result": {"unknown"}}}
     labels["joblease_audit_writes"] = {"result": {"failed"}}
     for name, wanted in labels.items():

@@ -1,6 +1,6 @@
 """What a claim makes of each state that it may find."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from joblease.messages import JobMessage, RetryPolicy, State
@@ -28,14 +28,16 @@ def claimed(before: Head) -> tuple[list[tuple[str, int | None]], dict[str, objec
 def test_a_queued_job_starts_its_next_attempt() -> None:
     events, changes = claimed(head(State.QUEUED, attempt=1))
     assert events == [("Started", None)]
+    began = changes.pop("attempt_started_at")
+    assert isinstance(began, datetime)
+    assert abs(datetime.now(UTC) - began) < timedelta(seconds=5)
     assert changes == {"state": State.RUNNING, "epoch": 6, "attempt": 2, "next_attempt_at": None}
 
 
 def test_a_job_that_was_handed_back_keeps_its_attempt() -> None:
     events, changes = claimed(head(State.INTERRUPTED, attempt=3))
     assert events == [("Started", None)]
-    assert "attempt" not in changes
-    assert changes["epoch"] == 6
+    assert changes == {"state": State.RUNNING, "epoch": 6, "next_attempt_at": None}  # and when it began
 
 
 def test_a_lost_run_is_recorded_and_costs_an_attempt() -> None:

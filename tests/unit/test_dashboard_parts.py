@@ -78,10 +78,11 @@ def test_why_a_job_waits_for_its_time() -> None:
     board = Board(Workers())
     due = rfc3339(now() + timedelta(hours=1))
     board.add(event("scheduled", "Submitted", data={"startAfter": due}))
-    board.add(event("retrying", "Retrying", message="ValueError", data={"nextAttemptAt": due}))
+    failed = "attempt 1 of 3 failed: ValueError; next attempt in 10 s"
+    board.add(event("retrying", "Retrying", message=failed, data={"nextAttemptAt": due}))
     assert board.reasons().why(board.get("scheduled") or {}).until == due
     reason = board.reasons().why(board.get("retrying") or {})
-    assert (reason.text, reason.until) == ("attempt 1 failed: ValueError; the next one follows at", due)
+    assert (reason.text, reason.until) == (f"{failed}, at", due)
     board.add(event("retrying", "Retrying", sequence=2, data={"nextAttemptAt": rfc3339(BEGIN)}))
     assert why(board, "retrying").startswith("not admitted yet")
 

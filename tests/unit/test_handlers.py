@@ -1,9 +1,13 @@
+import functools
 import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from joblease import JobCancelled, JobContext, handler
 from joblease.handlers import UnknownHandler, find, load_handlers
+from joblease.resource import JobRequestSpec
 
 
 def test_the_built_in_handler_is_found_by_its_entry_point() -> None:
@@ -43,14 +47,62 @@ def test_a_handler_takes_the_job() -> None:
         handler("nothing")(lambda: None)
 
 
-def test_steps_are_numbered_and_bounded() -> None:
+def test_a_name_that_no_job_request_can_have_is_refused() -> None:
+    for name in ("Resize", "resize images", "-resize", "resize-", "", "é", "a" * 64, "resize\n"):
+        with pytest.raises(ValueError, match="no JobRequest can name the handler"):
+            handler(name)(lambda job: job)
+    for name in ("resize_images", "a", "a" * 63, "v1.resize-images"):  # as the custom resource has it
+        JobRequestSpec(handler=name)
+        handler(name)(lambda job: job)
+    with pytest.raises(TypeError, match=r"a handler needs a name: @handler\('resize-images'\)"):
+        handler(lambda job: job)  # type: ignore[arg-type] # the decorator without its name
+
+
+def generator(job: JobContext) -> Iterator[int]:
+    yield 1
+
+
+async def asynchronous_generator(job: JobContext) -> AsyncIterator[int]:
+    yield 1
+
+
+def keywords_only(*, job: JobContext) -> None: ...
+
+
+def positional(job: JobContext, width: int, /) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (generator, "is a generator"),
+        (asynchronous_generator, "is a generator"),
+        (functools.partial(generator), "is a generator"),
+        (keywords_only, "takes no positional argument"),
+        (positional, "width is positional-only"),
+        (JobContext, "is no function"),
+        (3, "is no function: 3"),
+    ],
+)
+def test_what_cannot_be_called_as_a_handler_is_refused(function: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        handler("refused")(function)
+
+
+def test_a_partial_belongs_to_the_module_of_its_function() -> None:
+    load_handlers(())
+    with pytest.raises(ValueError, match=r"'demo' is defined twice: in joblease.demo and in .*test_handlers"):
+        handler("demo")(functools.partial(lambda job, steps: (job, steps), steps=1))
+
+
+def test_a_step_is_reported_and_bounded() -> None:
     said: list[object] = []
     job = JobContext("1", report=said.append)
     job.step("one", progress=0.5)
     job.step()
     assert said == [
-        {"step": 1, "message": "one", "progress": 0.5, "data": None},
-        {"step": 2, "message": "", "progress": None, "data": None},
+        {"message": "one", "progress": 0.5, "data": None},
+        {"message": "", "progress": None, "data": None},
     ]
     with pytest.raises(ValueError, match="from 0 to 1"):
         job.step(progress=50)

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 import yaml
+from joblease.limits import MAX_PARAMETERS_BYTES, MAX_RESULT_BYTES
 from joblease.resource import (
     GROUP,
     KIND,
     MAX_MESSAGE,
-    MAX_PARAMETERS_BYTES,
-    MAX_RESULT_BYTES,
     PLURAL,
     VERSION,
     Condition,

@@ -1,17 +1,19 @@
 """Publishes a run's events in order, beside the run.
 
 An event is published after it is in the trail. Publishing must not slow down a handler, so it happens in a task of its
-own; at the end of the run the worker asks whether everything got through before it acknowledges the job's message.
+own, which goes on from the first unsaid event when the broker was away; at the end of the run the worker asks whether
+everything got through before it acknowledges the job's message.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Self
 
 from joblease import tracing
 from joblease.broker import EVENTS, Broker, PublishFailed
+from joblease.errors import pauses
 from joblease.messages import JobEvent
 
 if TYPE_CHECKING:
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 1_000
-"""Events that wait to be published; more make the run wait."""
+"""Events that wait to be published; more make the run wait, or are left out while the broker is away."""
+FINISH_SECONDS = 30.0
+"""How long a run's end waits for its last events to be published."""
+
+Reading = Callable[[], Awaitable[Sequence[JobEvent]]]
 
 
 class Announcer:
@@ -29,8 +35,7 @@ class Announcer:
     def __init__(self, broker: Broker, traceparent: str) -> None:
         self._broker = broker
         self._headers = {tracing.HEADER: traceparent}
-        self._events: asyncio.Queue[JobEvent] = asyncio.Queue(MAX_WAITING)
-        self._failed = False
+        self._unsaid: asyncio.Queue[JobEvent | Reading | None] = asyncio.Queue(MAX_WAITING)
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._publish(), name="announcer")
@@ -40,29 +45,46 @@ class Announcer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait({self._task})
 
-    async def announce(self, events: Sequence[JobEvent]) -> None:
-        """Publish the events after those before them."""
-        for event in events:
-            await self._events.put(event)
+    async def announce(self, events: Sequence[JobEvent | Reading]) -> None:
+        """Publish events, or what is then read, after those before them.
 
-    async def finished(self) -> bool:
-        """Wait for the last one. False when any of them may not have got through."""
-        await self._events.join()
-        return not self._failed
+        Events that find no room are left out: whoever hears of a later one takes them from the trail.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0 if self._broker.problem else self._broker.timeout):
+                for event in events:
+                    await self._unsaid.put(event)
+
+    async def finish(self, events: Sequence[JobEvent | Reading]) -> bool:
+        """Publish the last events; False when not everything got through in `FINISH_SECONDS`."""
+        try:
+            async with asyncio.timeout(FINISH_SECONDS):
+                for event in (*events, None):
+                    await self._unsaid.put(event)
+                await self._task
+        except TimeoutError:
+            return False
+        return True
 
     async def _publish(self) -> None:
-        while True:
-            event = await self._events.get()
+        while (item := await self._unsaid.get()) is not None:
+            for event in [item] if isinstance(item, JobEvent) else await item():
+                await self._say(event)
+
+    async def _say(self, event: JobEvent) -> None:
+        """Until it is said; ends with the announcer at the latest."""
+        for pause in pauses():
             try:
-                if not self._failed:  # the rest would come out of order; the trail has them all
-                    await self._broker.publish(
-                        EVENTS, event.routing_key, event.encode(), message_id=event.event_id, headers=self._headers
-                    )
+                await self._broker.publish(
+                    EVENTS, event.routing_key, event.encode(), message_id=event.event_id, headers=self._headers
+                )
             except PublishFailed as error:
-                self._failed = True
-                log.warning("event not announced, the job's message will be delivered again: %s", error)
-            finally:
-                self._events.task_done()
+                log.warning("event not announced yet, trying again in %.1f s: %s", pause, error)
+                await asyncio.sleep(pause)
+            except Exception:
+                log.exception("%s cannot be announced; it is in the trail", event.event_id)
+                return
+            else:
+                return

@@ -2,26 +2,32 @@
 
 Leases are renewed on a thread and an event loop of their own, where nothing that a handler or a slow broker does can
 delay it. They are taken and given back on the worker's loop, because two threads that hand over every request cost a
-short job more than the request does: the keeper's thread adopts only leases that have lived for a while. A lease is
+short job more than the request does: the thread has nothing to do for a lease that ends within a second. A lease is
 `Held`; `Unknown` after a renewal that got no clear answer; `Lost` as soon as storage says so or the deadline passes;
 `Released` when it was given back. The deadline counts from the moment at which the last successful request was *sent*,
-on the monotonic clock, less a safety margin: before storage can give the lease to anybody else, `on_lost` has killed
-the handler. `on_lost` runs on the keeper's thread, so it must not wait for anything. Should this whole process be
-stopped, the guardian kills the handler a little later, still within the margin.
+less a safety margin: before storage can give the lease to anybody else, `on_lost` has killed the handler. `on_lost`
+runs on the keeper's thread, so it must not wait for anything. Should this whole process be stopped, the guardian kills
+the handler a little later, still within the margin.
+
+asyncio's timers stand still while the machine sleeps, the leases' deadlines do not (`clock`): so the thread looks at
+every lease each second, and after a sleep it kills first whatever has lost its lease.
 """
 
 import asyncio
 import contextlib
 import logging
+import math
 import threading
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
+from joblease.errors import ErrorClass, classify
 from joblease.leases import Grant, LeaseBlobs, LeaseHeld, LeaseLost, LeaseMissing, LeaseUnknown
 from joblease.storage import Storage
 
+from joblease_worker.clock import boot_seconds
 from joblease_worker.guardian import Guardian
 from joblease_worker.metrics import LEASE_ACQUIRE_SECONDS, LEASE_RENEWALS, LEASE_SECONDS_REMAINING, LEASES_LOST
 
@@ -31,12 +37,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-ADOPT_SECONDS = 1.0
-"""How often the thread looks for new leases; far below the shortest time after which one is to be renewed."""
+WATCH_SECONDS = 1.0
+"""How often the thread looks at its leases at least; far below the shortest time after which one is to be renewed."""
 DESCRIBE_AFTER_SECONDS = 1.0
 """Jobs that end sooner do not pay a request for being looked up."""
 RETRY_SECONDS = (1.0, 2.0, 3.0, 4.0, 5.0)
 """Pauses after failed renewals; the last one repeats."""
+ACQUIRE_PAUSES = (0.2, 1.0)
+"""Before each further try to take a lease when the answer was lost: nobody else could have it until it expires."""
 
 
 class LeaseState(StrEnum):
@@ -49,19 +57,35 @@ class LeaseState(StrEnum):
 
 
 class Lease:
-    """A lease in the keeper's care."""
+    """A lease in the keeper's care. All times are those of `boot_seconds`."""
 
-    def __init__(self, grant: Grant, deadline: float, on_lost: Callable[[str], None]) -> None:
+    def __init__(self, grant: Grant, deadline: float, renew_at: float, on_lost: Callable[[str], None]) -> None:
         self.grant = grant
         self.deadline = deadline
+        self.renew_at = renew_at
+        self.describe_at = boot_seconds() + DESCRIBE_AFTER_SECONDS
+        self.failures = 0
+        """Renewals in a row that got no answer."""
         self.pid: int | None = None
         """The handler process that must not outlive the lease."""
         self.state = LeaseState.HELD
         self.metadata: Mapping[str, str] | None = None
         """Set it to have it written into the blob, where everybody can read who holds the lease."""
         self.on_lost = on_lost
-        self.task: asyncio.Task[None] | None = None
-        """Renews it, once the keeper's thread has adopted it."""
+        self.request: asyncio.Task[None] | None = None
+        """The last one that the keeper's thread made for it."""
+
+    @property
+    def ours(self) -> bool:
+        """Whether it was neither lost nor given back."""
+        return self.state in (LeaseState.HELD, LeaseState.UNKNOWN)
+
+    @property
+    def due(self) -> float:
+        """When the thread has something to do for it: one thing at a time."""
+        if self.request and not self.request.done():
+            return math.inf
+        return min(self.renew_at, self.describe_at if self.metadata else math.inf)
 
 
 class Keeper:
@@ -73,14 +97,20 @@ class Keeper:
     def __init__(self, settings: "WorkerSettings", blobs: LeaseBlobs) -> None:
         self._settings = settings
         self._blobs = blobs
-        self._adopting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._lock = threading.Lock()
-        """Held where a lease is adopted, and where it is decided that one never will be."""
+        """Held wherever a lease's state, deadline or process changes, so that the guardian hears of no old one."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="keeper", daemon=True)
         self._leases: set[Lease] = set()
         self._guardian = Guardian()
         LEASE_SECONDS_REMAINING.set_function(self._least_remaining)
+
+    @property
+    def problem(self) -> str | None:
+        """Why leases are not kept, or None."""
+        dead = self._watching is not None and self._watching.done()
+        return "the task that renews leases has ended" if dead else None
 
     async def start(self) -> None:
         """Start the thread and see to the container's existence."""
@@ -99,38 +129,50 @@ class Keeper:
 
     async def acquire(self, blob: str, on_lost: Callable[[str], None], *, create: bool = False) -> Lease:
         """Take a lease and keep it. Raises `LeaseHeld`, `LeaseMissing` (unless `create`) or `LeaseUnknown`."""
-        started, result = time.monotonic(), "unknown"
+        started, result = boot_seconds(), "unknown"
+        lease_id = str(uuid4())  # the same for each try: the one whose answer was lost may have got the lease
         try:
-            async with asyncio.timeout(self._settings.storage_timeout_seconds):
+            for pause in (*ACQUIRE_PAUSES, None):
                 try:
-                    grant = await self._blobs.acquire(blob, self._settings.lease_seconds)
-                except LeaseMissing:
-                    if not create:
+                    grant, sent = await self._ask(blob, lease_id, create=create)
+                    break
+                except Exception as error:
+                    if pause is None or classify(error) is not ErrorClass.TRANSIENT:
                         raise
-                    await self._blobs.create(blob, {})
-                    started = time.monotonic()
-                    grant = await self._blobs.acquire(blob, self._settings.lease_seconds)
+                    await asyncio.sleep(pause)
             result = "acquired"
         except LeaseHeld:
             result = "held"
             raise
-        except TimeoutError:
-            raise LeaseUnknown(f"{blob}: no answer within {self._settings.storage_timeout_seconds} s") from None
         finally:
-            LEASE_ACQUIRE_SECONDS.labels(result).observe(time.monotonic() - started)
-        lease = Lease(grant, self._deadline(started), on_lost)
+            LEASE_ACQUIRE_SECONDS.labels(result).observe(boot_seconds() - started)
+        lease = Lease(grant, self._deadline(sent), sent + self._settings.renew_seconds, on_lost)
         self._leases.add(lease)
         return lease
 
+    async def _ask(self, blob: str, lease_id: str, *, create: bool) -> tuple[Grant, float]:
+        """One try to take a lease; it, and when it was asked for."""
+        seconds = self._settings.lease_seconds
+        try:
+            async with asyncio.timeout(self._settings.storage_timeout_seconds):
+                sent = boot_seconds()
+                try:
+                    return await self._blobs.acquire(blob, seconds, lease_id), sent
+                except LeaseMissing:
+                    if not create:
+                        raise
+                await self._blobs.create(blob, {})
+                sent = boot_seconds()
+                return await self._blobs.acquire(blob, seconds, lease_id), sent
+        except TimeoutError:
+            raise LeaseUnknown(f"{blob}: no answer within {self._settings.storage_timeout_seconds} s") from None
+
     async def release(self, lease: Lease, *, delete: bool = False) -> None:
-        """Stop renewing and give the lease back, or delete its blob. Never raises; does nothing for a lost one."""
-        with self._lock:
-            if lease.state in (LeaseState.LOST, LeaseState.RELEASED):
-                return
-            if lease.task is None:
-                self._drop(lease, LeaseState.RELEASED)
-        if lease.task and not await self._on_thread(self._forget(lease)):
+        """Give the lease back, or delete its blob. Never raises; does nothing for a lost one."""
+        if not self._drop(lease, LeaseState.RELEASED):
             return
+        if lease.request and not lease.request.done():  # a renewal under way would find the lease gone
+            await self._on_thread(_end(lease.request))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.storage_timeout_seconds):
                 if await self._blobs.release(lease.grant, delete=delete):
@@ -139,10 +181,11 @@ class Keeper:
 
     def guard(self, lease: Lease, pid: int | None) -> None:
         """Tie the life of a process group to the lease, or untie it (None)."""
-        if lease.pid is not None:
-            self._guardian.forget(lease.pid, lease.grant.blob)
-        lease.pid = pid
-        self._tell_guardian(lease)
+        with self._lock:
+            if lease.pid is not None:
+                self._guardian.forget(lease.pid, lease.grant.blob)
+            lease.pid = pid
+            self._tell_guardian(lease)
 
     def _tell_guardian(self, lease: Lease) -> None:
         if lease.pid is not None:
@@ -150,6 +193,7 @@ class Keeper:
             self._guardian.expect(lease.pid, lease.grant.blob, latest)
 
     async def _on_thread(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something short on the thread, where nothing blocks: opening, closing, the end of a cancelled request."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     async def _open(self) -> None:
@@ -160,100 +204,102 @@ class Keeper:
             await storage.close()
             raise
         self._storage, self._own_blobs = storage, LeaseBlobs(storage.locks())
-        self._adopting = asyncio.create_task(self._adopt(), name="adopt leases")
-
-    async def _adopt(self) -> None:
-        while True:
-            await asyncio.sleep(ADOPT_SECONDS)
-            for lease in list(self._leases):
-                with self._lock:
-                    if lease.task is None and lease.state is LeaseState.HELD:
-                        lease.task = asyncio.create_task(self._keep(lease), name=f"keep {lease.grant.blob}")
+        self._watching = asyncio.create_task(self._watch(), name="watch leases")
 
     async def _shut(self) -> None:
-        if self._adopting:
-            self._adopting.cancel()
-        for lease in list(self._leases):
-            await self._forget(lease)
-        await self._storage.close()
+        if self._watching:
+            await _end(self._watching)
+            await self._storage.close()
+
+    async def _watch(self) -> None:
+        """Look at all leases, for ever. What is requested for one holds up no other."""
+        async with asyncio.TaskGroup() as requests:
+            while True:
+                leases = list(self._leases)
+                next_look = min((min(lease.due, lease.deadline) for lease in leases), default=math.inf)
+                await asyncio.sleep(min(WATCH_SECONDS, max(0.0, next_look - boot_seconds())))
+                for lease in list(self._leases):
+                    self._look_at(lease, requests)
+
+    def _look_at(self, lease: Lease, requests: asyncio.TaskGroup) -> None:
+        if lease.deadline <= boot_seconds():
+            self._lose(lease, f"{lease.grant.blob}: no renewal got through before the lease's deadline")
+        elif lease.due <= boot_seconds():
+            with self._lock:
+                if lease.ours:
+                    lease.request = requests.create_task(self._attend(lease), name=f"keep {lease.grant.blob}")
+
+    async def _attend(self, lease: Lease) -> None:
+        """Make the one request that is due. Ends after the storage timeout, or when the lease is dropped."""
+        grant = self._own_blobs.here(lease.grant)
+        try:
+            if lease.renew_at <= boot_seconds():
+                await self._renew(lease, grant)
+            elif lease.metadata:
+                lease.describe_at = math.inf
+                with contextlib.suppress(LeaseUnknown):  # only for people to read: not worth another try
+                    await self._bounded(self._own_blobs.describe(grant, lease.metadata))
+        except LeaseLost as error:
+            self._lose(lease, str(error))
+        except Exception as error:
+            log.exception("the keeper of %s failed", lease.grant.blob)
+            self._lose(lease, f"{lease.grant.blob}: {error}")
+
+    async def _renew(self, lease: Lease, grant: Grant) -> None:
+        sent, result = boot_seconds(), "lost"
+        try:
+            await self._bounded(self._own_blobs.renew(grant))
+            result = "renewed"
+        except LeaseUnknown as error:
+            result = "unknown"
+            log.warning("renewal failed, %.0f s left: %s", lease.deadline - boot_seconds(), error)
+        finally:
+            LEASE_RENEWALS.labels(result).inc()
+        with self._lock:
+            if lease.ours and result == "renewed":
+                lease.state, lease.failures, lease.deadline = LeaseState.HELD, 0, self._deadline(sent)
+                lease.renew_at = boot_seconds() + self._settings.renew_seconds
+                self._tell_guardian(lease)
+            elif lease.ours:
+                lease.state = LeaseState.UNKNOWN
+                lease.renew_at = boot_seconds() + RETRY_SECONDS[min(lease.failures, len(RETRY_SECONDS) - 1)]
+                lease.failures += 1
+
+    async def _bounded(self, request: Coroutine[Any, Any, None]) -> None:
+        try:
+            async with asyncio.timeout(self._settings.storage_timeout_seconds):
+                await request
+        except TimeoutError:
+            raise LeaseUnknown("no answer from storage") from None
+
+    def _lose(self, lease: Lease, reason: str) -> None:
+        if not self._drop(lease, LeaseState.LOST):
+            return
+        LEASES_LOST.inc()
+        if lease.request:
+            lease.request.cancel()
+        try:
+            lease.on_lost(reason)
+        except Exception:
+            log.exception("the loss of %s was not understood", lease.grant.blob)
+
+    def _drop(self, lease: Lease, state: LeaseState) -> bool:
+        """Care for it no longer. False when that was so before."""
+        with self._lock:
+            if not lease.ours:
+                return False
+            lease.state = state
+            self._leases.discard(lease)
+            return True
 
     def _deadline(self, request_sent: float) -> float:
         return request_sent + self._settings.lease_seconds - self._settings.lease_safety_seconds
 
-    async def _keep(self, lease: Lease) -> None:
-        try:
-            await self._renew_until_lost(lease)
-        except LeaseLost as error:
-            reason = str(error)
-        except TimeoutError:
-            reason = f"{lease.grant.blob}: no renewal got through before the lease's deadline"
-        except Exception as error:
-            log.exception("the keeper of %s failed", lease.grant.blob)
-            reason = f"{lease.grant.blob}: {error}"
-        self._drop(lease, LeaseState.LOST)
-        LEASES_LOST.inc()
-        lease.on_lost(reason)
-
-    async def _renew_until_lost(self, lease: Lease) -> None:
-        grant = self._own_blobs.here(lease.grant)
-        next_renewal = lease.deadline - self._deadline(0) + self._settings.renew_seconds
-        await self._pause(lease, DESCRIBE_AFTER_SECONDS)
-        with contextlib.suppress(LeaseUnknown):  # only for people to read; the next renewal tells what it means
-            if lease.metadata:
-                await self._bounded(lease, self._own_blobs.describe(grant, lease.metadata))
-        await self._pause(lease, next_renewal - time.monotonic())
-        failures = 0
-        while True:
-            sent = time.monotonic()
-            try:
-                await self._bounded(lease, self._own_blobs.renew(grant))
-            except LeaseUnknown as error:
-                lease.state = LeaseState.UNKNOWN
-                LEASE_RENEWALS.labels("unknown").inc()
-                log.warning("renewal failed, %.0f s left: %s", lease.deadline - time.monotonic(), error)
-                await self._pause(lease, RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
-                failures += 1
-            except LeaseLost:
-                LEASE_RENEWALS.labels("lost").inc()
-                raise
-            else:
-                lease.state, lease.deadline, failures = LeaseState.HELD, self._deadline(sent), 0
-                self._tell_guardian(lease)
-                LEASE_RENEWALS.labels("renewed").inc()
-                await self._pause(lease, self._settings.renew_seconds)
-
-    async def _pause(self, lease: Lease, seconds: float) -> None:
-        """Sleep, but not past the deadline: then `TimeoutError`."""
-        async with asyncio.timeout_at(lease.deadline):
-            await asyncio.sleep(seconds)
-
-    async def _bounded(self, lease: Lease, request: Coroutine[Any, Any, None]) -> None:
-        """One request: `LeaseUnknown` when it takes too long, `TimeoutError` when the deadline passes over it."""
-        async with asyncio.timeout_at(lease.deadline):
-            try:
-                async with asyncio.timeout(self._settings.storage_timeout_seconds):
-                    await request
-            except TimeoutError:
-                raise LeaseUnknown(f"{lease.grant.blob}: no answer from storage") from None
-
-    async def _forget(self, lease: Lease) -> bool:
-        """End a renewal that may be under way before the lease is given back: it would find the lease gone.
-
-        False when the lease was lost in this very moment.
-        """
-        if lease.state is LeaseState.LOST:
-            return False
-        self._drop(lease, LeaseState.RELEASED)
-        if lease.task:
-            lease.task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await lease.task
-        return True
-
-    def _drop(self, lease: Lease, state: LeaseState) -> None:
-        lease.state = state
-        self._leases.discard(lease)
-
     def _least_remaining(self) -> float:
-        now = time.monotonic()
+        now = boot_seconds()
         return min((lease.deadline - now for lease in list(self._leases)), default=self._settings.lease_seconds)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})

@@ -18,6 +18,7 @@ from joblease.settings import argument_parser, load
 from joblease.storage import TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
 
+from joblease_worker import linux
 from joblease_worker.consumer import Consumer
 from joblease_worker.keeper import Keeper
 from joblease_worker.reporter import Reporter
@@ -40,7 +41,8 @@ async def work(settings: WorkerSettings) -> None:
     async with AsyncExitStack() as stack:
         problems = ["starting"]
         broker = Broker(settings, f"joblease-worker {settings.worker_name}", topology.declare_exchanges)
-        probes = Probes(settings, lambda: [*problems, *filter(None, [broker.problem])])
+        watched: list[Broker | Keeper] = [broker]
+        probes = Probes(settings, lambda: [*problems, *filter(None, (each.problem for each in watched))])
         stack.callback(probes.close)
         pool = ProcessPool(settings)
         stack.push_async_callback(pool.close)
@@ -51,6 +53,7 @@ async def work(settings: WorkerSettings) -> None:
         if not await _until(stop, _open_storage(storage, keeper)):
             return
         stack.push_async_callback(keeper.close)
+        watched.append(keeper)
         consumer = Consumer(settings, broker, AuditTrail(storage.table(TRAIL_TABLE)), keeper, pool)
         _subscribe(broker, consumer, settings)
         await stack.enter_async_context(broker)
@@ -113,6 +116,8 @@ def main() -> None:
     settings = load(WorkerSettings)
     logs.configure(settings, "worker")
     announce("worker")
+    linux.adopt_orphans()  # what handler processes leave when they die
+    linux.hide_memory()  # it holds the keys to broker and storage, and handlers are of the same user
     try:
         asyncio.run(work(settings))
     except StartFailed as error:

@@ -20,9 +20,17 @@ LEASE_SECONDS_REMAINING = Gauge(
     "joblease_lease_seconds_remaining", "Least time left on a held lease; the lease's length when none is held."
 )
 HANDLER_PROCESSES = Counter("joblease_handler_processes_total", "Handler processes started.")
+HANDLER_PROCESSES_RETIRED = Counter(
+    "joblease_handler_processes_retired_total", "Handler processes that run nothing more, by reason.", ["reason"]
+)
+FOREIGN_FRAMES = Counter(
+    "joblease_foreign_frames_total", "What handler processes said of a run that was not theirs; it was dropped."
+)
 
 # What alerts ask for begins at 0: of a counter that appears with its first event, `increase` does not see that one.
 for reason in ("unreadable", "no trail", "error"):
     DEAD_LETTERS.labels(reason)
+for reason in ("leftovers", "jobs", "memory"):
+    HANDLER_PROCESSES_RETIRED.labels(reason)
 for result in ("renewed", "unknown", "lost"):
     LEASE_RENEWALS.labels(result)

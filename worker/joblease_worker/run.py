@@ -1,50 +1,37 @@
 """One run of one job, under its claim: the handler in its process, every step in the trail, one ending.
 
-Three things can go on at the same time: the handler speaks, the trail is written, and somebody wants it to stop. They
-meet in `_Stop` (the first reason wins, except that a lost lease beats all) and in `_record`, through which every
-write goes and which knows whether the job is still ours.
+A run is a task group. One task has the handler, and passes on what it says; one writes that into the trail; one ends
+the handler when it is to stop. They meet in a queue of things said, whose last one is the handler's ending. When any of
+them fails, the others are cancelled, the handler's process is killed, and the run ends with that reason.
 """
 
 import asyncio
+import contextlib
 import logging
-import secrets
-import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
-from datetime import timedelta
-from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import AzureError
-from joblease import backoff
-from joblease.messages import JobEvent, JobMessage, State, Status, now, rfc3339
-from joblease.trail import MAX_EVENTS, AuditTrail, Head, HeadChanged, NewEvent
+from joblease.messages import JobEvent, JobMessage, State, Status, now
+from joblease.trail import MAX_EVENTS, AuditTrail, Head, NewEvent, fitting
 
 from joblease_worker import metrics
+from joblease_worker.clock import boot_seconds
+from joblease_worker.closing import UNRECORDED, UNSTARTED, Why, closing
+from joblease_worker.record import CancelRequested, Fenced, Record
 from joblease_worker.runner import Ending, HandlerProcess, ProcessPool, StartFailed
 
 if TYPE_CHECKING:
     from joblease_worker.announcer import Announcer
-    from joblease_worker.claim import Claim, Leases
+    from joblease_worker.locks import Leases
     from joblease_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
-TRAIL_RETRY_SECONDS = 1.0
-
-
-class Fenced(Exception):
-    """The job is not ours any more: another worker has claimed it, or it has its outcome."""
-
-
-class Why(Enum):
-    """Why a run is stopped before its handler returns."""
-
-    CANCEL = "cancelled"
-    DEADLINE = "deadline exceeded"
-    DRAIN = "the worker shuts down"
-    LOST = "the lease was lost"
+KILL_SECONDS = 5.0
+"""Within which the kernel ends a process that was killed, or else the run ends without it."""
+LOOK_SECONDS = 1.0
+"""How often a deadline is looked at: asyncio's timers stand still while the machine sleeps."""
 
 
 class Run:
@@ -58,81 +45,102 @@ class Run:
         self._pool = pool
         self._message = message
         self._traceparent = traceparent
-        self._head: Head
+        self._loop = asyncio.get_running_loop()
+        self._record: Record
         self._announcer: Announcer
         self._leases: Leases
         self._process: HandlerProcess | None = None
-        self._steps: asyncio.Queue[NewEvent] = asyncio.Queue(MAX_EVENTS - 1)
-        self._killer: asyncio.Task[None] | None = None
-        self._fenced: Fenced | None = None
+        self._said: asyncio.Queue[NewEvent | Ending] = asyncio.Queue(MAX_EVENTS - 1)
+        self._unwritten: list[NewEvent] = []
+        self._stopping = asyncio.Event()
         self.why: Why | None = None
 
     def stop(self, why: Why) -> None:
-        """Ask the handler to end; kill it after the grace period. The first reason wins."""
-        if self.why is None:
-            self.why = why
-            self._killer = asyncio.create_task(self._kill_after_grace(why), name="killer")
+        """Have the handler end, in its grace period, which begins with the first order. The greatest reason stands."""
+        self.why = max(self.why or why, why)
+        self._stopping.set()
 
     def lease_lost(self, reason: str) -> None:
         """Kill the handler now: somebody else may hold the lease soon. May be called from any thread."""
-        self.why = Why.LOST
         log.error("lease lost, the handler is killed: %s", reason)
-        process = self._process
-        if process:
-            process.kill(Why.LOST.value)
+        with contextlib.suppress(RuntimeError):  # this worker's loop has ended
+            self._loop.call_soon_threadsafe(self.stop, Why.LOST)  # before the process's end can be noticed
+        if process := self._process:
+            process.kill("the lease was lost")
 
-    async def execute(self, claimed: "Claim", leases: "Leases", announcer: "Announcer") -> tuple[Head, list[JobEvent]]:
+    async def execute(self, head: Head, leases: "Leases", announcer: "Announcer") -> tuple[Head, list[JobEvent]]:
         """Run the handler to its end and record it. Raises `Fenced`.
 
-        Returns the head as this run left it, and the last events, which are not announced yet: whoever hears of the
-        end sends the next job, and must find the leases free.
+        `head` is the job's as it was claimed. Returns the head as this run left it, and the last events, which are not
+        announced yet: whoever hears of the end sends the next job, and must find the leases free.
         """
-        self._head, self._leases, self._announcer = claimed.head, leases, announcer
-        started = time.monotonic()
-        metrics.JOB_QUEUE_WAIT_SECONDS.observe(max(0.0, (now() - claimed.head.submitted_at).total_seconds()))
+        self._record = Record(self._trail, head, lambda: self.why is Why.LOST)
+        self._leases, self._announcer = leases, announcer
+        started = boot_seconds()
+        metrics.JOB_QUEUE_WAIT_SECONDS.observe(max(0.0, (now() - head.submitted_at).total_seconds()))
         label = self._message.handler if self._message.handler in self._pool.handlers else "unknown"
+        if head.cancel_requested:
+            self.stop(Why.CANCEL)
         with metrics.JOBS_RUNNING.track_inprogress():
-            ending = await self._run_handler()
+            ending = await self._converse()
         last_events = await self._finish(ending)
-        metrics.JOB_DURATION_SECONDS.labels(label).observe(time.monotonic() - started)
-        metrics.JOBS_FINISHED.labels(label, self._head.state.value).inc()
-        log.info("%s: %s", self._head.state.value, ending.error or ending.kind)
-        return self._head, last_events
+        metrics.JOB_DURATION_SECONDS.labels(label).observe(boot_seconds() - started)
+        metrics.JOBS_FINISHED.labels(label, self._record.head.state.value).inc()
+        log.info("%s: %s", self._record.head.state.value, ending.error or ending.kind)
+        return self._record.head, last_events
 
-    async def _run_handler(self) -> Ending:
-        async with AsyncExitStack() as stack:
-            try:
-                self._process = await stack.enter_async_context(self._pool.process())
-            except StartFailed as error:
-                return Ending("died", error=str(error))
-            stack.callback(self._let_go)
-            self._leases.guard(self._process.pid)
-            if self.why:  # it was to stop before it began
-                return Ending("stopped")
-            writer = asyncio.create_task(self._write_steps(), name="steps")
-            deadline = asyncio.create_task(self._watch_deadline(), name="deadline")
-            try:
-                return await self._process.run(
-                    self._context(), self._leases.deadline, self._on_step, self._log_fields()
-                )
-            except asyncio.CancelledError:
-                self._process.kill("the worker was stopped")
-                raise
-            finally:
-                for task in filter(None, (writer, deadline, self._killer)):
-                    task.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await task
+    async def _converse(self) -> Ending:
+        """Hear the handler out. Raises `Fenced`.
 
-    def _let_go(self) -> None:
-        """The process is not ours any more: another job may use it next, unless this one had to be stopped."""
-        if self.why and self._process:  # what the handler started and left behind must not go on
-            self._process.kill(self.why.value)
-        self._process = None
-        self._leases.guard(None)
+        Ends with the handler, which ends when it is to stop; while the trail cannot be written, with the lease.
+        """
+        deadline = self._deadline()
+        try:
+            async with asyncio.TaskGroup() as members:
+                handler = members.create_task(self._run_handler(), name="handler")
+                stopper = members.create_task(self._stop_in_time(handler, deadline), name="stopper")
+                ending = await self._write_steps()
+                handler.cancel()
+                stopper.cancel()
+        except ExceptionGroup as failures:
+            error = failures.exceptions[0]
+            if isinstance(error, Fenced):
+                raise error from None
+            log.exception("the run failed")
+            self._unwritten.clear()  # a write was cut short: the trail may have them
+            return Ending("died", error=f"{type(error).__name__}: {error}")
+        return ending
+
+    async def _run_handler(self) -> None:
+        """Run the handler; each step, and its ending at last, is passed on to the writer."""
+        try:
+            async with self._pool.process() as process:
+                ending = Ending(UNSTARTED) if self._stopping.is_set() else await self._run_in(process)
+        except StartFailed as error:
+            ending = Ending("died", error=str(error))
+        await self._said.put(ending)
+
+    async def _run_in(self, process: HandlerProcess) -> Ending:
+        self._process = process
+        self._leases.guard(process.pid)
+        ending = None
+        try:
+            ending = await process.run(self._context(), self._leases.deadline, self._on_step, self._log_fields())
+            return ending
+        finally:
+            if ending is None or self._stopping.is_set():  # what it does, or has left behind, must not go on
+                process.kill("the run has ended")
+            self._process = None
+            self._leases.guard(None)
+
+    async def _on_step(self, step: Mapping[str, Any]) -> None:
+        progress = step["progress"]
+        percent = None if progress is None else round(progress * 100)
+        word = Status.step(step["step"])
+        await self._said.put(NewEvent(word, step["message"], percent, step["data"], now(), state=State.RUNNING))
 
     def _context(self) -> dict[str, Any]:
-        message = self._message
+        message, head = self._message, self._record.head
         return {
             "id": message.job_id,
             "name": message.name,
@@ -141,130 +149,115 @@ class Run:
             "parameters": message.parameters,
             "input_file_path": message.input_file_path,
             "description": message.description,
-            "attempt": self._head.attempt,
-            "epoch": self._head.epoch,
+            "attempt": head.attempt,
+            "epoch": head.epoch,
             "worker": self._settings.worker_name,
             "traceparent": self._traceparent,
         }
 
     def _log_fields(self) -> dict[str, Any]:
-        return {"job": self._message.job_id, "attempt": self._head.attempt, "worker": self._settings.worker_name}
+        attempt = self._record.head.attempt
+        return {"job": self._message.job_id, "attempt": attempt, "worker": self._settings.worker_name}
 
-    async def _watch_deadline(self) -> None:
-        if self._message.active_deadline_seconds:
-            await asyncio.sleep(self._message.active_deadline_seconds)
+    def _deadline(self) -> float | None:
+        """When the attempt must end, which may have begun on another worker; as `boot_seconds` counts."""
+        seconds, began = self._message.active_deadline_seconds, self._record.head.attempt_started_at
+        if not seconds:
+            return None
+        used = max(0.0, (now() - began).total_seconds()) if began else 0.0
+        if used >= seconds:
             self.stop(Why.DEADLINE)
+        return boot_seconds() + seconds - used
 
-    async def _kill_after_grace(self, why: Why) -> None:
-        if self._process:
-            self._process.ask_to_stop(self._message.job_id)
-        await asyncio.sleep(self._settings.cancel_grace_seconds)
-        if self._process:
-            self._process.kill(why.value)
+    async def _stop_in_time(self, handler: asyncio.Task[None], deadline: float | None) -> None:
+        """End the handler at its deadline or when it is to stop: ask it, wait, kill it. Cancelled when it ends."""
+        if deadline is not None:
+            await self._wait_until(deadline)
+        await self._stopping.wait()
+        process, grace = self._process, self._settings.cancel_grace_seconds
+        if process is None:
+            return  # the handler was not called, and will not be
+        if self.why is not Why.LOST:  # then it was killed already
+            process.ask_to_stop(self._message.job_id)
+            await asyncio.wait({handler}, timeout=grace)
+            if self._process:
+                process.kill(f"the handler did not end within {grace:g} s of being asked to, and was killed")
+        await asyncio.wait({handler}, timeout=KILL_SECONDS)
+        if not handler.done() and _exists(process.pid):
+            raise TimeoutError(f"the handler's process did not end within {KILL_SECONDS:g} s of being killed")
 
-    async def _on_step(self, step: Mapping[str, Any]) -> None:
-        progress = step["progress"]
-        percent = None if progress is None else round(progress * 100)
-        word = Status.step(step["step"])
-        await self._steps.put(NewEvent(word, step["message"], percent, step["data"], now(), state=State.RUNNING))
+    async def _wait_until(self, deadline: float) -> None:
+        while not self._stopping.is_set():
+            left = deadline - boot_seconds()
+            if left <= 0:
+                self.stop(Why.DEADLINE)
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, LOOK_SECONDS)):
+                    await self._stopping.wait()
 
-    def _waiting_steps(self) -> list[NewEvent]:
-        return [self._steps.get_nowait() for _ in range(self._steps.qsize())]
-
-    async def _write_steps(self) -> None:
-        """Write steps as they come; those that arrive during a write go together into the next one."""
+    async def _write_steps(self) -> Ending:
+        """Write steps as they come, until the ending; those that arrive during a write go into the next one."""
         while True:
-            steps = [await self._steps.get(), *self._waiting_steps()]
-            write = asyncio.ensure_future(self._tell(steps))
+            said = [await self._said.get()]
+            said += [self._said.get_nowait() for _ in range(self._said.qsize())]
+            for each in said:
+                if isinstance(each, Ending):  # the last one: what is unwritten goes with the closing event
+                    return each
+                self._unwritten.append(each)
             try:
-                await asyncio.shield(write)
-            except asyncio.CancelledError:  # the run ends: let the write end too, then the last one follows
-                await write
+                await self._flush()
+            except Fenced:
                 raise
-            while self._fenced:  # what is still said is not heard, but must not block
-                await self._steps.get()
+            except Exception as error:  # noqa: BLE001 - the attempt has failed by it, and nothing else has
+                return self._unrecorded("a step", error)
 
-    async def _tell(self, steps: list[NewEvent]) -> None:
-        """Write steps to the trail, and announce them."""
-        try:
-            await self._announcer.announce(await self._record(steps))
-        except Fenced as fenced:  # nothing may follow these steps without them
-            self._fenced = fenced
-            self.lease_lost(str(fenced))
-
-    async def _record(self, events: list[NewEvent], **changes: Any) -> list[JobEvent]:
-        """Write to the trail as this run. Raises `Fenced`.
-
-        Somebody else may have touched the head (a cancel request, a deferral): that is read and respected. Storage
-        trouble is waited out for as long as the lease is ours; after that, what was said is tried once more, so that
-        the trail can tell how far the run came, but no outcome is.
-        """
-        moment, mark = now(), secrets.token_hex(8)  # the same for each try: one that went through is recognised
-        events = [replace(event, timestamp=event.timestamp or moment) for event in events]
-        while True:
-            if self.why is Why.LOST and changes.get("state") not in (None, State.INTERRUPTED):
-                raise Fenced(Why.LOST.value)
+    async def _flush(self, last: NewEvent | None = None) -> None:
+        """Write and announce steps; those not that fit into one transaction with the `last` event."""
+        while self._unwritten:
+            count = fitting([*self._unwritten, last] if last else self._unwritten)
+            if count > len(self._unwritten):
+                return
             try:
-                self._head, written = await self._trail.append(self._head, events, write=mark, **changes)
-            except HeadChanged as changed:
-                current = changed.current
-                if current.epoch != self._head.epoch or current.state is not State.RUNNING:
-                    raise Fenced(str(changed)) from None
-                self._head = current
-                if current.cancel_requested:
-                    self.stop(Why.CANCEL)
-                if changed.written:
-                    return changed.written
-            except AzureError as error:
-                if self.why is Why.LOST:
-                    raise Fenced(Why.LOST.value) from None
-                log.warning("the audit trail cannot be written, trying again: %s", error)
-                await asyncio.sleep(TRAIL_RETRY_SECONDS)
-            else:
-                return written
+                written = await self._record.write(self._unwritten[:count])
+            except CancelRequested:
+                self.stop(Why.CANCEL)
+                continue
+            del self._unwritten[:count]
+            await self._announcer.announce(written)
+
+    def _unrecorded(self, what: str, error: Exception) -> Ending:
+        """Give up what storage refuses for good; the rest goes with it, or there would be a gap."""
+        log.error("%s cannot be recorded: %s", what, error)
+        self._unwritten.clear()
+        text = f"{what} cannot be recorded: {type(error).__name__}: {error}"
+        return Ending(UNRECORDED, error=text[:500].encode("ascii", "backslashreplace").decode())
 
     async def _finish(self, ending: Ending) -> list[JobEvent]:
-        """Write the last steps and the ending in one transaction. Raises `Fenced`."""
-        if self._fenced:
-            raise self._fenced
-        if self.why is not Why.LOST and time.monotonic() > self._leases.deadline:
-            self.lease_lost("this worker was stopped for longer than its lease")  # before the keeper could say so
-        changes, last = self._last_event(ending)
-        return await self._record([*self._waiting_steps(), last], **changes)
+        """Write the last steps and the closing event in one transaction. Raises `Fenced`.
 
-    def _last_event(self, ending: Ending) -> tuple[dict[str, Any], NewEvent]:
-        if self.why is Why.LOST:
-            return {"state": State.INTERRUPTED}, NewEvent(
-                Status.INTERRUPTED, "the lease was lost; another worker goes on"
-            )
-        if ending.kind == "completed":
-            data = None if ending.result is None else {"result": ending.result}
-            return {"state": State.COMPLETED}, NewEvent(
-                Status.COMPLETED, f"attempt {self._head.attempt} completed", 100, data
-            )
-        if self.why is Why.CANCEL:
-            return {"state": State.CANCELLED}, NewEvent(Status.CANCELLED, "cancelled while it was running")
-        if self.why is Why.DRAIN:
-            return {"state": State.INTERRUPTED}, NewEvent(
-                Status.INTERRUPTED, f"{self._settings.worker_name} shuts down; another worker goes on"
-            )
-        if self.why is Why.DEADLINE:
-            text = f"did not end within activeDeadlineSeconds ({self._message.active_deadline_seconds:g} s)"
-            return self._failure(Ending("failed", error=text), State.DEADLINE_EXCEEDED)
-        return self._failure(ending, State.FAILED)
+        Ends with an answer of storage, or with the lease.
+        """
+        while True:
+            if boot_seconds() > self._leases.deadline:  # this worker stood still, and its keeper with it
+                self.stop(Why.LOST)
+            try:
+                if self.why is Why.LOST:
+                    await self._flush()
+                    raise Fenced("the lease was lost")
+                attempt, worker = self._record.head.attempt, self._settings.worker_name
+                end = closing(self._message, attempt, worker, ending, self.why)
+                await self._flush(end.event)
+                return await self._record.write([*self._unwritten, end.event], **end.changes)
+            except CancelRequested:
+                self.stop(Why.CANCEL)
+            except Fenced:
+                raise
+            except Exception as error:
+                if ending.kind == UNRECORDED:  # not even that
+                    raise
+                ending = self._unrecorded("the outcome", error)
 
-    def _failure(self, ending: Ending, outcome: State) -> tuple[dict[str, Any], NewEvent]:
-        """A failed attempt: another one later, or the job's outcome."""
-        retry = self._message.retry
-        data: dict[str, Any] = {"error": ending.error or "the handler stopped without being asked to"}
-        if ending.traceback:
-            data["traceback"] = ending.traceback
-        text = f"attempt {self._head.attempt} of {retry.max_attempts} failed: {data['error']}"
-        if ending.permanent or self._head.attempt >= retry.max_attempts:
-            data["reason"] = outcome.value
-            return {"state": outcome}, NewEvent(Status.FAILED, text, data=data)
-        pause: timedelta = backoff.delay(retry, self._head.attempt)
-        due = now() + pause
-        data["nextAttemptAt"] = rfc3339(due)
-        text += f"; next attempt in {pause.total_seconds():.0f} s"
-        return {"state": State.RETRYING, "next_attempt_at": due}, NewEvent(Status.RETRYING, text, data=data)
+
+def _exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()

@@ -26,6 +26,15 @@ class WorkerSettings(ProgramSettings, BrokerSettings, StorageSettings):
     """How long running jobs may go on after SIGTERM before they are handed to another worker."""
     worker_report_seconds: Seconds = 10
     """How often the worker tells the dashboards that it lives."""
+    handlers: str = ""
+    """Modules with handlers, comma-separated; handlers of installed packages are found by their entry points."""
+    import_timeout_seconds: Seconds = 60
+    """How long importing the handlers may take before the worker gives up."""
+    jobs_per_process: Annotated[int, Field(ge=0)] = 0
+    """Jobs that a handler process runs before another one takes its place, as a remedy for handlers that leak.
+    0: any number, because imports can take longer than many jobs."""
+    process_memory_mib: Annotated[int, Field(ge=0)] = 0
+    """A handler process that takes more resident memory than this when a job has ended is replaced. 0: never."""
     job_memory_limit_mib: Annotated[int, Field(ge=0)] = 0
     """Data memory that each process of a job may use (the kernel's RLIMIT_DATA); beyond it the handler gets a
     MemoryError, and its attempt has failed. 0: no limit but the pod's."""

@@ -1,0 +1,14 @@
+"""What a job and its handler may say: bounds that several parts hold, and that cost nothing to import."""
+
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$"
+"""Of handlers, queues and groups."""
+MAX_NAME = 63
+MAX_DEPTH = 64
+"""Levels of lists and objects in parameters, results and the data of steps. Readers of JSON give up at depths of their
+own: pydantic's at 200, protobuf's and some proxies' at 100."""
+MAX_PARAMETERS_BYTES = 65_536
+MAX_RESULT_BYTES = 4_096
+MAX_STEP_DATA_BYTES = 16_384
+"""Of compact JSON in UTF-8, as these are stored."""
+MAX_STEP_MESSAGE = 4_000
+"""Characters of a step's message and of an error; what is longer is cut."""

@@ -1,0 +1,154 @@
+"""What handlers give: messages, progress, data, results. Checked here and nowhere else, before it leaves the handler.
+
+Whatever passes can be stored, sent and shown by every part: text is Unicode without control characters, numbers fit
+into 64 bits, nothing is deeper or larger than `limits` says. What does not pass is the handler's own error, raised
+where the handler gave it: `TypeError` for a wrong type, `ValueError` for a value out of bounds. Both name the argument.
+"""
+
+import json
+import math
+import numbers
+import operator
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from joblease.limits import MAX_DEPTH, MAX_RESULT_BYTES, MAX_STEP_DATA_BYTES, MAX_STEP_MESSAGE
+
+_UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]|\r(?!\n)")
+_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
+_PLAIN = frozenset({str, dict, list, int, float, bool, type(None)})
+_BYTE_OF_A_NAME = range(0xDC80, 0xDD00)
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_ACCEPTED = (
+    "accepted are text, numbers, true, false, None, lists and dicts of them, and what pydantic writes as JSON: "
+    "dates, UUIDs, Decimals, enums, paths, sets, dataclasses, models"
+)
+
+
+def message(value: object) -> str:
+    """A step's message: text, cut to 4,000 characters."""
+    if not isinstance(value, str):
+        raise TypeError(f"job.step(message=…) takes text (str), not {_kind(value)}")
+    return printable(value, MAX_STEP_MESSAGE)
+
+
+def progress(value: object) -> float | None:
+    """A step's progress: a number from 0 to 1, or None."""
+    if value is None:
+        return None
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
+        raise TypeError(f"job.step(progress=…) takes a number from 0 to 1, not {_kind(value)}")
+    number: Any = value
+    if not 0 <= number <= 1:
+        raise ValueError(f"job.step(progress=…) is a part of 1, from 0 to 1, not {value}")
+    return float(number)
+
+
+def data(value: object) -> dict[str, Any] | None:
+    """A step's data: a JSON object of 16 KiB at most, or None."""
+    if value is None:
+        return None
+    plain = json_value(value, "job.step(data=…)")
+    if not isinstance(plain, dict):
+        raise TypeError(f"job.step(data=…) takes a JSON object (a dict), not {_kind(value)}")
+    if (size := _size(plain)) > MAX_STEP_DATA_BYTES:
+        raise ValueError(f"job.step(data=…) takes {MAX_STEP_DATA_BYTES} bytes of JSON at most, not {size}")
+    return plain
+
+
+def result(value: object) -> Any:
+    """A handler's result: JSON of 4 KiB at most."""
+    if value is None:
+        return None
+    plain = json_value(value, "the result")
+    if (size := _size(plain)) > MAX_RESULT_BYTES:
+        raise ValueError(
+            f"the result takes {size} bytes of JSON; at most {MAX_RESULT_BYTES} fit. "
+            "Write a large result to storage and return its address."
+        )
+    return plain
+
+
+def printable(text: str, longest: int | None = None) -> str:
+    r"""The text with control characters and lone surrogates escaped; newline and tab stay. Cut when too long.
+
+    A byte of a file name that is not UTF-8 (`os.fsdecode` makes a surrogate of it) is shown as `\xe9`.
+    """
+    if not (text.isascii() and text.isprintable()):
+        text = _UNSHOWABLE.sub(_escape, str.__str__(text))
+    if longest is not None and len(text) > longest:
+        text = text[: longest - 1] + "…"
+    return text
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code in _BYTE_OF_A_NAME:
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
+
+
+def json_value(value: Any, name: str, depth: int = MAX_DEPTH) -> Any:
+    """The value as plain JSON: dicts, lists, str, int, float, bool, None. `name` says in errors what it is."""
+    if type(value) not in _PLAIN:
+        value = _plain(value, name)
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict | list):
+        if depth == 0:
+            raise ValueError(f"{name} is nested more than {MAX_DEPTH} levels deep")
+        if isinstance(value, dict):
+            return {_key(key, name): json_value(each, f"{name}.{key}", depth - 1) for key, each in value.items()}
+        return [json_value(each, f"{name}[{n}]", depth - 1) for n, each in enumerate(value)]
+    if isinstance(value, int) and not _INT64_MIN <= value <= _INT64_MAX:
+        raise ValueError(f"{name} is an integer of more than 64 bits; pass it as text")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, which JSON cannot hold")
+    return value
+
+
+def _key(key: object, name: str) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"{name} has a key that is no text (str) but {_kind(key)}")
+    return printable(key)
+
+
+def _plain(value: Any, name: str) -> Any:
+    """A value of another type than JSON's as one of JSON's, its parts as they are."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, list | tuple):
+        return list(value)
+    if isinstance(value, numbers.Integral):
+        return operator.index(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, Iterator):  # pydantic would run it, for ever perhaps
+        raise TypeError(f"{name} is {_kind(value)}, not JSON: {_ACCEPTED}")
+    return _as_pydantic_writes(value, name)
+
+
+def _as_pydantic_writes(value: Any, name: str) -> Any:
+    from pydantic_core import PydanticSerializationError, to_jsonable_python  # most handlers have no use for it
+
+    dump = getattr(type(value), "model_dump", None)
+    try:
+        plain = dump(value, mode="json") if dump else to_jsonable_python(value, by_alias=False)
+    except PydanticSerializationError as error:
+        raise TypeError(f"{name} is or holds what is not JSON ({error}): {_ACCEPTED}") from None
+    except ValueError as error:
+        raise ValueError(f"{name} ({_kind(value)}) cannot be written as JSON: {error}") from error
+    if type(plain) not in _PLAIN:
+        raise TypeError(f"{name} is {_kind(value)}, not JSON: {_ACCEPTED}")
+    return plain
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+
+
+def _size(plain: Any) -> int:
+    return len(_encode(plain).encode())

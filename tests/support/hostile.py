@@ -1,0 +1,378 @@
+"""Handlers that leave something behind, speak out of turn, or give what cannot be kept; one a row of what was found.
+
+Each is followed by another job on the same worker, which must run, alone, with its own trail.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import faulthandler
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from joblease import JobContext, PermanentError, handler
+from pydantic import BaseModel
+
+
+def _write(record: str, *words: object) -> None:
+    with Path(record).open("a") as file:
+        file.write(" ".join(map(str, words)) + "\n")
+
+
+@handler("next")
+def next_job(job: JobContext, seconds: float = 0.0) -> dict[str, Any]:
+    """The innocent one behind. It says in which process it runs, and what it finds there."""
+    job.step("mine")
+    time.sleep(seconds)
+    return {
+        "pid": os.getpid(),
+        "threads": sorted(thread.name for thread in threading.enumerate() if thread is not threading.main_thread()),
+        "folder": str(Path.cwd()),
+        "environment": sorted(name for name in os.environ if name.startswith(("LEAKED", "JOBLEASE_"))),
+        "umask": _umask(),
+        "alarm": str(signal.getsignal(signal.SIGALRM)),
+        "path": "/leaked" in sys.path,
+        "timeout": socket.getdefaulttimeout(),
+    }
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@handler("leave-thread")
+def leave_thread(job: JobContext, record: str) -> None:
+    def tick() -> None:
+        while True:
+            try:
+                job.step("from the grave")
+            except RuntimeError as error:
+                _write(record, error)
+                return
+            time.sleep(0.01)
+
+    threading.Thread(target=tick, name="ticker", daemon=True).start()
+
+
+@handler("leave-idle-thread")
+def leave_idle_thread(job: JobContext) -> int:
+    threading.Thread(target=time.sleep, args=(3600,), name="sleeper", daemon=True).start()
+    return os.getpid()
+
+
+@handler("fork-and-return")
+def fork_and_return(job: JobContext, record: str, seconds: float = 0.5) -> str:
+    if os.fork() == 0:
+        _write(record, os.getpid())
+        with contextlib.suppress(RuntimeError):
+            job.step("from the copy")
+        return "child"
+    time.sleep(seconds)
+    return "parent"
+
+
+@handler("fork-and-return-async")
+async def fork_and_return_async(job: JobContext, record: str, seconds: float = 0.5) -> str:
+    if os.fork() == 0:
+        _write(record, os.getpid())
+        return "child"
+    await asyncio.sleep(seconds)
+    return "parent"
+
+
+@handler("fork-and-stay")
+def fork_and_stay(job: JobContext, record: str, seconds: float = 0.0) -> str:
+    if os.fork() == 0:
+        _write(record, os.getpid())
+        time.sleep(3600)
+    _wait_for(record, 1)
+    time.sleep(seconds)
+    return "parent"
+
+
+def _sleep_for_ever(record: str) -> None:
+    _write(record, os.getpid())
+    time.sleep(3600)
+
+
+def _wait_for(record: str, lines: int) -> None:
+    until = time.monotonic() + 20
+    while not Path(record).exists() or len(Path(record).read_text().splitlines()) < lines:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+_SHELL = 'echo $$ >> "$0"; exec sleep 3600'
+WAYS = ("popen", "shell", "setsid", "double", "daemon", "no-environment", "multiprocessing", "nohup")
+
+
+def _start(way: str, record: str) -> None:
+    """A process that lives for an hour and writes its number into the record."""
+    command = ["sh", "-c", _SHELL, record]
+    if way == "popen":
+        subprocess.Popen(command)
+    elif way == "shell":
+        subprocess.Popen("sh -c '" + _SHELL.replace("$0", record) + "' & wait", shell=True)
+    elif way == "setsid":
+        subprocess.Popen(command, start_new_session=True)
+    elif way == "double":
+        subprocess.run(["sh", "-c", f"sh -c '{_SHELL.replace('$0', record)}' &"], check=True)
+    elif way == "daemon":
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            if os.fork() == 0:
+                os.closerange(3, 256)
+                os.execvp("sh", command)
+            os._exit(0)
+        os.waitpid(pid, 0)
+    elif way == "no-environment":
+        subprocess.run(
+            ["setsid", "sh", "-c", f"sh -c '{_SHELL.replace('$0', record)}' &"], env={"PATH": os.environ["PATH"]},
+            check=True,
+        )  # fmt: skip
+    elif way == "multiprocessing":
+        multiprocessing.get_context("fork").Process(target=_sleep_for_ever, args=(record,)).start()
+    elif way == "nohup":
+        subprocess.Popen(["nohup", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@handler("leave-processes")
+def leave_processes(job: JobContext, record: str, end: str = "return") -> str:
+    """Starts processes in all ways, and then ends in one."""
+    for number, way in enumerate(WAYS, 1):
+        _start(way, record)
+        _wait_for(record, number)
+    job.step("started all")
+    if end == "raise":
+        raise ValueError("and raises")
+    if end == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if end == "stay":
+        time.sleep(3600)
+    return "left them"
+
+
+@handler("keep-processes")
+def keep_processes(job: JobContext, record: str, until: str) -> int:
+    """Starts processes in all ways and keeps them until a file is there: how many of them live then."""
+    for number, way in enumerate(WAYS, 1):
+        _start(way, record)
+        _wait_for(record, number)
+    _wait_for(until, 1)
+    return sum(Path(f"/proc/{pid}").exists() for pid in Path(record).read_text().splitlines())
+
+
+@handler("killed-leader")
+def killed_leader(job: JobContext, record: str) -> None:
+    """Its copies live on with all that was open, as after an OOM kill."""
+    multiprocessing.get_context("fork").Process(target=_sleep_for_ever, args=(record,)).start()
+    _wait_for(record, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+
+class Model(BaseModel):
+    at: dt.date
+
+
+def _deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def _cycle() -> list[Any]:
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    return cycle
+
+
+class Rude(Exception):
+    def __str__(self) -> str:  # noqa: PLE0307 - it does not return at all
+        sys.exit("not even my text")
+
+
+class Ruder(BaseException):
+    @property
+    def __notes__(self) -> Any:  # type: ignore[override]
+        raise ZeroDivisionError
+
+    def __str__(self) -> str:
+        return "caf\udce9\x00"
+
+
+VALUES: dict[str, Any] = {
+    "huge": 10**400,
+    "deep": _deep(300),
+    "just deep enough": _deep(60),
+    "nan": float("nan"),
+    "object": object(),
+    "cycle": _cycle(),
+    "generator": (n for n in range(3)),
+    "list": [1, 2],
+    "set of bytes": {b"\xff"},
+    "number keys": {1: 2},
+    "large": {"x": "😀" * 20_000},
+    "file name": os.fsdecode(b"caf\xe9"),
+    "nul": "a\x00b\x1b[31m",
+    "rich": {
+        "when": dt.datetime(2026, 11, 27, 8, tzinfo=dt.UTC),
+        "id": uuid.UUID(int=1),
+        "price": decimal.Decimal("1.10"),
+        "colour": Colour.RED,
+        "path": Path("/a"),
+        "point": Point(1),
+        "model": Model(at=dt.date(2026, 11, 27)),
+        "pair": (1, {2}),
+    },
+    "model": Model(at=dt.date(2026, 11, 27)),
+}
+ERRORS: dict[str, type[BaseException]] = {
+    "file name": ValueError, "rude": Rude, "ruder": Ruder, "interrupt": KeyboardInterrupt, "close": GeneratorExit,
+    "stop": StopIteration, "base": BaseException, "cancelled": asyncio.CancelledError,
+}  # fmt: skip
+
+
+@handler("return-value")
+def return_value(job: JobContext, which: str) -> Any:
+    return VALUES[which]
+
+
+@handler("step-data")
+def step_data(job: JobContext, which: str) -> None:
+    job.step("with data", data=VALUES[which])
+
+
+@handler("step-message")
+def step_message(job: JobContext, which: str) -> None:
+    job.step(VALUES[which])
+
+
+@handler("step-progress")
+def step_progress(job: JobContext, progress: Any = 0.5) -> None:
+    job.step("x", progress=progress)
+
+
+@handler("raise-error")
+def raise_error(job: JobContext, which: str) -> None:
+    if which == "group":
+        raise ExceptionGroup("two", [ValueError("caf\udce9"), Rude()])
+    raise ERRORS[which](os.fsdecode(b"caf\xe9"))
+
+
+@handler("fail-deep")
+def fail_deep(job: JobContext) -> None:
+    _inner()
+
+
+def _inner() -> None:
+    raise ValueError("here")
+
+
+@handler("fail-async")
+async def fail_async(job: JobContext) -> None:
+    await asyncio.sleep(0)
+    _inner()
+
+
+@handler("change-surroundings")
+def change_surroundings(job: JobContext) -> int:
+    os.chdir("/")
+    os.environ["LEAKED"] = "1"
+    os.environ.pop("PATH")
+    os.umask(0o077)
+    sys.path.insert(0, "/leaked")
+    sys.argv.append("leaked")
+    sys.stdout = None
+    socket.setdefaulttimeout(0.001)
+    faulthandler.dump_traceback_later(0.3, exit=True)
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(9))
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    return os.getpid()
+
+
+@handler("use-memory")
+def use_memory(job: JobContext, mebibytes: int) -> int:
+    _kept.append(bytearray(os.urandom(1 << 20) * mebibytes))
+    return os.getpid()
+
+
+_kept: list[bytearray] = []
+
+
+@handler("look-for-keys")
+def look_for_keys(job: JobContext) -> dict[str, Any]:
+    def environment(pid: int | str) -> str:
+        return Path(f"/proc/{pid}/environ").read_text(errors="replace")
+
+    guardians = [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if _parent(path.parent) == os.getppid() and b"guard.py" in path.read_bytes()
+    ]
+    return {
+        "mine": "JOBLEASE_AMQP_URL" in environment("self") or "JOBLEASE_STORAGE" in environment("self"),
+        "guardians": [environment(pid) for pid in guardians],
+    }
+
+
+def _parent(folder: Path) -> int:
+    try:
+        return int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
+
+
+@handler("log-lines")
+def log_lines(job: JobContext) -> None:
+    log = logging.getLogger("my.module")
+    log.debug("too low to be seen")
+    log.info("as information")
+    log.error("as an error")
+
+
+@handler("write-into-socket")
+def write_into_socket(job: JobContext, text: str) -> str:
+    """What no handler should, and any can: its process has only one socket."""
+    for fd in range(3, 64):
+        with contextlib.suppress(OSError):
+            if str(Path(f"/proc/self/fd/{fd}").readlink()).startswith("socket:"):
+                os.write(fd, text.encode())
+    return "wrote"
+
+
+@handler("close-everything")
+def close_everything(job: JobContext) -> str:
+    os.closerange(3, 256)
+    threading.Thread(target=time.sleep, args=(3600,)).start()  # Python would wait for it before it ends
+    return "closed"
+
+
+@handler("fail-for-good-here")
+def fail_for_good_here(job: JobContext) -> None:
+    raise PermanentError("the input is broken")

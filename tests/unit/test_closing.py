@@ -1,0 +1,57 @@
+"""How a run's end reads in the trail, and what it makes of the job."""
+
+import pytest
+from joblease.messages import JobMessage, RetryPolicy, State
+from joblease_worker.closing import UNRECORDED, UNSTARTED, Why, closing
+from joblease_worker.runner import Ending
+
+MESSAGE = JobMessage(
+    job_id="1", namespace="default", name="n", handler="h", queue="default", group="default", limit=1,
+    retry=RetryPolicy(max_attempts=3, initial_seconds=10, factor=1), active_deadline_seconds=90,
+)  # fmt: skip
+STOPPED = Ending("stopped")
+KILLED = Ending("died", error="the handler did not end within 10 s of being asked to, and was killed")
+FAILED = Ending("failed", error="ValueError: no luck", traceback="the stack")
+FOR_GOOD = Ending("failed", error="the input is broken", permanent=True)
+ASKED = "the handler ended when it was asked to"
+AGAIN = "another worker starts the handler again from the beginning; it counts as the same attempt"
+
+
+@pytest.mark.parametrize(
+    ("ending", "why", "attempt", "state", "text"),
+    [
+        (Ending("completed", result=1), None, 1, State.COMPLETED, "attempt 1 completed"),
+        (Ending("completed"), Why.CANCEL, 1, State.COMPLETED, "attempt 1 completed"),
+        (STOPPED, Why.CANCEL, 1, State.CANCELLED, f"cancelled while it was running: {ASKED}"),
+        (KILLED, Why.CANCEL, 1, State.CANCELLED, f"cancelled while it was running: {KILLED.error}"),
+        (Ending(UNSTARTED), Why.CANCEL, 1, State.CANCELLED, "cancelled: the handler had not begun"),
+        (STOPPED, Why.DRAIN, 1, State.INTERRUPTED, f"worker-1 shuts down; {AGAIN}"),
+        (STOPPED, Why.DEADLINE, 3, State.DEADLINE_EXCEEDED,
+         f"attempt 3 of 3 failed: did not end within activeDeadlineSeconds (90 s); {ASKED}"),
+        (KILLED, Why.DEADLINE, 3, State.DEADLINE_EXCEEDED,
+         f"attempt 3 of 3 failed: did not end within activeDeadlineSeconds (90 s); {KILLED.error}"),
+        (FAILED, None, 3, State.FAILED, "attempt 3 of 3 failed: ValueError: no luck"),
+        (FOR_GOOD, None, 1, State.FAILED, "attempt 1 failed for good (PermanentError): the input is broken"),
+        (Ending(UNRECORDED, error="no"), None, 1, State.FAILED, "attempt 1 failed for good: no"),
+        (STOPPED, None, 3, State.FAILED, "attempt 3 of 3 failed: the handler stopped without being asked to"),
+    ],
+)  # fmt: skip
+def test_the_words_and_the_state(ending: Ending, why: Why | None, attempt: int, state: State, text: str) -> None:
+    end = closing(MESSAGE, attempt, "worker-1", ending, why)
+    assert (end.changes["state"], end.event.message) == (state, text)
+    if state in (State.FAILED, State.DEADLINE_EXCEEDED):
+        assert (end.event.data or {})["reason"] == state.value
+
+
+@pytest.mark.parametrize("why", [None, Why.DEADLINE])
+def test_an_attempt_that_failed_is_followed_by_another(why: Why | None) -> None:
+    end = closing(MESSAGE, 1, "worker-1", FAILED, why)
+    assert end.changes["state"] is State.RETRYING
+    assert end.event.message.startswith("attempt 1 of 3 failed: ")
+    assert "; next attempt in " in end.event.message
+    assert (end.event.data or {})["traceback"] == "the stack"
+    assert set(end.changes) == {"state", "next_attempt_at"}
+
+
+def test_a_greater_reason_replaces_a_lesser_one() -> None:
+    assert Why.LOST > Why.CANCEL > Why.DEADLINE > Why.DRAIN

@@ -1,0 +1,163 @@
+"""The protocol between the worker and its handler processes, against everything that can be sent."""
+
+import json
+import socket
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from joblease import values
+from joblease_worker import frames
+from joblease_worker.frames import BadFrame
+
+TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=50)
+JSON = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1),
+        st.floats(allow_nan=False, allow_infinity=False), TEXT,
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(TEXT, inner, max_size=4)),
+    max_leaves=20,
+)  # fmt: skip
+SAID = st.one_of(
+    st.builds(frames.Ready, handlers=st.lists(st.dictionaries(TEXT, JSON, max_size=3), max_size=2)),
+    st.builds(
+        frames.Step, run=TEXT, step=st.integers(1), message=TEXT, progress=st.none() | st.floats(0, 1),
+        data=st.none() | st.dictionaries(TEXT, JSON, max_size=3),
+    ),
+    st.builds(frames.Completed, run=TEXT, left=TEXT, result=JSON),
+    st.builds(frames.Failed, run=TEXT, left=TEXT, error=TEXT, traceback=TEXT, permanent=st.booleans()),
+    st.builds(frames.Stopped, run=TEXT, left=TEXT),
+)  # fmt: skip
+ORDERS = st.one_of(
+    st.builds(frames.Run, run=TEXT, job=st.dictionaries(TEXT, JSON, max_size=3), deadline=st.floats(0, 1e9)),
+    st.builds(frames.Cancel, run=TEXT),
+)
+ANY_JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(st.characters(exclude_categories=()))),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
+    max_leaves=10,
+)
+FIELDS = st.sampled_from(
+    ["type", "run", "step", "message", "progress", "data", "left", "result", "error", "traceback", "permanent",
+     "version", "handlers", "job", "deadline", "more"]
+)  # fmt: skip
+TYPES = st.sampled_from(["ready", "step", "completed", "failed", "stopped", "run", "cancel", "other"])
+NONSENSE = st.one_of(
+    st.binary(),
+    st.dictionaries(FIELDS, ANY_JSON).map(lambda each: json.dumps(each).encode()),
+    st.tuples(TYPES, st.dictionaries(FIELDS, ANY_JSON)).map(
+        lambda each: json.dumps({**each[1], "type": each[0]}).encode()
+    ),
+    st.one_of(SAID, ORDERS).flatmap(
+        lambda frame: st.integers(0, len(frames.encode(frame))).map(lambda end: frames.encode(frame)[:end])
+    ),
+)
+
+
+@given(SAID)
+def test_what_is_said_arrives(frame: frames.Said) -> None:
+    line = frames.encode(frame)
+    assert line.count(b"\n") == 1
+    assert frames.said(line) == frame
+
+
+@given(ORDERS)
+def test_orders_arrive(frame: frames.Order) -> None:
+    assert frames.order(frames.encode(frame).strip(b"\n")) == frame
+
+
+@given(NONSENSE)
+@settings(max_examples=300)
+def test_nonsense_is_a_bad_frame_or_a_frame_that_can_be_stored(line: bytes) -> None:
+    """From the child: never anything but `BadFrame`."""
+    try:
+        said = frames.said(line)
+    except BadFrame:
+        return
+    content = said.model_dump()
+    json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
+    if isinstance(said, frames.Step | frames.Completed):
+        kept = said.data if isinstance(said, frames.Step) else said.result
+        assert values.json_value(kept, "it") == kept
+
+
+@given(st.lists(st.one_of(NONSENSE, ORDERS.map(frames.encode)), max_size=6), st.integers(1, 40))
+@settings(deadline=None)
+def test_the_childs_reader_ends_whatever_comes(blocks: list[bytes], size: int) -> None:
+    """To the child, cut anywhere: frames, `BadFrame`, or the end; it never hangs."""
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(10)
+
+    def send() -> None:
+        with ours:
+            stream = b"".join(blocks)
+            for start in range(0, len(stream), size):
+                try:
+                    ours.sendall(stream[start : start + size])
+                except OSError:  # it has had enough
+                    return
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        for order in frames.orders(theirs):
+            assert isinstance(order, frames.Run | frames.Cancel)
+    except BadFrame:
+        pass
+    finally:
+        theirs.close()
+        sender.join()
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_line_without_end_is_refused_in_bounded_memory(monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
+    monkeypatch.setattr(frames, "MAX_FRAME", 100_000)
+    ours, theirs = socket.socketpair()
+
+    def send() -> None:
+        with ours:
+            try:
+                ours.sendall(b"x" * 1_000_000 + end)
+            except OSError:
+                return
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with theirs, pytest.raises(BadFrame, match="a line of more than 100000 bytes"):
+        list(frames.orders(theirs))
+    sender.join()
+
+
+def changed(frame: frames.Said, **fields: Any) -> bytes:
+    return json.dumps({**json.loads(frames.encode(frame)), **fields}).encode()
+
+
+STEP = frames.Step(run="1.1", step=1, message="a", progress=0.5, data={"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (changed(STEP, message="x" * 4001), "step.message: String should have at most 4000 characters"),
+        (changed(STEP, message=3), "step.message: Input should be a valid string"),
+        (changed(STEP, progress=1.5), "step.progress: Input should be less than or equal to 1"),
+        (changed(STEP, progress="0.5"), "step.progress: Input should be a valid number"),
+        (changed(STEP, data=[1]), "step.data: Input should be an object"),
+        (changed(STEP, data={"a": 10**400}), "step.data: Value error, it.a is an integer of more than 64 bits"),
+        (changed(STEP, data={"a": float("nan")}), "step.data: Value error, it.a is nan"),
+        (changed(STEP, step=0), "step.step: Input should be greater than or equal to 1"),
+        (changed(STEP, more=1), "step.more: Extra inputs are not permitted"),
+        (b'{"type":"stopped"}', "stopped.run: Field required"),
+        (b'{"type":"stopped","run":"\\udce9"}', "the line: Invalid JSON"),
+        (b"", "the line: Invalid JSON"),
+        (b'{"type":"run","run":"1.1","job":{},"deadline":1}', "the line: Input tag 'run' found using 'type' does not"),
+        (b'{"type":"ready","handlers":[],"version":2}', "version 2 of their protocol, the worker version 1"),
+    ],
+)
+def test_a_bad_frame_is_told_exactly(line: bytes, problem: str) -> None:
+    with pytest.raises(BadFrame) as refused:
+        frames.said(line)
+    assert problem in str(refused.value)

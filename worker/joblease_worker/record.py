@@ -1,0 +1,69 @@
+"""A run's writing in the audit trail: fenced, and patient as long as the lease is its own."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from joblease.errors import ErrorClass, classify, log_level, pauses
+from joblease.messages import JobEvent, State, now
+from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent
+
+log = logging.getLogger(__name__)
+
+
+class Fenced(Exception):
+    """The job is not ours any more: another worker has claimed it, it has its outcome, or the lease was lost."""
+
+
+class CancelRequested(Exception):
+    """Nothing was written: somebody has asked in the head that the job be cancelled. Decide anew, and write again."""
+
+
+class Record:
+    """Of one run; `head` is the job's head row as it was left."""
+
+    def __init__(self, trail: AuditTrail, head: Head, lost: Callable[[], bool]) -> None:
+        """`lost` says whether the lease has been lost."""
+        self._trail = trail
+        self._lost = lost
+        self.head = head
+
+    async def write(self, events: Sequence[NewEvent], **changes: Any) -> list[JobEvent]:
+        """Write events in one transaction. Raises `Fenced`, `CancelRequested`, or what storage refuses for good.
+
+        Storage trouble is waited out for as long as the lease is ours. After that, steps are tried once more, so that
+        the trail can tell how far the run came, but no outcome is.
+        """
+        moment, mark = now(), secrets.token_hex(8)  # the same for each try: one that went through is recognised
+        events = [replace(event, timestamp=event.timestamp or moment) for event in events]
+        waits = pauses()
+        while True:  # ends with an answer, or with the lease
+            if changes and self._lost():
+                raise Fenced("the lease was lost")
+            try:
+                self.head, written = await self._trail.append(self.head, events, write=mark, **changes)
+            except HeadChanged as changed:
+                if changed.written:
+                    self.head = changed.current
+                    return changed.written
+                self._look_at(changed.current)
+            except Exception as error:
+                if classify(error) is not ErrorClass.TRANSIENT:
+                    raise
+                if self._lost():
+                    raise Fenced("the lease was lost, and the audit trail cannot be written") from None
+                log.log(log_level(error), "the audit trail cannot be written, trying again: %s", error)
+                await asyncio.sleep(next(waits))
+            else:
+                return written
+
+    def _look_at(self, current: Head) -> None:
+        """Somebody else has touched the head: an order to cancel, the note of a deferral, or the end of our right."""
+        if current.epoch != self.head.epoch or current.state is not State.RUNNING:
+            raise Fenced(f"the job is {current.state} at epoch {current.epoch} by now")
+        self.head = current
+        if current.cancel_requested:
+            raise CancelRequested

@@ -1,0 +1,41 @@
+"""The right to speak for a run, in its handler process."""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from joblease.handlers import JobContext
+
+from joblease_worker import frames
+
+
+class Run:
+    """One run, and the right to speak of it, which ends with it."""
+
+    def __init__(
+        self,
+        order: frames.Run,
+        report: Callable[["Run", Mapping[str, Any]], None],
+        send: Callable[[frames.Said], None],
+    ) -> None:
+        self.id = order.run
+        self.deadline = order.deadline
+        self.job = JobContext(**order.job, report=lambda step: report(self, step))
+        self._send = send
+        self._steps = 0
+        self._ended = False
+        self._speaking = threading.Lock()
+
+    def tell(self, step: Mapping[str, Any]) -> None:
+        """Say a step; they are numbered in the order in which they are said. Raises `RuntimeError` after the end."""
+        with self._speaking:
+            if self._ended:
+                raise RuntimeError(f"the run of job {self.job.id} has ended: its steps cannot be recorded any more")
+            self._steps += 1
+            self._send(frames.Step.model_construct(run=self.id, step=self._steps, **step))
+
+    def end(self, ending: frames.Ending) -> None:
+        """Say the ending, the last word."""
+        with self._speaking:
+            self._ended = True
+            self._send(ending)
