@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import aio_pika
+from azure.core.exceptions import ResourceNotFoundError
 from faults.checker import dashboard_knows
 from faults.history import History, Submitted, living, read_activities
 from faults.installation import LEASE_SECONDS, NAMESPACE, Installation
@@ -88,8 +89,9 @@ class Collector:
         )
 
     async def _read_trail(self, trail: AuditTrail, history: History) -> None:
-        async for head, events in trail.everything():
-            history.heads[head.job_id], history.events[head.job_id] = head, events
+        with suppress(ResourceNotFoundError):  # no program has lived long enough to make the table
+            async for head, events in trail.everything():
+                history.heads[head.job_id], history.events[head.job_id] = head, events
 
     async def _read_tables(self, storage: Storage, history: History) -> None:
         """What the dashboard has made of the events."""

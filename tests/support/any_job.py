@@ -67,7 +67,8 @@ ENDS: st.SearchStrategy[dict[str, Any]] = st.one_of(
     ),
 )
 LIVES = st.sampled_from([1, 2, 3, 0]).flatmap(lambda count: st.lists(DEEDS, min_size=count, max_size=count))
-HANDLERS = st.sampled_from(["anything"] * 8 + ["anything-async"] * 3 + ["nobody-knows-it"])
+HANDLERS = st.sampled_from(["anything"] * 3 + ["anything-async"])
+"""An unknown one is looked for on other workers for a minute: tests/integration/test_worker.py has that."""
 EXTRA = st.dictionaries(TEXT, JSON, max_size=3)
 FILLERS = st.sampled_from([("", 0)] * 8 + [("\U0001f600", 16_200), ("x", 65_000), ("x", 70_000), ("é", 25_000)])
 DEPTHS = st.sampled_from([0] * 8 + [60, 100, 200, 260, 500])

@@ -68,7 +68,9 @@ class Doer:
         self._started(subprocess.Popen(["sleep", str(LONG)], start_new_session=True).pid)
 
     def _daemon(self, _: object) -> None:
-        done = subprocess.run(["setsid", "-f", "sh", "-c", f"echo $$; exec sleep {LONG}"], stdout=-1, check=True)
+        done = subprocess.run(
+            ["setsid", "-f", "sh", "-c", f"echo $$; exec sleep {LONG} >/dev/null 2>&1"], stdout=-1, check=True
+        )
         self._started(int(done.stdout))
 
     def _copy(self, _: object) -> None:
