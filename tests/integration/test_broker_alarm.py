@@ -42,7 +42,7 @@ def _subscription(pool: str, settings: BrokerSettings, callback: Any) -> Subscri
     async def declare(channel: Any) -> Any:
         return await topology.declare_pool(channel, pool, settings)
 
-    return Subscription(declare, callback, prefetch=2)
+    return Subscription(declare, callback, prefetch=10)  # also what an impatient one has sent after all
 
 
 async def _declared(broker: Broker, pool: str, settings: BrokerSettings) -> None:
