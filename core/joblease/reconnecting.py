@@ -211,7 +211,7 @@ class Reconnecting:
                     tries = pauses(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
                 pause = next(tries)
                 unforeseen = None if isinstance(error, BROKEN) else error
-                log.warning("%s; building it anew in %.1f s", self.problem, pause, exc_info=unforeseen)
+                log.warning("%s: %s; building it anew in %.1f s", self.name, self.problem, pause, exc_info=unforeseen)
                 await asyncio.sleep(pause)
 
     async def _live(self, link: Link) -> None:
