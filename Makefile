@@ -75,7 +75,7 @@ chart-docs: ## make the table of the chart's README from its values
 	@GOBIN=$(CURDIR)/.local/bin go install github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2
 	@.local/bin/helm-docs --chart-search-root charts --log-level warning
 
-BENCHMARKS := handover throughput overhead admission takeover history live idle price scale
+BENCHMARKS := handover throughput overhead admission takeover history live idle waiting price scale
 BENCH_ARGS ?=
 
 $(BENCH_STAMP): $(STAMP) bench/requirements.txt
@@ -85,7 +85,7 @@ $(BENCH_STAMP): $(STAMP) bench/requirements.txt
 
 bench: $(addprefix bench-,$(BENCHMARKS)) bench-docs ## all benchmarks that need no cluster, one after the other, into docs/performance.md
 
-bench-%: $(BENCH_STAMP) $(ASSETS) ## one of them: handover, throughput, overhead, admission, takeover, history, live, idle, price, scale, dispatch (after `make kind`)
+bench-%: $(BENCH_STAMP) $(ASSETS) ## one of them: handover, throughput, overhead, admission, takeover, history, live, idle, waiting, price, scale, dispatch (after `make kind`)
 	@$(BIN)/python -m joblease_local prepare
 	@$(BIN)/python bench/$*.py --write $(BENCH_ARGS)
 

@@ -77,7 +77,8 @@ class Job:
         """A job that is seen for the first time."""
         metadata = body["metadata"]
         job = cls(metadata["uid"], metadata["namespace"], metadata["name"], _moment(metadata["creationTimestamp"]))
-        job.order = int(metadata["resourceVersion"])
+        version = metadata["resourceVersion"]
+        job.order = int(version) if version.isdecimal() else 0  # comparable by Kubernetes' word (KEP-5504)
         job.written = body.get("status") or {}
         if job.written:  # by the operator of before; all of them together would be too many to look at again at once
             age = max(0.0, (now() - job.created_at).total_seconds())

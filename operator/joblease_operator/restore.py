@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READERS = 32
-IN_ONE_TURN = 250
-"""Jobs that are put in line before the event loop gets its turn."""
+OBSERVED_IN_ONE_TURN, PLACED_IN_ONE_TURN = 50, 250
+"""Jobs that are read, and that are put in line, before the event loop gets its turn."""
 
 
 async def restore(
@@ -35,23 +35,27 @@ async def restore(
     """Read all resources, and the head row of each job that has not ended. Ends when storage and API server answer."""
     for pause in pauses(1.0):
         try:
+            number = 0
             async for body in requests.everything():
                 observe(None, body)
-            active = [job for job in jobs.values() if not job.finished]
-            await _recall(active, record)
+                number += 1
+                if number % OBSERVED_IN_ONE_TURN == 0:
+                    await asyncio.sleep(0)
+            await _recall([*jobs.values()], record)
             break
         except Exception as error:  # noqa: BLE001 - whatever is away, it is waited for
             log.log(log_level(error), "the present jobs cannot be read yet, trying again: %s", error)
             await asyncio.sleep(pause)
-    for number, job in enumerate(active):
+    for number, job in enumerate([*jobs.values()]):
         _place(job, admissions)
-        if number % IN_ONE_TURN == 0:
+        if number % PLACED_IN_ONE_TURN == 0:
             await asyncio.sleep(0)
-    log.info("%d jobs found, %d of them active", len(jobs), len(active))
+    scheduler = admissions.scheduler
+    log.info("%d jobs found; %d wait, %d were admitted", len(jobs), scheduler.waiting, scheduler.admitted)
 
 
-async def _recall(active: "list[Job]", record: "Record") -> None:
-    unread = iter([job for job in active if job.state is None])
+async def _recall(jobs: "list[Job]", record: "Record") -> None:
+    unread = (job for job in jobs if job.state is None)
     async with asyncio.TaskGroup() as readers:
         for _ in range(READERS):
             readers.create_task(_read(unread, record))

@@ -16,6 +16,8 @@ import kopf
 from joblease.kube import configure
 from joblease.resource import GROUP, PLURAL, VERSION
 
+from joblease_operator.kube import PAGE
+
 if TYPE_CHECKING:
     from joblease_operator.engine import Engine
 
@@ -49,6 +51,7 @@ def watching(engine: "Engine", on_end: Callable[[], None]) -> tuple[kopf.Operato
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.queueing.idle_timeout = 0.1  # a task and a queue for each object; our handler leaves nothing to them
+    settings.watching.chunk_size = PAGE
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 15

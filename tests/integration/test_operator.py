@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from joblease.errors import TransientError
 from joblease.leases import job_blob
-from joblease.messages import JobEvent, State
+from joblease.messages import JobEvent, State, now
 from joblease_local.control_plane import ControlPlane
-from joblease_local.manifests import apply_file
+from joblease_local.manifests import apply_file, wait_for_crd
+from joblease_operator.job import Job
+from joblease_operator.kube import Gone, JobRequests
+from joblease_operator.settings import OperatorSettings
+from kubernetes.aio.client import ApiException
 from support.cluster import Cluster
 from support.jobs import Jobs
 from support.programs import Program, check_metrics
@@ -235,7 +240,7 @@ async def test_a_job_whose_message_was_never_published_is_published_after_a_rest
     jobs: Jobs, cluster: Cluster, start_operator: Start, worker: Program, submit: Callable[..., str]
 ) -> None:
     """The operator died between the trail and the broker."""
-    from joblease.messages import Status, now
+    from joblease.messages import Status
     from joblease.trail import Head, NewEvent
 
     name = submit()
@@ -313,3 +318,58 @@ async def test_an_operator_that_is_there_before_the_custom_resource_waits_for_it
         await installing
         cluster = Cluster(kubeconfig, "default")
         await cluster.reaches(cluster.create(queue="nobody-serves-this"), "Queued")
+
+
+@pytest.mark.timeout(180)
+async def test_what_was_deleted_while_the_watch_was_down_for_too_long_ends(
+    jobs: Jobs, empty_api_server: ControlPlane, start_operator: Start, start_worker: Start
+) -> None:
+    """410 Gone: the API server has forgotten where the watch was, and nobody tells of the deletions."""
+    kubeconfig = empty_api_server.kubeconfig
+    await asyncio.to_thread(apply_file, kubeconfig, ROOT / "manifests" / "crd.yaml")
+    await asyncio.to_thread(wait_for_crd, kubeconfig)
+    cluster = Cluster(kubeconfig, "default")
+    namespace = {"JOBLEASE_OPERATOR_NAMESPACES": "[]", "KUBECONFIG": str(kubeconfig)}
+    async with (
+        start_operator(JOBLEASE_OPERATOR_RESYNC_SECONDS="1", **namespace) as operator,
+        start_worker(JOBLEASE_WORKER_QUEUE="default"),
+    ):
+        running = cluster.create("hold")
+        await cluster.reaches(running, "Running")
+        waiting, other = cluster.create(), cluster.create()
+        for name in (waiting, other):
+            await cluster.reaches(name, "WaitingForGroup")
+        uids = [cluster.get(name)["metadata"]["uid"] for name in (running, waiting)]
+        operator.process.send_signal(signal.SIGSTOP)
+        for name in (running, waiting):
+            cluster.delete(name)
+        await asyncio.to_thread(empty_api_server.forget_the_past)
+        operator.process.send_signal(signal.SIGCONT)
+        for uid in uids:
+            assert (await jobs.outcome(uid, timeout=60))[0] is State.CANCELLED
+        assert [event.status for event in await jobs.trail.history(uids[1])] == ["Submitted", "Cancelled"]
+        await cluster.reaches(other, "Completed")
+
+
+async def test_an_api_server_that_does_not_serve_the_kind_has_deleted_nothing(
+    empty_api_server: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers 404 then, too: when it has just started, or while the custom resource is replaced."""
+    monkeypatch.setenv("KUBECONFIG", str(empty_api_server.kubeconfig))
+    requests = JobRequests(OperatorSettings())
+    await requests.connect()
+    try:
+        job = Job("1", "default", "never-there", now())
+        with pytest.raises(ApiException):
+            await requests.exists(job.namespace, job.name, job.uid)
+        for write in (requests.patch_status(job, {}), requests.delete(job)):
+            with pytest.raises(TransientError):
+                await write
+        await asyncio.to_thread(apply_file, empty_api_server.kubeconfig, ROOT / "manifests" / "crd.yaml")
+        await asyncio.to_thread(wait_for_crd, empty_api_server.kubeconfig)
+        assert not await requests.exists(job.namespace, job.name, job.uid)
+        for write in (requests.patch_status(job, {}), requests.delete(job)):
+            with pytest.raises(Gone):
+                await write
+    finally:
+        await requests.close()

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
-from joblease_operator.queue import WorkQueue
+import pytest
+from joblease_operator import queue as queue_module
+from joblease_operator.queue import WORKERS, WorkQueue
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -57,3 +59,54 @@ async def test_the_earliest_of_several_times_counts() -> None:
         queue.add("a", 0.01)
         queue.add("a", 3600)
         await until(lambda: handled == ["a"])
+
+
+async def test_others_get_their_turn_however_many_keys_there_are() -> None:
+    """The handler waits for nothing, as it does for a job that just waits."""
+    handled: list[str] = []
+    in_one_turn = [0]
+
+    async def handle(key: str) -> None:
+        handled.append(key)
+
+    async with WorkQueue(handle) as queue:
+        for number in range(5_000):
+            queue.add(str(number), 0.001 if number % 2 else 0)
+        while len(handled) < 5_000:
+            before = len(handled)
+            await asyncio.sleep(0)
+            in_one_turn.append(len(handled) - before)
+    assert max(in_one_turn) <= 2 * WORKERS
+
+
+async def test_many_that_are_due_at_the_same_time_come_in_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_module, "DUE_AT_ONCE", 10)
+    handled: list[str] = []
+
+    async def handle(key: str) -> None:
+        handled.append(key)
+
+    async with WorkQueue(handle) as queue:
+        for number in range(100):
+            queue.add(str(number), 0.001)
+        ready = [0]
+        while len(handled) < 100:
+            await asyncio.sleep(0)
+            ready.append(queue._ready.qsize())
+    assert max(ready) <= 10
+    assert not queue._later
+    assert not queue._due
+
+
+async def test_an_error_of_a_handler_costs_its_key_alone() -> None:
+    handled: list[str] = []
+
+    async def handle(key: str) -> None:
+        handled.append(key)
+        if key == "a":
+            raise KeyError(key)
+
+    async with WorkQueue(handle, workers=1) as queue:
+        queue.add("a")
+        queue.add("b")
+        await until(lambda: handled == ["a", "b"])

@@ -1,12 +1,13 @@
 """The models and the CRD are one resource written down twice; these tests fail when one of them is changed alone."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from joblease.limits import MAX_PARAMETERS_BYTES, MAX_RESULT_BYTES
+from joblease.limits import MAX_DEPTH, MAX_PARAMETERS_BYTES, MAX_RESULT_BYTES
 from joblease.resource import (
     GROUP,
     KIND,
@@ -18,6 +19,7 @@ from joblease.resource import (
     JobRequestStatus,
     Reason,
     check_parameters,
+    deeper_than,
     parameters_size,
 )
 from pydantic import BaseModel, ValidationError
@@ -113,6 +115,7 @@ def test_the_status_has_the_same_fields() -> None:
 
 def test_the_bounds_that_only_the_operator_can_check_are_documented() -> None:
     assert str(MAX_PARAMETERS_BYTES) in SPEC["properties"]["parameters"]["description"]
+    assert f"{MAX_DEPTH} levels" in SPEC["properties"]["parameters"]["description"]
     assert str(MAX_RESULT_BYTES) in STATUS["properties"]["result"]["description"]
 
 
@@ -186,3 +189,25 @@ def test_parameters_fit_up_to_the_last_byte() -> None:
     check_parameters(largest)
     with pytest.raises(ValueError, match=r"take 65537 bytes as JSON; at most 65536 fit\. .* inputFilePath"):
         check_parameters({"a": largest["a"] + "x"})
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}, lambda inner: [1, {"b": [inner]}]])
+def test_levels_are_counted_without_going_down_them(wrap: Callable[[Any], Any]) -> None:
+    value: Any = 1
+    levels = 0
+    while levels < 20_000:
+        value = wrap(value)
+        levels += 3 if isinstance(value, list) and len(value) == 2 else 1
+        if levels in (1, 2, 3, 63, 64, 66):
+            assert not deeper_than(levels, value)
+            assert deeper_than(levels - 1, value)
+    assert deeper_than(MAX_DEPTH, value)
+
+
+def test_parameters_have_a_greatest_depth() -> None:
+    deepest: dict[str, Any] = {"a": 1}
+    for _ in range(MAX_DEPTH - 1):
+        deepest = {"a": deepest}
+    check_parameters(deepest)
+    with pytest.raises(ValueError, match=r"more than 64 levels deep\. .* inputFilePath"):
+        check_parameters({"a": deepest})

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from joblease.messages import JobEvent, State, Status
 from joblease.resource import Reason
+from joblease.trail import Head
 from joblease_operator.job import Job
-from joblease_operator.status import stamp, status_of, without_times
+from joblease_operator.status import TROUBLE, following, outcome, safe, stamp, status_of, tells, without_times
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -108,3 +109,43 @@ def test_the_transition_time_is_kept_while_the_status_stays() -> None:
     third = stamp(status_of(job(STARTED, event(4, "Completed", State.COMPLETED)), None), second, later)
     assert third["conditions"][0]["lastTransitionTime"] == "2026-01-02T03:30:05Z"
     assert without_times(first) == without_times(stamp(first, {}, later))
+
+
+def test_a_status_that_was_refused_keeps_what_does_not_come_from_handlers() -> None:
+    done = event(5, Status.COMPLETED, State.COMPLETED, message="x", data={"result": {"a": 1}})
+    status = stamp(status_of(job(STARTED, done), None), {}, NOW)
+    kept = safe(status)
+    assert not {"result", "worker", "progress"} & set(kept)
+    assert kept["jobId"] == "1"
+    assert outcome(kept) == outcome(status) == (State.COMPLETED, NOW)
+
+
+def test_an_ended_jobs_status_follows_its_generation() -> None:
+    status = stamp(status_of(job(STARTED, event(5, Status.COMPLETED, State.COMPLETED)), None), {}, NOW)
+    again = following(status, 9)
+    assert again["observedGeneration"] == 9
+    assert [each["observedGeneration"] for each in again["conditions"]] == [9, 9]
+    assert following(again, 3) == status
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [(State.SUBMITTED, True), (State.QUEUED, True), (State.RUNNING, False), (State.COMPLETED, False)],
+)
+def test_it_is_known_whether_a_status_was_written_after_everybody_was_told(state: State, told: bool) -> None:  # noqa: FBT001
+    queued = job(event(2, Status.QUEUED, State.QUEUED, attempt=0))
+    head = Head("1", "ns", "n", "h", "q", "g", NOW, state)
+    assert tells(status_of(queued, None), head) is told
+    assert not tells({}, head)
+    queued.trouble = TROUBLE + "the broker is away"
+    assert not tells(status_of(queued, None), head)
+    done = job(event(3, Status.CANCELLED, State.CANCELLED))
+    done.trouble = TROUBLE + "the broker is away"
+    assert outcome(stamp(status_of(done, None), {}, NOW)) is None
+
+
+def test_an_outcome_of_a_newer_operator_is_an_outcome() -> None:
+    status = stamp(status_of(job(STARTED, event(5, Status.COMPLETED, State.COMPLETED)), None), {}, NOW)
+    for condition, state in (("True", State.COMPLETED), ("False", State.FAILED)):
+        succeeded = {**status["conditions"][0], "reason": "NotYetInvented", "status": condition}
+        assert outcome({**status, "conditions": [succeeded]}) == (state, NOW)
