@@ -20,7 +20,9 @@ class Collector:
         self._started = 0.0
 
     def install(self) -> None:
-        """Begin to watch the garbage collector."""
+        """Begin to watch the garbage collector. What was imported is set apart at once."""
+        gc.collect()
+        gc.freeze()
         gc.callbacks.append(self._after)
 
     def remove(self) -> None:

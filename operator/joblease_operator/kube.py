@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from joblease_operator.settings import OperatorSettings
 
 JSON_PATCH = "application/json-patch+json"
-PAGE = 200
+PAGE = 100
 """JobRequests of one answer: it is parsed in one go, and nothing else runs meanwhile."""
 NOT_FOUND, CONFLICT, INVALID = 404, 409, 422
 _WHERE: dict[str, Any] = {"group": GROUP, "version": VERSION, "plural": PLURAL}

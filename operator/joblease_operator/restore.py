@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READERS = 32
-OBSERVED_IN_ONE_TURN, PLACED_IN_ONE_TURN = 50, 250
+OBSERVED_IN_ONE_TURN, PLACED_IN_ONE_TURN = 25, 250
 """Jobs that are read, and that are put in line, before the event loop gets its turn."""
 
 

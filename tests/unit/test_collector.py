@@ -4,11 +4,13 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from joblease_operator import collector as module
 from joblease_operator.collector import Collector
 
 
 @pytest.fixture
-def collector() -> Iterator[Collector]:
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    monkeypatch.setattr(module, "LONG_SECONDS", 0)
     made = Collector()
     made.install()
     yield made
@@ -16,11 +18,20 @@ def collector() -> Iterator[Collector]:
     gc.unfreeze()
 
 
-def test_many_survivors_are_set_apart_and_still_freed(collector: Collector) -> None:
-    before = gc.get_freeze_count()
-    many = [[number] for number in range(500_000)]
+def test_survivors_are_set_apart_and_still_freed(collector: Collector) -> None:
     gc.collect()
-    apart = gc.get_freeze_count() - before
-    assert apart >= 400_000  # of the last few, a look took no time
+    before = gc.get_freeze_count()
+    many = [[number] for number in range(100_000)]
+    gc.collect()
+    assert gc.get_freeze_count() - before >= 99_000
     del many
-    assert gc.get_freeze_count() - before < apart - 350_000
+    assert gc.get_freeze_count() - before < 1_000
+
+
+def test_short_looks_leave_everything_as_it_is(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONG_SECONDS", 60)
+    before = gc.get_freeze_count()
+    many = [[number] for number in range(1_000)]
+    gc.collect()
+    assert gc.get_freeze_count() <= before
+    assert len(many) == 1_000
