@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from joblease import logs
-from joblease.broker import Broker
+from joblease.broker import Broker, acknowledge
 from joblease.errors import ErrorClass, classify, log_level
 from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import JobEvent, State, Status
@@ -117,16 +117,15 @@ class Engine:
 
     async def on_event(self, delivery: "AbstractIncomingMessage") -> None:
         """Something that happened to a job. It can be acknowledged at once: the trail has it."""
-        async with delivery.process(ignore_processed=True):
-            metrics.EVENTS_SEEN.inc()
-            try:
-                event = JobEvent.model_validate_json(delivery.body)
-            except ValidationError as error:
-                log.warning("unreadable event dropped: %s", error)
-                return
-            job = self._jobs.get(event.job_id)
-            if job:
+        metrics.EVENTS_SEEN.inc()
+        try:
+            event = JobEvent.model_validate_json(delivery.body)
+        except ValidationError as error:
+            log.warning("unreadable event dropped: %s", error)
+        else:
+            if job := self._jobs.get(event.job_id):
                 self._take_note(job, [event])
+        await acknowledge(delivery)
 
     def _take_note(self, job: Job, events: Sequence[JobEvent]) -> None:
         known = job.sequence

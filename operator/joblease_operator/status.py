@@ -53,6 +53,8 @@ def _reason(job: Job, waiting: tuple[Reason, str] | None) -> tuple[Reason, str]:
         return waiting or (Reason.QUEUED, "admitted, about to be published")
     if job.state in (State.QUEUED, State.INTERRUPTED):
         return waiting or (Reason.QUEUED, job.message)
+    if job.state is State.RETRYING and waiting and waiting[0] is not Reason.SCHEDULED:  # or its time has come
+        return waiting
     return Reason(job.state.value), job.message
 
 

@@ -35,7 +35,7 @@ DEBOUNCE_SECONDS = 0.1
 REFRESH_SECONDS = 60.0
 """Least time until the message of a waiting job changes: who holds the slot changes with every job that ends."""
 VOLATILE = ("progress", "message")
-_BEFORE_ITS_START = (None, State.SUBMITTED, State.QUEUED, State.INTERRUPTED)
+_BEFORE_ITS_START = (None, State.SUBMITTED, State.QUEUED, State.INTERRUPTED, State.RETRYING)
 
 
 class StatusWriter:

@@ -115,10 +115,12 @@ async def test_a_handler_is_stopped_while_the_trail_cannot_be_written(
 
 
 @pytest.mark.parametrize("how", ["asked", "killed"])
-async def test_the_trail_says_whether_a_stopped_handler_had_to_be_killed(jobs: Jobs, worker: Worker, how: str) -> None:
-    job = await jobs.submit("hold" if how == "asked" else "stubborn")
-    await jobs.reaches(job.job_id, State.RUNNING)
-    await until(lambda: any(run._process for run in worker.consumer._work.runs.values()))
+async def test_the_trail_says_whether_a_stopped_handler_had_to_be_killed(
+    jobs: Jobs, worker: Worker, tmp_path: Path, how: str
+) -> None:
+    record = tmp_path / "record"
+    job = await jobs.submit("hold" if how == "asked" else "stubborn", parameters={"record": str(record)})
+    await until(record.exists)
     await jobs.cancel(job.job_id)
     _, events = await jobs.outcome(job.job_id)
     said = {

@@ -54,9 +54,11 @@ async def hold_async(job: JobContext, seconds: float = 60.0) -> str:
 @handler("stubborn")
 def stubborn(job: JobContext) -> None:
     """Does not listen when it is asked to stop."""
-    _note(job.parameters, f"start:{job.name}")
+    first = [f"start:{job.name}"]
     while True:
         try:
+            if first:
+                _note(job.parameters, first.pop())
             time.sleep(3600)
         except JobCancelled:
             continue

@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from joblease import tracing
-from joblease.broker import Broker
+from joblease.broker import Broker, acknowledge
 from joblease.errors import ErrorClass, classify, log_level
 from joblease.messages import ControlMessage, JobMessage
 from joblease.topology import DELIVERY_LIMIT
@@ -73,14 +73,14 @@ class Consumer:
 
     async def on_control(self, delivery: "AbstractIncomingMessage") -> None:
         """Obey an order, if it is about a job that runs here. It may be repeated."""
-        async with delivery.process(ignore_processed=True):
-            try:
-                control = ControlMessage.model_validate_json(delivery.body)
-            except ValidationError as error:
-                log.warning("unreadable control message dropped: %s", error)
-                return
+        try:
+            control = ControlMessage.model_validate_json(delivery.body)
+        except ValidationError as error:
+            log.warning("unreadable control message dropped: %s", error)
+        else:
             if run := self._work.runs.get(control.job_id):
                 run.stop(Why.CANCEL)
+        await acknowledge(delivery)
 
     async def drain(self, grace: float) -> None:
         """Let running jobs end within `grace` seconds, then hand the others back.
