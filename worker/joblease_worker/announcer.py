@@ -53,7 +53,7 @@ class Announcer:
         Events that find no room are left out: whoever hears of a later one takes them from the trail.
         """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0 if self._broker.problem else self._broker.timeout):
+            async with asyncio.timeout(0 if self._broker.problem or self._broker.blocked else self._broker.timeout):
                 for event in events:
                     await self._unsaid.put(event)
 

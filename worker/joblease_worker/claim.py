@@ -51,8 +51,12 @@ async def claim(trail: AuditTrail, message: JobMessage, worker: str) -> Claim:
 
 
 async def recent(trail: AuditTrail, head: Head) -> list[JobEvent]:
-    """A job's last events: what others can lack of them, who may each take more from the trail."""
-    return await trail.history(head.job_id, after=max(0, head.sequence - REPEATED_EVENTS))
+    """A job's last events: what others can lack of them, who may each take more from the trail.
+
+    Of an ended job the outcome alone: with the events before it, it would seem to run again for whoever hears them.
+    """
+    count = 1 if head.state.terminal else REPEATED_EVENTS
+    return await trail.history(head.job_id, after=max(0, head.sequence - count))
 
 
 def _hinted_head(message: JobMessage) -> Head | None:
