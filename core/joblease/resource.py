@@ -24,6 +24,8 @@ MAX_MESSAGE = 1_024
 
 NEVER = -1
 """A time to live that does not end."""
+MAX_TTL = 315_360_000
+"""Seconds of the longest time to live that ends: ten years."""
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=MAX_NAME)]
 
@@ -103,7 +105,7 @@ class JobRequestSpec(Part):
     retry: Retry = Retry()
     active_deadline_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = None
     start_after: AwareDatetime | None = None
-    ttl_seconds_after_finished: Annotated[int, Field(ge=NEVER, le=315_360_000)] | None = None
+    ttl_seconds_after_finished: Annotated[int, Field(ge=NEVER, le=MAX_TTL)] | None = None
     suspend: bool = False
     cancel: bool = False
 

@@ -6,6 +6,7 @@ The scheduler decides and knows nothing of resources; this is what it is told ab
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from joblease.messages import State, now
@@ -40,8 +41,11 @@ class Admissions:
         self.is_open = True
         self.admit()
 
-    def admit(self) -> None:
-        """Admit all that may go now; the rest of very many in the next turns of the event loop (`keep_time`)."""
+    def admit(self, asking: Job | None = None) -> None:
+        """Admit all that may go now; the rest of very many in the next turns of the event loop (`keep_time`).
+
+        The job that asks is not told: it looks, and a try of its that fails must be able to pause.
+        """
         if not self.is_open:
             return
         for admission in self.scheduler.admit(now()):
@@ -49,7 +53,8 @@ class Admissions:
             if admission.slot is not None:
                 self.used[self.group_of(job.spec)[0]] = time.monotonic()
             metrics.ADMISSION_WAIT_SECONDS.observe(max(0.0, (now() - job.created_at).total_seconds()))
-            self._on_admitted(job.uid)
+            if job is not asking:
+                self._on_admitted(job.uid)
         metrics.JOBS_WAITING.set(self.scheduler.waiting)
         metrics.JOBS_ADMITTED.set(self.scheduler.admitted)
         self._changed.set()
@@ -57,12 +62,12 @@ class Admissions:
     def wait(self, job: Job) -> bool:
         """Put a job in line, or change its place; whether it may go at once."""
         self.scheduler.wait(self._candidate(job))
-        self.admit()
+        self.admit(job)
         return self.admitted(job)
 
     def hold(self, job: Job) -> None:
-        """Count a job as admitted: the workers have it."""
-        self.scheduler.hold_slot(self._candidate(job))
+        """Count a job as admitted: the workers have it, and nothing holds it back any more."""
+        self.scheduler.hold_slot(replace(self._candidate(job), suspended=False, not_before=None))
 
     def leave(self, job: Job) -> None:
         """A job needs no slot any more; the next one gets it."""
@@ -72,7 +77,8 @@ class Admissions:
     def give_back(self, job: Job) -> bool:
         """No worker is there for an admitted job: it takes its slot again when it starts. Whether it had one."""
         had = self.scheduler.give_back(job.uid)
-        self.admit()
+        if had:
+            self.admit()
         return had
 
     def pass_over(self, queues: Collection[str]) -> None:

@@ -1,8 +1,10 @@
 """Ends jobs that were cancelled, or whose `JobRequest` was deleted, whoever has them.
 
-Nothing here remembers what was ordered: as long as a job that is to end has not ended, the next step is taken again.
+As long as a job that is to end has not ended, the next step is taken again: each few seconds, however much is heard of
+it meanwhile, since an order goes to every worker.
 """
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,8 @@ class Ending:
         self._blobs = blobs
         self._unheld: dict[str, tuple[int, float]] = {}
         """Running jobs that nobody holds: in which epoch and since when. Their handler may have to be killed yet."""
+        self._ordered: dict[str, float] = {}
+        """When a running job was last ordered to stop; monotonic seconds."""
 
     async def end(self, job: Job, new_head: Head) -> float | None:
         """Take the next step to the job's end; the pause before it is to be repeated. `new_head`: if it has none."""
@@ -59,8 +63,11 @@ class Ending:
     def forget(self, uid: str) -> None:
         """It has ended, or has gone."""
         self._unheld.pop(uid, None)
+        self._ordered.pop(uid, None)
 
     async def _end_running(self, job: Job) -> None:
+        if time.monotonic() - self._ordered.get(job.uid, -math.inf) < REPEAT_SECONDS / 2:
+            return
         head = job.head or await self._trail.head(job.uid)
         if not head.cancel_requested:  # the next worker must know, too
             await self._record.write(job, [], head, cancel_requested=True)
@@ -68,6 +75,7 @@ class Ending:
             await self._record.write(job, [cancelled(job)], head, state=State.CANCELLED)
         if job.state is State.RUNNING:
             await self._publisher.order_cancel(job.uid)
+            self._ordered[job.uid] = time.monotonic()
 
     async def _is_lost(self, head: Head) -> bool:
         """Whether nobody has held the job for so long that a handler without a lease has been killed."""

@@ -31,7 +31,7 @@ from joblease_operator.job import Body, Job
 from joblease_operator.kube import JobRequests
 from joblease_operator.pools import Pools
 from joblease_operator.publisher import Publisher
-from joblease_operator.queue import WorkQueue
+from joblease_operator.queue import MAX_PAUSE_SECONDS, WorkQueue
 from joblease_operator.record import Record, describe, facts, failed, queued
 from joblease_operator.resync import Resync
 from joblease_operator.status import GIVEN_UP, TROUBLE, outcome
@@ -138,7 +138,7 @@ class Engine:
         if job.finished:
             metrics.JOBS_ENDED.labels(str(job.state)).inc()
             self._admissions.leave(job)  # first of all: somebody waits for this slot
-        elif job.state is State.RETRYING:
+        elif job.state is State.RETRYING and job.spec:
             self._admissions.wait(job)
         self._active.note(job, job.last_news)
         self._queue.add(job.uid)
@@ -182,13 +182,14 @@ class Engine:
                 await self._publisher.announce(job)
             except Exception as another:
                 if classify(another) is ErrorClass.PERMANENT:
-                    log.exception("%s cannot even fail; it is left as it is", job.label)
+                    log.exception("%s cannot even fail; it is looked at again in %.0f s", job.label, MAX_PAUSE_SECONDS)
                     self._admissions.leave(job)
                     job.trouble = GIVEN_UP + describe(error)
                     self.status_writer.write(job)
                     if job.gone:
                         self._forget(job)
-                    return None
+                        return None
+                    return MAX_PAUSE_SECONDS  # it may be storage after all, and somebody repairs it
                 error = another
         job.trouble = TROUBLE + describe(error) if not job.finished or job.unannounced else ""
         self.status_writer.write(job)
@@ -213,6 +214,7 @@ class Engine:
             with contextlib.suppress(UnknownJob):
                 await self._record.recall(job)
         if job.finished:
+            self._ending.forget(job.uid)
             return
         if job.spec and (job.state is State.RUNNING or (job.state in HANDED and not self._admissions.admitted(job))):
             self._admissions.hold(job)
@@ -270,8 +272,8 @@ class Engine:
 
     async def _fail(self, job: Job, error: Exception) -> None:
         """A job that can never run ends with the reason, and without what storage may have refused of it."""
-        if job.state in (State.RUNNING, State.INTERRUPTED):
-            raise error  # a worker has it, or will
+        if job.finished or job.state in (State.RUNNING, State.INTERRUPTED):
+            raise error  # it has its outcome; or a worker has it, or will
         head, events = None, [failed(error)]
         if job.state is None:
             head = self._new_head(job)

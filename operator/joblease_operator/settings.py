@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from joblease.resource import NEVER, Name
+from joblease.resource import MAX_TTL, NEVER, Name
 from joblease.settings import BrokerSettings, ProgramSettings, Seconds, StorageSettings
 from pydantic import Field
 
@@ -16,7 +16,7 @@ class OperatorSettings(ProgramSettings, BrokerSettings, StorageSettings):
     """Concurrency group of jobs that name none."""
     operator_default_limit: Annotated[int, Field(ge=0, le=10_000)] = 1
     """Limit of jobs that name none; 0 means no limit."""
-    operator_ttl_seconds_after_finished: Annotated[int, Field(ge=NEVER)] = 86_400
+    operator_ttl_seconds_after_finished: Annotated[int, Field(ge=NEVER, le=MAX_TTL)] = 86_400
     """When an ended JobRequest that names no time itself is deleted, -1 for never; its audit trail stays."""
     operator_progress_seconds: Seconds = 2
     """Least time between two writes of a job's progress into its status."""

@@ -13,7 +13,7 @@ from joblease.leases import job_blob, slot_blob
 from joblease.messages import JobEvent, State, Status
 from joblease.topology import declare_private
 from joblease.trail import NewEvent
-from joblease_operator import ending, pools, sweeper
+from joblease_operator import ending, engine, pools, sweeper
 from joblease_operator.main import DEEPEST_JSON
 from support.cluster import Cluster
 from support.engine import messages, operator, until
@@ -497,3 +497,129 @@ async def test_times_that_only_some_can_read_are_refused_by_the_api_server(clust
     ):
         with pytest.raises(ApiException, match="startAfter"):
             cluster.create(startAfter=moment)
+
+
+# Errors that nobody has foreseen
+
+
+async def test_an_ended_job_keeps_its_outcome_whatever_fails_afterwards(
+    jobs: Jobs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with operator(jobs, cluster) as running:
+        name = cluster.create()
+        await cluster.reaches(name, "Queued")
+        uid = running.uid(name)
+        await play(jobs, uid, (Status.STARTED, State.RUNNING))
+        await cluster.reaches(name, "Running")
+        failed = asyncio.Event()
+
+        async def broken(_: Any) -> None:
+            failed.set()
+            raise AttributeError("not foreseen")
+
+        monkeypatch.setattr(running.engine._publisher, "announce", broken)
+        await play(jobs, uid, (Status.COMPLETED, State.COMPLETED))
+        await asyncio.wait_for(failed.wait(), 20)
+        await cluster.reaches(name, "Completed")
+        assert (await jobs.trail.history(uid))[-1].status == Status.COMPLETED
+        assert (await jobs.trail.head(uid)).state is State.COMPLETED
+
+
+async def test_what_storage_refuses_of_all_jobs_is_tried_again_when_it_is_repaired(
+    jobs: Jobs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken SAS token, or a proxy in between: each request is answered by 400."""
+    monkeypatch.setattr(engine, "MAX_PAUSE_SECONDS", 0.5)
+    append, tries = jobs.trail.append, 0
+
+    async def refuse(*_: Any, **__: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        error = HttpResponseError("InvalidAuthenticationInfo")
+        error.status_code = 400
+        raise error
+
+    monkeypatch.setattr(jobs.trail, "append", refuse)
+    async with operator(jobs, cluster) as running:
+        name = cluster.create()
+        await until(lambda: tries >= 4)
+        monkeypatch.setattr(jobs.trail, "append", append)
+        await cluster.reaches(name, "Queued")
+        uid = running.uid(name)
+        await until(lambda: not running.jobs[uid].trouble)
+
+
+async def test_a_new_job_that_cannot_be_begun_pauses_between_its_tries(
+    jobs: Jobs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    async def unavailable(*_: Any, **__: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        error = HttpResponseError("ServerBusy")
+        error.status_code = 503
+        raise error
+
+    monkeypatch.setattr(jobs.trail, "append", unavailable)
+    async with operator(jobs, cluster):
+        cluster.create()
+        await until(lambda: tries)
+        await asyncio.sleep(2)
+        assert tries <= 3
+
+
+async def test_a_failed_attempt_of_a_job_whose_spec_cannot_be_read_is_taken_note_of(
+    jobs: Jobs, cluster: Cluster
+) -> None:
+    async with operator(jobs, cluster):
+        name = cluster.create()
+        await cluster.reaches(name, "Queued")
+        uid = cluster.get(name)["metadata"]["uid"]
+        await play(jobs, uid, (Status.STARTED, State.RUNNING))
+        await cluster.reaches(name, "Running")
+    async with operator(jobs, cluster, watching=False) as running:
+        job = running.jobs[uid]
+        job.spec, job.unsupported = None, "of a newer release"
+        await play(jobs, uid, (Status.RETRYING, State.RETRYING))
+        await cluster.reaches(name, "Unsupported")
+        assert uid not in running.engine._active.running
+
+
+async def test_orders_are_not_repeated_with_every_step(
+    jobs: Jobs, cluster: Cluster, heard: asyncio.Queue[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "REPEAT_SECONDS", 60.0)
+    async with operator(jobs, cluster) as running:
+        name = cluster.create()
+        await cluster.reaches(name, "Queued")
+        uid = running.uid(name)
+        await jobs.blobs.acquire(job_blob(uid), 60)
+        await play(jobs, uid, (Status.STARTED, State.RUNNING))
+        cluster.change(name, cancel=True)
+        async with asyncio.timeout(20):
+            while not (await jobs.trail.head(uid)).cancel_requested:
+                await asyncio.sleep(0.05)
+        for number in range(1, 21):
+            await play(jobs, uid, (Status.step(number), State.RUNNING))
+        await until(lambda: running.jobs[uid].sequence >= 23)
+        await play(jobs, uid, (Status.CANCELLED, State.CANCELLED))
+        await cluster.reaches(name, "Cancelled")
+        said = [heard.get_nowait().message_id for _ in range(heard.qsize())]
+        assert said.count(f"{uid}.cancel") == 1
+
+
+async def test_a_job_that_was_published_is_not_suspended_any_more(jobs: Jobs, cluster: Cluster) -> None:
+    async with operator(jobs, cluster) as running:
+        name = cluster.create()
+        await cluster.reaches(name, "Queued")
+        cluster.change(name, suspend=True)
+        await until(lambda: running.jobs[running.uid(name)].spec.suspend)  # type: ignore[union-attr]
+        published = await messages(jobs, "default")
+    for _ in range(2):
+        async with operator(jobs, cluster) as running:
+            marker = cluster.create(concurrency={"group": "marker", "limit": 0}, queue=f"{cluster.namespace}-other")
+            await cluster.reaches(marker, "Queued")
+            await until(lambda: not running.engine.status_writer._jobs)
+            await cluster.reaches(name, "Queued")
+    assert await messages(jobs, "default") == published
