@@ -422,12 +422,28 @@ def _change_interpreter() -> None:
     sys.setprofile(lambda *_: None)
 
 
+def _open_files() -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            _files.append(os.open(os.devnull, os.O_RDONLY))
+
+
+_files: list[int] = []
+
+
+def _stop_the_clock() -> None:
+    time.monotonic = lambda: 0.0
+    threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+
+
 CHANGES: dict[str, Callable[[], object]] = {
     "close output": _close_output,
     "replace output": _replace_output,
     "reconfigure output": _reconfigure_output,
     "output that does not block": lambda: os.set_blocking(1, False),
     "context": _set_context,
+    "files": _open_files,
+    "clock": _stop_the_clock,
     "time zone": _set_time_zone,
     "environment": _replace_environment,
     "interpreter": _change_interpreter,
@@ -487,10 +503,18 @@ def leave_thread_with_a_known_number(job: JobContext) -> int:
     (old,) = (thread for thread in threading.enumerate() if thread.name == "warm-up")
     _until_asked.set()
     old.join()
-    for _ in range(50):  # one of them gets the number
-        threading.Thread(target=time.sleep, args=(3600,), name="sleeper", daemon=True).start()
-    _kept_threads = [thread for thread in threading.enumerate() if thread.name == "sleeper"]
-    assert old.ident in {thread.ident for thread in _kept_threads}
+    others: list[tuple[threading.Thread, threading.Event]] = []
+    while True:  # until one gets the number
+        end = threading.Event()
+        thread = threading.Thread(target=end.wait, args=(3600,), name="sleeper", daemon=True)
+        thread.start()
+        if thread.ident == old.ident:
+            break
+        others.append((thread, end))
+        assert len(others) < 100
+    for other, end in others:
+        end.set()
+        other.join()
     return os.getpid()
 
 

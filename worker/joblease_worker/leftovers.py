@@ -22,6 +22,7 @@ from joblease_worker.guard import children
 GRACE_SECONDS = 0.1
 """For what is about to end anyway."""
 _PAUSE_SECONDS = 0.005
+_LOOKS = round(GRACE_SECONDS / _PAUSE_SECONDS)
 _SIGNALS = (
     signal.SIGALRM, signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM, signal.SIGUSR1,
     signal.SIGUSR2,
@@ -40,12 +41,11 @@ class Leftovers:
 
     def find(self) -> str:
         """What is there beyond that, in words; empty when there is nothing, which takes microseconds to see."""
-        until = time.monotonic() + GRACE_SECONDS
-        while found := [*self._new_threads(), *self._new_processes()]:
-            if time.monotonic() > until:
-                return ", ".join(found)
+        for _ in range(_LOOKS):  # by no clock: a handler may have put one of its own in its place
+            if not (found := [*self._new_threads(), *self._new_processes()]):
+                return ""
             time.sleep(_PAUSE_SECONDS)
-        return ""
+        return ", ".join(found)
 
     def _new_threads(self) -> list[str]:
         living, known = _threads(), self._threads
@@ -145,6 +145,10 @@ class Surroundings:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         if _places() != self._outputs:
             raise OSError("standard input, output or error was closed or replaced")
+        lowest = os.dup(0)
+        os.close(lowest)
+        if lowest * 2 > resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+            raise OSError("more than half of the files that may be open are")
         for output in (1, 2):
             os.set_blocking(output, True)
 
