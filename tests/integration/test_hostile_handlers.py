@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 from joblease.messages import JobEvent, RetryPolicy, State
-from support.hostile import WAYS
+from support.hostile import CHANGES, WAYS
 from support.jobs import Jobs, open_jobs
 from support.programs import Program, program
 
@@ -67,7 +67,7 @@ class Lane:
         assert (state, events[3].message) == (State.COMPLETED, "mine")
         assert {event.epoch for event in events[2:]} == {1}
         found: dict[str, Any] = result(events)
-        assert found["threads"] == ["orders"]
+        assert set(found["threads"]) - {"warm-up"} == {"orders"}
         assert set(found["environment"]) - {"JOBLEASE_JOBS_PER_PROCESS", "JOBLEASE_PROCESS_MEMORY_MIB"} == set(SHOWN)
         assert (found["folder"], found["umask"], found["path"]) == (str(Path.cwd()), UMASK, False)
         assert (found["alarm"], found["timeout"]) == ("0", None)  # SIG_DFL
@@ -416,3 +416,64 @@ async def test_a_handler_that_closes_the_connection_costs_that_attempt(shared_la
     assert state is State.FAILED
     assert "ended by itself with exit code 1" in events[-1].message
     await shared_lane.run_next()
+
+
+# What the kernel and the interpreter keep for a process
+
+
+@pytest.fixture(scope="module")
+async def untouched(shared_lane: Lane, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a job finds in a process of its own."""
+    _, events = await shared_lane.run("look-around", folder=str(tmp_path_factory.mktemp("untouched")))
+    found: dict[str, Any] = result(events)
+    return found
+
+
+@pytest.mark.parametrize("what", CHANGES)
+async def test_what_a_job_changes_another_does_not_find(
+    shared_lane: Lane, untouched: dict[str, Any], tmp_path: Path, record: Path, what: str
+) -> None:
+    await shared_lane.run("change", what=what)
+    printed = len(shared_lane.worker.output)
+    state, events = await shared_lane.run("look-around", folder=str(tmp_path))
+    assert (state, result(events)) == (State.COMPLETED, untouched)
+    assert "a line of output: " in shared_lane.worker.output[printed:]
+    assert "mine: a line of the log" in shared_lane.worker.output[printed:]
+    job = await shared_lane.submit("clean-up", record=str(record))
+    await shared_lane.jobs.reaches(job, State.RUNNING)
+    await asyncio.sleep(0.3)
+    await shared_lane.jobs.cancel(job)
+    assert (await shared_lane.jobs.outcome(job))[0] is State.CANCELLED
+    assert pids(record)  # it was asked, and cleaned up
+
+
+async def test_a_thread_whose_number_was_known_is_found(lane: Lane) -> None:
+    _, events = await lane.run("leave-thread-with-a-known-number")
+    assert not alive(result(events))
+    await lane.run_next()
+
+
+async def test_what_a_handler_starts_hears_sigint(shared_lane: Lane) -> None:
+    _, events = await shared_lane.run("send-signal")
+    assert result(events) == -signal.SIGINT
+
+
+async def test_a_connection_whose_number_is_anothers_costs_that_attempt(shared_lane: Lane) -> None:
+    state, events = await shared_lane.run("lose-connection")
+    assert state is State.FAILED
+    assert "ended by itself with exit code 1" in events[-1].message
+    await shared_lane.run_next()
+
+
+async def test_lines_without_letters_count_against_the_limit(lane: Lane) -> None:
+    began = asyncio.get_running_loop().time()
+    state, _ = await lane.run("print-lines", count=1_000_000)
+    assert state is State.COMPLETED
+    assert asyncio.get_running_loop().time() - began < 15
+    assert len(lane.worker.output.splitlines()) < 20_000
+    await lane.run_next()
+
+
+async def test_an_error_of_memory_without_a_limit_says_what_it_says(shared_lane: Lane) -> None:
+    _, events = await shared_lane.run("out-of-memory")
+    assert "MemoryError: Unable to allocate 7 TiB" in events[-1].message

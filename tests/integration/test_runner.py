@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from joblease_worker import process
+from joblease_worker import linux, offspring, output, process
 from joblease_worker.clock import boot_seconds
 from joblease_worker.environment import without_keys
 from joblease_worker.guard import children, end_tree, obey
@@ -338,3 +338,32 @@ async def test_the_pool_replaces_a_process_that_died_idle(monkeypatch: pytest.Mo
         assert second.alive
         assert second.pid != first.pid
     await pool.close()
+
+
+async def test_a_process_that_is_being_started_is_no_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another job's process ends meanwhile, and what it has left is looked for."""
+    monkeypatch.setattr(linux, "adopts_orphans", lambda: True)
+    a_child(tmp_path, monkeypatch, f"say({READY!r}); time.sleep(60)")
+    starting = asyncio.create_task(HandlerProcess.start(WorkerSettings()))
+    sweeps = []
+    while not starting.done():
+        sweeps.append(asyncio.create_task(offspring.sweep()))
+        await asyncio.sleep(0)
+    await (await starting).close()
+    await asyncio.gather(*sweeps)
+
+
+async def test_lines_without_letters_hold_up_no_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_child(
+        tmp_path,
+        monkeypatch,
+        f"say({READY!r}); hear()\n"
+        "for _ in range(20): os.write(1, b'\\n' * 50_000)\n"
+        """say(b'{"type":"completed","run":"1.1","result":null}\\n'); hear()""",
+    )
+    lines: list[str] = []
+    monkeypatch.setattr(output.log, "log", lambda *_, **__: lines.append("one"))
+    handler = await HandlerProcess.start(WorkerSettings())
+    assert (await handler.run(JOB, boot_seconds() + 60, nothing, {})).kind == "completed"
+    await handler.close()
+    assert 1_000 < len(lines) < 20_000

@@ -5,14 +5,17 @@ Each is followed by another job on the same worker, which must run, alone, with 
 
 import asyncio
 import contextlib
+import contextvars
 import dataclasses
 import datetime as dt
 import decimal
 import enum
 import faulthandler
+import gc
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -20,11 +23,17 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from joblease import JobContext, PermanentError, handler
+from joblease import JobCancelled, JobContext, PermanentError, handler
 from pydantic import BaseModel
+
+faulthandler.register(signal.SIGUSR1)  # a usual way to ask a program for its stacks; it is the cancel order's signal
+_customer = contextvars.ContextVar("customer", default="nobody")
+_until_asked = threading.Event()
+threading.Thread(target=_until_asked.wait, name="warm-up", daemon=True).start()  # ends in one of the tests
 
 
 def _write(record: str, *words: object) -> None:
@@ -376,3 +385,165 @@ def close_everything(job: JobContext) -> str:
 @handler("fail-for-good-here")
 def fail_for_good_here(job: JobContext) -> None:
     raise PermanentError("the input is broken")
+
+
+def _close_output() -> None:
+    os.close(1)
+
+
+def _replace_output() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
+def _set_context() -> None:
+    _customer.set("somebody")
+    decimal.getcontext().prec = 4
+
+
+def _set_time_zone() -> None:
+    os.environ["TZ"] = "Asia/Tokyo"
+    time.tzset()
+
+
+def _reconfigure_output() -> None:
+    sys.stdout.reconfigure(encoding="ascii", errors="strict")  # type: ignore[union-attr]
+
+
+def _replace_environment() -> None:
+    os.environ = dict(os.environ, LEAKED="1")  # type: ignore[assignment] # noqa: B003 - as it is done
+
+
+def _change_interpreter() -> None:
+    gc.disable()
+    sys.setswitchinterval(100)
+    sys.setrecursionlimit(sys.getrecursionlimit() // 4)
+    sys.setprofile(lambda *_: None)
+
+
+def _open_files() -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            _files.append(os.open(os.devnull, os.O_RDONLY))
+
+
+_files: list[int] = []
+
+
+def _stop_the_clock() -> None:
+    time.monotonic = lambda: 0.0
+    threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+
+
+CHANGES: dict[str, Callable[[], object]] = {
+    "close output": _close_output,
+    "replace output": _replace_output,
+    "reconfigure output": _reconfigure_output,
+    "output that does not block": lambda: os.set_blocking(1, False),
+    "context": _set_context,
+    "files": _open_files,
+    "clock": _stop_the_clock,
+    "time zone": _set_time_zone,
+    "environment": _replace_environment,
+    "interpreter": _change_interpreter,
+    "logging": lambda: logging.disable(logging.CRITICAL),
+    "priority": lambda: os.nice(3),
+    "processors": lambda: os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]),
+    "profiling timer": lambda: signal.setitimer(signal.ITIMER_PROF, 0.2),
+    "signal mask": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]),
+    "stack dumps": lambda: faulthandler.register(signal.SIGUSR1),
+    "soft limit": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.getrlimit(resource.RLIMIT_FSIZE)[1])),
+    "hard limit": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
+}
+"""What the next job would suffer from."""
+
+
+@handler("change")
+def change(job: JobContext, what: str) -> None:
+    CHANGES[what]()
+
+
+@handler("look-around")
+def look_around(job: JobContext, folder: str) -> dict[str, Any]:
+    """The innocent one behind: all that the others change."""
+    busy_until = time.process_time() + 0.3
+    while time.process_time() < busy_until:
+        pass
+    logging.getLogger("mine").error("a line of the log")
+    file = Path(folder) / "mine"
+    with file.open("w") as mine:
+        print("a line of output: é", flush=True)
+        mine.write("x" * 100)
+    return {
+        "written": file.read_text() == "x" * 100,
+        "output": [os.get_blocking(1), sys.stdout.encoding],
+        "context": [_customer.get(), str(decimal.Decimal(1) / 3)],
+        "time zone": list(time.tzname),
+        "environment": "LEAKED" in os.environ,
+        "interpreter": [gc.isenabled(), sys.getswitchinterval(), sys.getrecursionlimit(), sys.getprofile() is None],
+        "priority": [os.nice(0), len(os.sched_getaffinity(0))],
+        "mask": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+        "limits": [resource.getrlimit(number) for number in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)],
+    }
+
+
+@handler("clean-up")
+def clean_up(job: JobContext, record: str) -> None:
+    job.step("began")
+    try:
+        time.sleep(60)
+    except JobCancelled:
+        _write(record, os.getpid())
+        raise
+
+
+@handler("leave-thread-with-a-known-number")
+def leave_thread_with_a_known_number(job: JobContext) -> int:
+    (old,) = (thread for thread in threading.enumerate() if thread.name == "warm-up")
+    _until_asked.set()
+    old.join()
+    others: list[tuple[threading.Thread, threading.Event]] = []
+    while True:  # until one gets the number
+        end = threading.Event()
+        thread = threading.Thread(target=end.wait, args=(3600,), name="sleeper", daemon=True)
+        thread.start()
+        if thread.ident == old.ident:
+            break
+        others.append((thread, end))
+        assert len(others) < 100
+    for other, end in others:
+        end.set()
+        other.join()
+    return os.getpid()
+
+
+@handler("send-signal")
+def send_signal(job: JobContext) -> int:
+    with subprocess.Popen(["sleep", "30"]) as process:
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        try:
+            return process.wait(3)
+        finally:
+            process.kill()
+
+
+@handler("lose-connection")
+def lose_connection(job: JobContext) -> None:
+    os.closerange(3, 256)
+    _sockets.extend(each for _ in range(32) for each in socket.socketpair())
+
+
+_sockets: list[socket.socket] = []
+
+
+@handler("print-lines")
+def print_lines(job: JobContext, count: int) -> None:
+    for _ in range(0, count, 1_000):
+        print("\n" * 1_000, end="")
+
+
+@handler("out-of-memory")
+def out_of_memory(job: JobContext) -> None:
+    raise MemoryError("Unable to allocate 7 TiB")

@@ -7,6 +7,8 @@ only stops it, since its guardian then kills it together with what it has starte
 """
 
 import contextlib
+import contextvars
+import faulthandler
 import inspect
 import os
 import queue
@@ -41,6 +43,7 @@ class Child:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        self._place = _place(connection.fileno())
         self._pid = os.getpid()
         self._sending = threading.Lock()
         self._orders: queue.SimpleQueue[Run] = queue.SimpleQueue()
@@ -50,19 +53,20 @@ class Child:
 
     def serve(self) -> None:
         """Announce the handlers, then run jobs until the worker hangs up."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGUSR1, self._interrupt)
+        signal.signal(signal.SIGINT, lambda *_: None)  # SIG_IGN would be inherited by what handlers start
         os.register_at_fork(after_in_child=self._hang_up)
         with no_copies():
             names = load_handlers()
         handlers = [describe(name, find(name)) for name in names]
+        faulthandler.unregister(signal.SIGUSR1)  # whoever took it for a stack dump took the cancel order's signal
+        signal.signal(signal.SIGUSR1, self._interrupt)
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
         surroundings, leftovers = Surroundings(), Leftovers()
         self._send(frames.Ready(handlers=handlers))
         while True:
             run = self._orders.get()
             linux.on_parents_death(signal.SIGSTOP)
-            ending = self._execute(run)
+            ending = contextvars.copy_context().run(self._execute, run)
             try:
                 surroundings.restore()
                 ending.left = values.printable(leftovers.find())
@@ -107,6 +111,8 @@ class Child:
     def _execute(self, run: Run) -> frames.Ending:
         job = run.job
         try:
+            if decimal := sys.modules.get("decimal"):  # its precision is in an object that all contexts share
+                decimal.setcontext(decimal.getcontext().copy())
             if boot_seconds() > run.deadline or job.cancelled:  # the worker was stopped after it had sent this
                 return frames.Stopped(run=run.id)
             function = find(job.handler)
@@ -163,7 +169,14 @@ class Child:
 
     def _send(self, frame: frames.Said) -> None:
         with self._sending:  # whole lines: threads of a run may speak at the same time
+            if _place(self._socket.fileno()) != self._place:  # closed, and its number is another's
+                raise OSError("the connection to the worker is closed")
             self._socket.sendall(frames.encode(frame))
+
+
+def _place(fd: int) -> tuple[int, int]:
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
 
 
 def _result(returned: Any) -> Any:

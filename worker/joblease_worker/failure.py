@@ -41,7 +41,10 @@ def _message(error: BaseException, *, permanent: bool) -> str:
     if permanent:
         return text or type(error).__name__
     if isinstance(error, MemoryError):
-        limit = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20
+        limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+        if limit == resource.RLIM_INFINITY:
+            return f"MemoryError: {text}" if text else "MemoryError: the handler wanted more than there is"
+        limit >>= 20
         return f"MemoryError: the handler wanted more than JOBLEASE_JOB_MEMORY_LIMIT_MIB={limit} allows"
     if isinstance(error, SystemExit):
         return f"the handler called sys.exit({error.code!r})"

@@ -5,48 +5,55 @@ The surroundings are put back; a process with threads or processes that its run 
 
 import contextlib
 import faulthandler
+import gc
+import logging
 import os
+import resource
 import signal
 import socket
 import sys
 import threading
 import time
 from _signal import getsignal as _getsignal  # type: ignore[import-not-found] # signal's makes an enum of it, slowly
+from typing import Any
 
 from joblease_worker.guard import children
 
 GRACE_SECONDS = 0.1
 """For what is about to end anyway."""
 _PAUSE_SECONDS = 0.005
+_LOOKS = round(GRACE_SECONDS / _PAUSE_SECONDS)
 _SIGNALS = (
     signal.SIGALRM, signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM, signal.SIGUSR1,
     signal.SIGUSR2,
 )  # fmt: skip
 """Those that programs handle."""
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_LIMITS = tuple(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 
 
 class Leftovers:
     """Knows what belongs to the process, as it is when this is made, and so what belongs to a run."""
 
     def __init__(self) -> None:
-        self._threads = set(sys._current_frames())  # noqa: SLF001 - documented, and the one that sees every thread
+        self._threads = _threads()
         self._children = set(children(os.getpid()))
 
     def find(self) -> str:
         """What is there beyond that, in words; empty when there is nothing, which takes microseconds to see."""
-        until = time.monotonic() + GRACE_SECONDS
-        while found := [*self._new_threads(), *self._new_processes()]:
-            if time.monotonic() > until:
-                return ", ".join(found)
+        for _ in range(_LOOKS):  # by no clock: a handler may have put one of its own in its place
+            if not (found := [*self._new_threads(), *self._new_processes()]):
+                return ""
             time.sleep(_PAUSE_SECONDS)
-        return ""
+        return ", ".join(found)
 
     def _new_threads(self) -> list[str]:
-        living = set(sys._current_frames())  # noqa: SLF001 - see above
-        if not (new := living - self._threads):
-            self._threads = living  # the number of one that has ended may become another's
+        living, known = _threads(), self._threads
+        new = [ident for ident in living if ident not in known or known[ident] not in (None, living[ident])]
+        if not new:
+            self._threads = living
             return []
-        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        names = {ident: thread.name for ident, thread in living.items() if thread}
         return [f"the thread {names.get(ident, ident)!r}" for ident in new]
 
     def _new_processes(self) -> list[str]:
@@ -60,6 +67,12 @@ class Leftovers:
         return []
 
 
+def _threads() -> dict[int, threading.Thread | None]:
+    """All threads, by a number that may become another one's when it has ended: so with the object, if it has one."""
+    known = {thread.ident: thread for thread in threading.enumerate()}
+    return {ident: known.get(ident) for ident in sys._current_frames()}  # noqa: SLF001 - the one that sees every thread
+
+
 class Surroundings:
     """What any code can change for all code of its process. Taken after the handlers were imported."""
 
@@ -67,33 +80,92 @@ class Surroundings:
         self._folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._umask = os.umask(0o022)
         os.umask(self._umask)
-        self._environment = _environment().copy()
+        self._environ, self._environment = os.environ, _environment().copy()
         self._path, self._arguments = list(sys.path), list(sys.argv)
         self._streams = sys.stdin, sys.stdout, sys.stderr
         self._signals = {number: _getsignal(number) for number in _SIGNALS}
         self._timeout = socket.getdefaulttimeout()
         self._locale = _locale()
+        self._outputs = _places()
+        self._writing = [_writing(stream) for stream in self._streams[1:]]
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        self._limits = {number: resource.getrlimit(number) for number in _LIMITS}
+        self._priority, self._processors = os.nice(0), os.sched_getaffinity(0)
+        self._recursion, self._switching = sys.getrecursionlimit(), sys.getswitchinterval()
+        self._collecting, self._tracing = gc.isenabled(), (sys.gettrace(), sys.getprofile())
+        self._log_handlers, self._log_level = list(logging.root.handlers), logging.root.level
+        self._log_disabled = logging.root.manager.disable
 
     def restore(self) -> None:
-        """Put it all back as it was."""
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        """Put it all back as it was. Raises something when that is not possible."""
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0)
+        self._restore_interpreter()
+        self._restore_rights()
         faulthandler.cancel_dump_traceback_later()
+        faulthandler.unregister(signal.SIGUSR1)  # the cancel order's
         socket.setdefaulttimeout(self._timeout)
         for number, known in self._signals.items():
             if _getsignal(number) is not known and known is not None:  # None: not set from Python
                 signal.signal(number, known)
         os.fchdir(self._folder)
         os.umask(self._umask)
+        os.environ = self._environ  # noqa: B003 - a handler has put another object there, which nobody else knows
         if _environment() != self._environment:
             for name in os.environb.keys() - self._environment.keys():
                 del os.environb[name]
             os.environb.update(self._environment)
+            time.tzset()  # TZ
         sys.path[:], sys.argv[:] = self._path, self._arguments
         sys.stdin, sys.stdout, sys.stderr = self._streams
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream, writing in zip((sys.stdout, sys.stderr), self._writing, strict=True):
+            stream.flush()
+            if _writing(stream) != writing:
+                stream.reconfigure(**writing)  # type: ignore[union-attr]
+        self._restore_logging()
         if self._locale != (now := _locale()) and now:
             sys.modules["locale"].setlocale(sys.modules["locale"].LC_ALL, self._locale)
+
+    def _restore_interpreter(self) -> None:
+        (gc.enable if self._collecting else gc.disable)()
+        sys.setrecursionlimit(self._recursion)
+        sys.setswitchinterval(self._switching)
+        sys.settrace(self._tracing[0])
+        sys.setprofile(self._tracing[1])
+
+    def _restore_rights(self) -> None:
+        """What the kernel keeps for the process; what it does not give back (a lowered limit) is raised."""
+        for number, limits in self._limits.items():
+            if resource.getrlimit(number) != limits:
+                resource.setrlimit(number, limits)
+        if os.nice(0) != self._priority:
+            os.setpriority(os.PRIO_PROCESS, 0, self._priority)
+        if os.sched_getaffinity(0) != self._processors:
+            os.sched_setaffinity(0, self._processors)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        if _places() != self._outputs:
+            raise OSError("standard input, output or error was closed or replaced")
+        lowest = os.dup(0)
+        os.close(lowest)
+        if lowest * 2 > resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+            raise OSError("more than half of the files that may be open are")
+        for output in (1, 2):
+            os.set_blocking(output, True)
+
+    def _restore_logging(self) -> None:
+        logging.root.handlers[:] = self._log_handlers
+        if (logging.root.level, logging.root.manager.disable) != (self._log_level, self._log_disabled):
+            logging.root.setLevel(self._log_level)
+            logging.disable(self._log_disabled)
+
+
+def _places() -> list[tuple[int, int]]:
+    """Where standard input, output and error lead to."""
+    return [(found.st_dev, found.st_ino) for found in map(os.fstat, range(3))]
+
+
+def _writing(stream: Any) -> dict[str, Any]:
+    return {name: getattr(stream, name) for name in ("encoding", "errors", "line_buffering", "write_through")}
 
 
 def _environment() -> dict[bytes, bytes]:

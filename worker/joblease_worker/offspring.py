@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Iterator
 
 from joblease_worker import linux
 from joblease_worker.guard import children, end_tree
@@ -22,6 +23,19 @@ _PAUSE_SECONDS = 0.005
 
 handler_processes: set[int] = set()
 """Those of this worker that were started and have not ended."""
+_births = 0
+"""Handler processes that are being started: nobody knows their numbers yet, so nobody can tell them from leftovers."""
+
+
+@contextlib.contextmanager
+def birth() -> Iterator[None]:
+    """Start a handler process in this block, and note its number: no sweep looks meanwhile."""
+    global _births  # noqa: PLW0603 - as `handler_processes`: a process has its children once
+    _births += 1
+    try:
+        yield
+    finally:
+        _births -= 1
 
 
 async def sweep() -> None:
@@ -32,7 +46,7 @@ async def sweep() -> None:
     if not linux.adopts_orphans():
         return
     until = time.monotonic() + SWEEP_SECONDS
-    while left := _left():
+    while (left := [] if _births else _left()) or _births:
         for pid in left:
             end_tree(pid)
             _reap(pid)

@@ -11,16 +11,20 @@ from joblease_worker.log_lines import take_apart
 log = logging.getLogger("handler")
 
 LONGEST_LINE = 8_192
-_BLOCK = 65_536
-_PIPE_BLOCKS = 64
-"""More than a pipe holds."""
+LINE_COST_BYTES = 64
+"""Of the limit that each line takes beside its text: a log line is more work than its letters."""
+_BLOCK = 512
+"""Read in one turn of the loop: as many lines as are logged in some 50 ms, should it have no letters."""
+_DROPPED_BLOCK = 65_536
+_PIPE_BLOCKS = 1_024
+"""As many as a pipe holds."""
 
 
 class Output:
     """Reads one process' output as it comes: a process whose output nobody reads would block."""
 
     def __init__(self, limit: int) -> None:
-        """`limit`: bytes of a run that are logged; the rest is dropped, and it is said."""
+        """`limit`: bytes of a run that are logged, and a few for each line; the rest is dropped, and it is said."""
         self._limit = self._left = limit
         self._fields: Mapping[str, Any] = {}
         self._rest = b""
@@ -32,17 +36,18 @@ class Output:
         """What comes from here on is another run's, with these fields."""
         self._fields, self._left = fields, self._limit
 
-    def catch_up(self) -> None:
+    async def catch_up(self) -> None:
         """Log what was printed so far."""
         for _ in range(_PIPE_BLOCKS):
             if not self._read():
                 break
+            await asyncio.sleep(0)
         self._log_rest()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Log the rest and let go of the pipe."""
+        await self.catch_up()
         if self._read_end >= 0:
-            self.catch_up()
             self._let_go()
 
     def _let_go(self) -> None:
@@ -55,7 +60,7 @@ class Output:
         if self._read_end < 0:
             return False
         try:
-            block = os.read(self._read_end, _BLOCK)
+            block = os.read(self._read_end, _BLOCK if self._left >= 0 else _DROPPED_BLOCK)
         except BlockingIOError:
             return False
         if not block:  # everybody who could write has ended
@@ -78,7 +83,7 @@ class Output:
     def _log(self, line: bytes) -> None:
         if self._left < 0:
             return
-        self._left -= len(line) + 1
+        self._left -= len(line) + LINE_COST_BYTES
         level, said = take_apart(line)
         text = said[:LONGEST_LINE].decode(errors="backslashreplace")
         if self._left < 0:

@@ -70,24 +70,25 @@ class HandlerProcess:
         ours, theirs = socket.socketpair()
         output = Output(settings.output_limit_bytes)
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, *CHILD),
-                *map(str, (theirs.fileno(), os.getpid(), settings.job_memory_limit_mib, settings.log_level)),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output.write_end,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
-                env=without_keys(settings),
-            )
+            with offspring.birth():
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, *CHILD),
+                    *map(str, (theirs.fileno(), os.getpid(), settings.job_memory_limit_mib, settings.log_level)),
+                    pass_fds=[theirs.fileno()],
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output.write_end,
+                    stderr=asyncio.subprocess.STDOUT,
+                    start_new_session=True,
+                    env=without_keys(settings),
+                )
+                offspring.handler_processes.add(process.pid)
         except BaseException:
             ours.close()
-            output.close()
+            await output.close()
             raise
         finally:
             theirs.close()
             os.close(output.write_end)
-        offspring.handler_processes.add(process.pid)
         HANDLER_PROCESSES.inc()
         self = cls(settings, process, output)
         self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=frames.MAX_FRAME)
@@ -131,7 +132,7 @@ class HandlerProcess:
             raise
         finally:
             self._run = None
-            self._output.catch_up()
+            await self._output.catch_up()
         if ended is None:
             await self._end("it closed its connection to the worker", GONE_SECONDS)
             return Ending("died", error=self._killed or died(self._process.returncode))
@@ -163,7 +164,7 @@ class HandlerProcess:
         """Kill the process and wait until it is gone, with all that it started."""
         await self._end("closed")
         self._writer.close()
-        self._output.close()
+        await self._output.close()
 
     async def _hello(self) -> list[HandlerDescription]:
         seconds = self._settings.import_timeout_seconds

@@ -121,10 +121,9 @@ class Run:
         await self._said.put(ending)
 
     async def _run_in(self, process: HandlerProcess) -> Ending:
-        self._process = process
-        self._leases.guard(process.pid)
-        ending = None
+        self._process, ending = process, None
         try:
+            self._leases.guard(process.pid)
             ending = await process.run(self._context(), self._leases.deadline, self._on_step, self._log_fields())
             return ending
         finally:
@@ -177,7 +176,9 @@ class Run:
         process, grace = self._process, self._settings.cancel_grace_seconds
         if process is None:
             return  # the handler was not called, and will not be
-        if self.why is not Why.LOST:  # then it was killed already
+        if self.why is Why.LOST:  # again: `lease_lost` kills what it finds, on a thread of its own
+            process.kill("the lease was lost")
+        else:
             process.ask_to_stop(self._message.job_id)
             await asyncio.wait({handler}, timeout=grace)
             if self._process:
