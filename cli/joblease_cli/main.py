@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from joblease import __version__
+from joblease.limits import API_DEPTH
 from joblease.resource import NEVER, Reason
 
 from joblease_cli import actions, follow, output, publish, show, submit
@@ -152,6 +153,7 @@ def _positive(text: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; ends the process with one of the exit codes."""
+    sys.setrecursionlimit(API_DEPTH + sys.getrecursionlimit())
     program = "kubectl joblease" if Path(sys.argv[0]).name.startswith("kubectl-") else "joblease"
     options = parser(program).parse_args(arguments)
     if getattr(options, "rate", None) is not None and options.rate <= 0:

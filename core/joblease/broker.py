@@ -9,6 +9,7 @@ Publishing waits for the broker's confirm, under a timeout, and is refused when 
 
 import asyncio
 import contextlib
+import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ Callback = Callable[["AbstractIncomingMessage"], Awaitable[None]]
 Declare = Callable[["AbstractChannel"], Awaitable["AbstractQueue"]]
 
 SETTLE_SECONDS = 5.0
+UNWRITABLE = (ValueError, TypeError, struct.error)
+"""What the library raises of a message that AMQP cannot hold; everything else is about the connection."""
 
 
 class PublishFailed(TransientError):
@@ -242,7 +245,9 @@ class Broker:
                     await target.publish(message, routing_key, mandatory=exchange not in OPTIONAL)
         except DeliveryError as error:
             raise PublishFailed(f"{message_id}: no queue takes {exchange or 'default'}/{routing_key}") from error
-        except BROKEN as error:
+        except UNWRITABLE:
+            raise
+        except Exception as error:  # whatever the library raises, it is the connection that failed, not the job
             if link and link.blocked:
                 raise PublishFailed(f"{message_id}: RabbitMQ takes no messages (memory or disk alarm)") from error
             if link:

@@ -12,3 +12,6 @@ MAX_STEP_DATA_BYTES = 16_384
 """Of compact JSON in UTF-8, as these are stored."""
 MAX_STEP_MESSAGE = 4_000
 """Characters of a step's message and of an error; what is longer is cut."""
+API_DEPTH = 10_000
+"""Levels at which the API server gives up. Whoever reads its objects needs room for one recursion a level, or a single
+JobRequest of somebody else's would be the end of each list."""

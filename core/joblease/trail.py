@@ -131,6 +131,8 @@ class AuditTrail:
         Returns the new head and the events as written. An empty `events` changes the head only. Raises `HeadChanged`
         when somebody else was first, `UnknownJob` when the head has gone, `HttpResponseError` when storage fails.
         """
+        if before.state.terminal and "state" in changes:
+            raise ValueError(f"job {before.job_id} has its outcome, {before.state}; there is never a second one")
         if len(events) > MAX_EVENTS:
             raise ValueError(f"a transaction takes {MAX_EVENTS} events at most, not {len(events)}")
         moment = now()

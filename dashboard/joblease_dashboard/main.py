@@ -15,6 +15,7 @@ import uvicorn
 from azure.core.exceptions import AzureError
 from joblease import logs, topology
 from joblease.broker import WORKERS, Broker, Subscription, newest_first
+from joblease.limits import API_DEPTH
 from joblease.metrics import announce
 from joblease.settings import argument_parser, load
 from joblease.storage import ACTIONS_TABLE, FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
@@ -189,6 +190,7 @@ def main() -> None:
     settings = load(DashboardSettings)
     logs.configure(settings, "dashboard")
     announce("dashboard")
+    sys.setrecursionlimit(API_DEPTH + sys.getrecursionlimit())
     if arguments.command == "rebuild":
         sys.stdout.write(f"{asyncio.run(rebuild(settings))} jobs are in the read model\n")
         return

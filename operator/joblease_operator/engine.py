@@ -120,12 +120,12 @@ class Engine:
         metrics.EVENTS_SEEN.inc()
         try:
             event = JobEvent.model_validate_json(delivery.body)
-        except ValidationError as error:
-            log.warning("unreadable event dropped: %s", error)
-        else:
             if job := self._jobs.get(event.job_id):
                 self._take_note(job, [event])
-        await acknowledge(delivery)
+        except ValidationError as error:
+            log.warning("unreadable event dropped: %s", error)
+        finally:
+            await acknowledge(delivery)
 
     def _take_note(self, job: Job, events: Sequence[JobEvent]) -> None:
         known = job.sequence

@@ -103,7 +103,7 @@ class JobRequests:
 
     @property
     def _namespaces(self) -> list[str | None]:
-        return [*self._settings.operator_namespaces] or [None]
+        return [*dict.fromkeys(self._settings.operator_namespaces)] or [None]
 
     async def _page(self, namespace: str | None, **arguments: Any) -> Any:
         arguments = {**_WHERE, **arguments, "_request_timeout": self._timeout * 4}

@@ -13,6 +13,7 @@ from azure.core.exceptions import AzureError
 from joblease import logs, topology
 from joblease.broker import Broker, Subscription, newest_first
 from joblease.leases import LeaseBlobs
+from joblease.limits import API_DEPTH
 from joblease.metrics import announce
 from joblease.probes import Probes
 from joblease.settings import argument_parser, load
@@ -32,9 +33,6 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
 PREFETCH = 500
-DEEPEST_JSON = 10_000
-"""Levels that the API server takes (Go's `encoding/json`). Such parameters fail their job, but they must be read: one
-JobRequest that cannot be would keep the operator from listing any."""
 
 
 async def operate(settings: OperatorSettings) -> None:
@@ -144,5 +142,5 @@ def main() -> None:
     logs.configure(settings, "operator")
     announce("operator")
     Collector().install()
-    sys.setrecursionlimit(DEEPEST_JSON + sys.getrecursionlimit())
+    sys.setrecursionlimit(API_DEPTH + sys.getrecursionlimit())
     asyncio.run(operate(settings))

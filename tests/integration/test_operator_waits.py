@@ -10,11 +10,11 @@ import pytest
 from azure.core.exceptions import HttpResponseError
 from joblease.broker import CONTROL, EVENTS
 from joblease.leases import job_blob, slot_blob
+from joblease.limits import API_DEPTH
 from joblease.messages import JobEvent, State, Status
 from joblease.topology import declare_private
 from joblease.trail import NewEvent
 from joblease_operator import ending, engine, pools, sweeper
-from joblease_operator.main import DEEPEST_JSON
 from support.cluster import Cluster
 from support.engine import messages, operator, until
 from support.jobs import Jobs, open_jobs
@@ -43,7 +43,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def deep_json() -> Iterator[None]:
     """As the operator's `main` does."""
     before = sys.getrecursionlimit()
-    sys.setrecursionlimit(DEEPEST_JSON + before)
+    sys.setrecursionlimit(API_DEPTH + before)
     yield
     sys.setrecursionlimit(before)
 
