@@ -150,10 +150,10 @@ class Scheduler:
 
     def pass_over(self, queues: Collection[str]) -> None:
         """Admit nobody with a limit who waits for these queues, and again those who wait for the ones of before."""
-        served_again = self._unserved - frozenset(queues)
+        changed = self._unserved ^ frozenset(queues)  # one that is not served any more may have held up the others
         self._unserved = frozenset(queues)
-        if served_again:
-            lines = (name for name, group in self._groups.items() if not served_again.isdisjoint(group.lines))
+        if changed:
+            lines = (name for name, group in self._groups.items() if not changed.isdisjoint(group.lines))
             self._changed.update(dict.fromkeys(lines))
 
     def remove(self, uid: str) -> None:

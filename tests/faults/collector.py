@@ -58,6 +58,7 @@ class Collector:
                 async with asyncio.timeout(20):
                     while list(dashboard_knows(history)):
                         await self._read_tables(storage, history)
+                        await asyncio.sleep(0.2)
         history.activities = await asyncio.to_thread(read_activities, self._installation.record)
         history.left = living(history.activities)
         for process in history.left:
@@ -95,9 +96,10 @@ class Collector:
 
     async def _read_tables(self, storage: Storage, history: History) -> None:
         """What the dashboard has made of the events."""
-        history.fed = {row["eventId"] async for row in storage.table(FEED_TABLE).list_entities()}
-        rows = storage.table(INDEX_TABLE).list_entities()
-        history.indexed = {row["jobId"]: row["state"] async for row in rows}
+        with suppress(ResourceNotFoundError):  # it has not made the tables yet
+            history.fed = {row["eventId"] async for row in storage.table(FEED_TABLE).list_entities()}
+            rows = storage.table(INDEX_TABLE).list_entities()
+            history.indexed = {row["jobId"]: row["state"] async for row in rows}
 
     async def _empty(self, storage: Storage, history: History) -> bool:
         """Whether no lease is held and no message waits."""

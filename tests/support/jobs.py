@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
+from azure.core.exceptions import ServiceRequestError
 from azure.storage.blob.aio import BlobLeaseClient
 from joblease import topology
 from joblease.broker import CONTROL, Broker
+from joblease.errors import pauses
 from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import ControlMessage, HeadHint, JobEvent, JobMessage, State, Status, now
 from joblease.settings import BrokerSettings, StorageSettings
@@ -34,7 +36,13 @@ class Jobs:
         head, _ = await self.trail.append(
             head, [NewEvent(Status.SUBMITTED, state=State.SUBMITTED), NewEvent(Status.QUEUED)], state=State.QUEUED
         )
-        await self.blobs.create(job_blob(job_id), {})
+        async with asyncio.timeout(20):
+            for pause in pauses():  # as the operator does: the emulator may end a kept connection in this very moment
+                try:
+                    await self.blobs.create(job_blob(job_id), {})
+                    break
+                except ServiceRequestError:
+                    await asyncio.sleep(pause)
         hint = HeadHint(etag=head.etag, sequence=head.sequence, attempt=0, epoch=0, submitted_at=head.submitted_at)
         message = JobMessage(job_id=job_id, namespace="default", handler=handler, queue=queue, head=hint, **fields)
         if publish:

@@ -242,6 +242,17 @@ def test_no_call_admits_more_than_its_steps_and_nothing_is_forgotten() -> None:
     assert sorted(found) == sorted([*(f"free-{number:02}" for number in range(50)), "last"])
 
 
+def test_a_job_whose_queue_is_served_no_more_holds_up_nobody() -> None:
+    scheduler = Scheduler()
+    scheduler.wait(job("first", limit=2, priority=9))
+    assert [each.uid for each in scheduler.admit(START)] == ["first"]
+    scheduler.wait(job("alone", limit=1, priority=5, queue="r"))
+    scheduler.wait(job("second", limit=2))
+    assert scheduler.admit(START) == []
+    scheduler.pass_over({"r"})
+    assert [each.uid for each in scheduler.admit(START)] == ["second"]
+
+
 def test_groups_that_nobody_uses_are_forgotten() -> None:
     scheduler = Scheduler()
     for number in range(10):
@@ -417,4 +428,4 @@ class AgainstTheModel(RuleBasedStateMachine):
 
 
 TestAgainstTheModel = AgainstTheModel.TestCase
-TestAgainstTheModel.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestAgainstTheModel.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
