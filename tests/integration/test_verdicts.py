@@ -251,4 +251,7 @@ async def test_a_long_history_is_not_announced_again(
         _, events = await jobs.outcome(job.job_id)
     heard = [event.sequence for event in await heard_of(channel, tap.name, job.job_id, events[-1].sequence)]
     assert heard == list(range(heard[0], events[-1].sequence + 1))
-    assert 90 < len(heard) < 110
+    if state is State.RUNNING:
+        assert 90 < len(heard) < 110
+    else:  # with what came before, it would seem to run again
+        assert len(heard) == 1
