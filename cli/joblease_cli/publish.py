@@ -42,9 +42,9 @@ def run(jobs: JobRequests, options: Namespace) -> Exit:
         return _many(jobs, options)
     if not sys.stdin.isatty():
         raise CommandError("standard input is no terminal, so there are no keys; use --count N", Exit.REFUSED)
-    output.notice("any key submits a job, q quits")
     submitted = 0
     with _keys() as keys:
+        output.notice("any key submits a job, q quits")  # only now: a key that comes earlier would wait for Enter
         for key in keys:
             if key in _QUIT:
                 break
