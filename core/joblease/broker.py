@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 __all__ = [
-    "BROKEN", "CONTROL", "EVENTS", "WORKERS", "Broker", "PublishFailed", "Subscription", "acknowledge", "give_back",
+    "BROKEN", "CONTROL", "EVENTS", "WORKERS", "Broker", "PublishFailed", "Subscription", "acknowledge",
     "newest_first",
 ]  # fmt: skip
 
@@ -75,11 +75,6 @@ def newest_first() -> Callable[[], dict[str, Any]]:
 async def acknowledge(delivery: "AbstractIncomingMessage") -> bool:
     """Acknowledge a message, in bounded time. False when its channel is gone: then the broker delivers it again."""
     return await _settle(delivery.ack())
-
-
-async def give_back(delivery: "AbstractIncomingMessage") -> bool:
-    """Have a message delivered again, in bounded time. False when its channel is gone: the broker does so anyhow."""
-    return await _settle(delivery.nack(requeue=True))
 
 
 async def _settle(answer: Awaitable[None]) -> bool:

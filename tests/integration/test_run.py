@@ -16,17 +16,11 @@ from joblease.messages import JobEvent, RetryPolicy, State, Status, now
 from joblease.trail import NewEvent
 from joblease_worker import run
 from joblease_worker.runner import Ending
-from support.jobs import Jobs, open_jobs
+from support.jobs import Jobs
 from support.tcp_proxy import storage_through_proxies
 from support.worker import Worker, clock_ahead, open_worker
 
 REFUSED = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -15,14 +15,8 @@ from joblease.messages import JobEvent, JobMessage, State, Status
 from joblease.topology import DEAD, DEFERRALS_HEADER, REASON_HEADER, defer_queue, jobs_queue
 from joblease.trail import NewEvent
 from joblease_worker.settlement import ERRORS_HEADER, UNKNOWN_HANDLER_HEADER, without_hint
-from support.jobs import Jobs, open_jobs
+from support.jobs import Jobs
 from support.worker import Worker, open_worker
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
 
 
 @pytest.fixture
