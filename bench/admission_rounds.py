@@ -18,7 +18,8 @@ from fleet import BIN, cpu_seconds
 from joblease import topology
 from joblease.broker import EVENTS, Broker
 from joblease.leases import LeaseBlobs, job_blob
-from joblease.messages import JobEvent, State, now
+from joblease.messages import JobEvent, now
+from joblease.states import State
 from joblease.storage import TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail, Head
 from joblease_local.processes import recorded

@@ -18,8 +18,9 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from joblease.messages import JobEvent, State, Status, now
+from joblease.messages import JobEvent, Status, now
 from joblease.settings import StorageSettings, load
+from joblease.states import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail, Head, NewEvent
 from joblease_dashboard.index import Index

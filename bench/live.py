@@ -18,8 +18,9 @@ from uuid import uuid4
 
 from joblease import topology
 from joblease.broker import EVENTS, Broker
-from joblease.messages import State, Status, now
+from joblease.messages import Status, now
 from joblease.settings import BrokerSettings, StorageSettings
+from joblease.states import State
 from joblease.storage import TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail, Head, NewEvent
 from joblease_local.processes import recorded

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from joblease.leases import LeaseBlobs, job_blob
-from joblease.messages import HeadHint, JobMessage, State, Status, now
+from joblease.messages import HeadHint, JobMessage, Status, now
 from joblease.settings import StorageSettings
+from joblease.states import State
 from joblease.storage import TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail, Head, NewEvent
 

@@ -17,7 +17,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from joblease.messages import JobEvent, State
+from joblease.messages import JobEvent
+from joblease.states import State
 from joblease.trail import Head, UnknownJob, _event
 from joblease_operator.collector import Collector
 from joblease_operator.engine import Engine

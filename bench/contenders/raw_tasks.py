@@ -7,8 +7,9 @@ import sys
 from contenders.orders import serve
 from contenders.record import note
 from joblease.leases import LeaseBlobs, job_blob
-from joblease.messages import JobMessage, State, Status
+from joblease.messages import JobMessage, Status
 from joblease.settings import StorageSettings
+from joblease.states import State
 from joblease.storage import TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail, Head, NewEvent
 

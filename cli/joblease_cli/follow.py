@@ -101,7 +101,7 @@ class _Bar:
 
     def show(self, job: Job) -> None:
         """Bring the bar up to date."""
-        style = output.STYLES.get(job.reason, "default")
+        style = output.style(job)
         self._progress.update(
             self._task,
             description=f"[{style}]{job.reason or 'Submitted'}[/]",

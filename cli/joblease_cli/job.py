@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from joblease.resource import GROUP, Reason
+from joblease.resource import GROUP
+from joblease.states import Kind, State
 
 from joblease_cli.failures import Exit
 
@@ -63,8 +64,11 @@ class Job:
     @property
     def condition(self) -> Mapping[str, Any]:
         """The condition `Succeeded`, or an empty one."""
+        return self._condition("Succeeded")
+
+    def _condition(self, kind: str) -> Mapping[str, Any]:
         conditions = self.status.get("conditions") or []
-        return next((each for each in conditions if each.get("type") == "Succeeded"), {})
+        return next((each for each in conditions if each.get("type") == kind), {})
 
     @property
     def reason(self) -> str:
@@ -89,14 +93,14 @@ class Job:
     @property
     def ended(self) -> bool:
         """Whether the job has its outcome."""
-        return self.condition.get("status") in ("True", "False")
+        return self.condition.get("status") in ("True", "False") or self._condition("Finished").get("status") == "True"
 
     @property
     def exit(self) -> Exit:
         """The exit code for the outcome of an ended job."""
         if self.condition.get("status") == "True":
             return Exit.OK
-        return Exit.JOB_CANCELLED if self.reason == Reason.CANCELLED else Exit.JOB_FAILED
+        return Exit.JOB_CANCELLED if State(self.reason).kind is Kind.CANCELLED else Exit.JOB_FAILED
 
 
 def instant(text: str | None) -> datetime | None:

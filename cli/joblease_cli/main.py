@@ -9,7 +9,8 @@ from typing import Any
 
 from joblease import __version__
 from joblease.limits import API_DEPTH
-from joblease.resource import NEVER, Reason
+from joblease.resource import NEVER
+from joblease.states import REASONS
 
 from joblease_cli import actions, follow, output, publish, show, submit
 from joblease_cli.failures import MEANINGS, CommandError, Exit
@@ -50,7 +51,7 @@ def parser(program: str) -> argparse.ArgumentParser:
     made.add_argument("-l", "--selector", help="only jobs with these labels")
     made.add_argument("--handler", help="only jobs of this handler")
     made.add_argument("--queue", help="only jobs of this queue")
-    made.add_argument("--status", choices=list(Reason), metavar="STATUS", help=f"only {', '.join(Reason)}")
+    made.add_argument("--status", choices=list(REASONS), metavar="STATUS", help=f"only {', '.join(REASONS)}")
     made.add_argument("-w", "--watch", action="store_true", help="go on with what changes")
     _add_output(made, "table", "wide", "name", "json", "yaml")
 

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import yaml
+from joblease.states import Kind, State
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -20,14 +21,12 @@ from rich.text import Text
 from joblease_cli.job import Job
 
 STYLES = {
-    "Completed": "green",
-    "Running": "cyan",
-    "Queued": "blue",
-    "Retrying": "yellow",
-    "Failed": "red",
-    "DeadlineExceeded": "red",
-    "WorkerCrashed": "red",
-    "Cancelled": "magenta",
+    Kind.COMPLETED: "green",
+    Kind.RUNNING: "cyan",
+    Kind.WAITING: "blue",
+    Kind.FAILED: "red",
+    Kind.CANCELLED: "magenta",
+    Kind.UNKNOWN: "default",
 }
 NONE = "-"
 _BAR = 10
@@ -67,7 +66,12 @@ def clean(value: object) -> str:
 
 def status(job: Job) -> Text:
     """The column STATUS in its colour."""
-    return Text(clean(job.reason or NONE), STYLES.get(job.reason, ""))
+    return Text(clean(job.reason or NONE), style(job))
+
+
+def style(job: Job) -> str:
+    """The colour of its state."""
+    return STYLES[State(job.reason).kind]
 
 
 def bar(percent: int | None) -> Text:

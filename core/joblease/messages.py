@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
+from joblease.states import State
+
 
 def now() -> datetime:
     """The present time, in UTC."""
@@ -33,29 +35,6 @@ class Wire(BaseModel):
     def encode(self) -> bytes:
         """The JSON body."""
         return self.model_dump_json(by_alias=True, exclude_none=True).encode()
-
-
-class State(StrEnum):
-    """Where a job is, as its head row says."""
-
-    SUBMITTED = "Submitted"
-    QUEUED = "Queued"
-    RUNNING = "Running"
-    RETRYING = "Retrying"
-    INTERRUPTED = "Interrupted"
-    COMPLETED = "Completed"
-    FAILED = "Failed"
-    DEADLINE_EXCEEDED = "DeadlineExceeded"
-    WORKER_CRASHED = "WorkerCrashed"
-    CANCELLED = "Cancelled"
-
-    @property
-    def terminal(self) -> bool:
-        """Whether the job has its outcome; it is never changed again."""
-        return self in _TERMINAL
-
-
-_TERMINAL = frozenset({State.COMPLETED, State.FAILED, State.DEADLINE_EXCEEDED, State.WORKER_CRASHED, State.CANCELLED})
 
 
 class Status(StrEnum):

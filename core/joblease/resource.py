@@ -6,7 +6,6 @@ CLI, which wants the error before the request) or read one (the operator). A tes
 
 import json
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -28,34 +27,6 @@ MAX_TTL = 315_360_000
 """Seconds of the longest time to live that ends: ten years."""
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=MAX_NAME)]
-
-
-class Reason(StrEnum):
-    """Reason of the conditions `Succeeded` and `Finished`: the column STATUS."""
-
-    UNSUPPORTED = "Unsupported"
-    """This operator cannot read the spec: the custom resource is of another release."""
-    SUSPENDED = "Suspended"
-    SCHEDULED = "Scheduled"
-    WAITING_FOR_GROUP = "WaitingForGroup"
-    QUEUED = "Queued"
-    RUNNING = "Running"
-    RETRYING = "Retrying"
-    COMPLETED = "Completed"
-    FAILED = "Failed"
-    DEADLINE_EXCEEDED = "DeadlineExceeded"
-    WORKER_CRASHED = "WorkerCrashed"
-    CANCELLED = "Cancelled"
-
-    @property
-    def terminal(self) -> bool:
-        """Whether the job has its outcome."""
-        return self in _TERMINAL
-
-
-_TERMINAL = frozenset(
-    {Reason.COMPLETED, Reason.FAILED, Reason.DEADLINE_EXCEEDED, Reason.WORKER_CRASHED, Reason.CANCELLED}
-)
 
 
 class Part(BaseModel):

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
-from joblease.messages import JobEvent, State, now, rfc3339
+from joblease.messages import JobEvent, now, rfc3339
 from joblease.metrics import AUDIT_WRITE_SECONDS, AUDIT_WRITES
+from joblease.states import State
 from joblease.transactions import MAX_WRITES, Write, submit
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError
-from joblease.messages import JobEvent, State, now, rfc3339
+from joblease.messages import JobEvent, now, rfc3339
 from joblease.names import RETRY_OF, job_name, retry_name
 from joblease.resource import GROUP
+from joblease.states import State
 from starlette.requests import Request
 
 from joblease_dashboard import deadletters, metrics

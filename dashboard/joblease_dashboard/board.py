@@ -13,7 +13,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError
-from joblease.messages import JobEvent, State, now
+from joblease.messages import JobEvent, now
+from joblease.states import State
 
 from joblease_dashboard.keys import partition
 from joblease_dashboard.rows import Row, job_row

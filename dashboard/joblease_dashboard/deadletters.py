@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from joblease.broker import EVENTS
-from joblease.messages import JobEvent, JobMessage, State
+from joblease.messages import JobEvent, JobMessage
+from joblease.states import State
 from joblease.topology import DEAD, DEFERRALS_HEADER, JOBS, REASON_HEADER, declare_dead
 from joblease.trail import AuditTrail, UnknownJob
 from pydantic import ValidationError

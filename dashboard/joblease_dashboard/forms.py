@@ -7,7 +7,8 @@ form is said on the form, with everything that was typed still there.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from joblease.messages import JobEvent, State
+from joblease.messages import JobEvent
+from joblease.states import State
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 

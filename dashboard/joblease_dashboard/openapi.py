@@ -3,7 +3,7 @@
 from typing import Any
 
 from joblease import __version__
-from joblease.messages import State
+from joblease.states import State
 
 from joblease_dashboard.access import COOKIE
 

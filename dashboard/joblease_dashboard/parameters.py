@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from joblease.messages import State
+from joblease.states import State
 from starlette.requests import Request
 
 from joblease_dashboard.keys import EPOCH

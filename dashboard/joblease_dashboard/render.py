@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from joblease import __version__
-from joblease.messages import State, now, rfc3339
+from joblease.messages import now, rfc3339
+from joblease.states import State
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles

@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from azure.data.tables import UpdateMode
-from joblease.messages import State, now
+from joblease.messages import now
+from joblease.states import State
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from joblease.messages import State, Status, now
+from joblease.messages import Status, now
+from joblease.states import State
 
 if TYPE_CHECKING:
     from joblease_dashboard.rows import Row

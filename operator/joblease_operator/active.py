@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from joblease.messages import State
+from joblease.states import State
 
 if TYPE_CHECKING:
     from joblease_operator.job import Job

@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from joblease.messages import State, now
+from joblease.messages import now
 from joblease.resource import JobRequestSpec
+from joblease.states import State
 
 from joblease_operator import alarm, metrics
 from joblease_operator.job import Job

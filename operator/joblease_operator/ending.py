@@ -9,7 +9,8 @@ import time
 from typing import TYPE_CHECKING
 
 from joblease.leases import LeaseBlobs, job_blob
-from joblease.messages import State, Status
+from joblease.messages import Status
+from joblease.states import State
 from joblease.trail import AuditTrail, Head, NewEvent
 
 from joblease_operator.job import Job

@@ -16,8 +16,9 @@ from joblease import logs
 from joblease.broker import Broker, acknowledge
 from joblease.errors import ErrorClass, classify, log_level
 from joblease.leases import LeaseBlobs, job_blob
-from joblease.messages import JobEvent, State, Status
+from joblease.messages import JobEvent, Status
 from joblease.resource import check_parameters
+from joblease.states import State
 from joblease.trail import AuditTrail, Head, NewEvent, UnknownJob
 from pydantic import ValidationError
 

@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from joblease import tracing
-from joblease.messages import JobEvent, State, Status, now
+from joblease.messages import JobEvent, Status, now
 from joblease.resource import JobRequestSpec
+from joblease.states import State
 from joblease.trail import Head
 from pydantic import ValidationError
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from joblease.messages import JobEvent, State, Status
+from joblease.messages import JobEvent, Status
+from joblease.states import State
 from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent
 
 from joblease_operator.job import Job

@@ -7,10 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from joblease.errors import ErrorClass, classify, log_level, pauses
-from joblease.messages import State
 from joblease.trail import UnknownJob
-
-from joblease_operator.active import HANDED
 
 if TYPE_CHECKING:
     from joblease_operator.admissions import Admissions
@@ -75,7 +72,7 @@ async def _read(unread: "Iterator[Job]", record: "Record") -> None:
 def _place(job: "Job", admissions: "Admissions") -> None:
     if job.spec is None or job.finished:
         return
-    if job.state is State.RUNNING or job.state in HANDED:
+    if job.state and job.state.admitted:
         admissions.hold(job)
     elif not job.wants_cancel:
         admissions.wait(job)

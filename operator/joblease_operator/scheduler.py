@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 
-from joblease.resource import Reason
+from joblease.states import State
 
 SHOWN_HOLDERS = 3
 """How many of the jobs that hold a group a waiting job's message names."""
@@ -194,24 +194,24 @@ class Scheduler:
             heapq.heappop(self._not_due)
         return None
 
-    def why_waiting(self, uid: str) -> tuple[Reason, str] | None:
+    def why_waiting(self, uid: str) -> tuple[State, str] | None:
         """What a job waits for that has not started, and who holds it; None when that is just a worker."""
         candidate = self._waiting.get(uid) or self._admitted.get(uid)
         if candidate is None:
             return None
         if candidate.suspended:
-            return Reason.SUSPENDED, "held back by spec.suspend"
+            return State.SUSPENDED, "held back by spec.suspend"
         if candidate.not_before:
-            return Reason.SCHEDULED, f"waits until {candidate.not_before:%Y-%m-%dT%H:%M:%SZ}"
+            return State.SCHEDULED, f"waits until {candidate.not_before:%Y-%m-%dT%H:%M:%SZ}"
         if candidate.queue in self._unserved:
-            return Reason.QUEUED, f"no worker serves queue {candidate.queue!r}"
+            return State.QUEUED, f"no worker serves queue {candidate.queue!r}"
         if uid in self._admitted:
             return None
         slots = self._groups[candidate.line].slots
         shown = ", ".join(self._admitted[holder].label for holder in islice(slots, SHOWN_HOLDERS))
         more = f" and {len(slots) - SHOWN_HOLDERS} more" if len(slots) > SHOWN_HOLDERS else ""
         held = f", held by {shown}{more}" if shown else ""
-        return Reason.WAITING_FOR_GROUP, f"waits for group {candidate.group!r} (limit {candidate.limit}){held}"
+        return State.WAITING_FOR_GROUP, f"waits for group {candidate.group!r} (limit {candidate.limit}){held}"
 
     def _enqueue(self, candidate: Candidate) -> None:
         if not candidate.suspended:

@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from joblease.messages import State, rfc3339
-from joblease.resource import MAX_MESSAGE, Reason
+from joblease.messages import rfc3339
+from joblease.resource import MAX_MESSAGE
+from joblease.states import State
 from joblease.trail import Head
 
 from joblease_operator.job import Body, Job
@@ -15,7 +16,7 @@ GIVEN_UP = "the operator gave up after: "
 _NOT_WRITTEN = "the API server refused what this status would say; the audit trail has it"
 
 
-def status_of(job: Job, waiting: tuple[Reason, str] | None) -> Body:
+def status_of(job: Job, waiting: tuple[State, str] | None) -> Body:
     """The status to be written. `waiting` is why the job has not started, where that is known."""
     reason, message = _reason(job, waiting)
     if job.trouble:
@@ -37,25 +38,23 @@ def status_of(job: Job, waiting: tuple[Reason, str] | None) -> Body:
     return {name: value for name, value in status.items() if value is not None}
 
 
-def _conditions(job: Job, reason: Reason, message: str) -> list[Body]:
-    success = {Reason.COMPLETED: "True"}.get(reason, "False" if reason.terminal else "Unknown")
-    finished = "True" if reason.terminal else "False"
+def _conditions(job: Job, reason: State, message: str) -> list[Body]:
     return [
         {"type": kind, "status": status, "reason": reason.value, "message": text, "observedGeneration": job.generation}
-        for kind, status, text in (("Succeeded", success, message), ("Finished", finished, ""))
+        for kind, status, text in (("Succeeded", reason.succeeded, message), ("Finished", reason.finished, ""))
     ]
 
 
-def _reason(job: Job, waiting: tuple[Reason, str] | None) -> tuple[Reason, str]:
+def _reason(job: Job, waiting: tuple[State, str] | None) -> tuple[State, str]:
     if job.unsupported and job.spec is None and job.state in (None, State.SUBMITTED, State.RETRYING):
-        return Reason.UNSUPPORTED, f"this operator cannot read the JobRequest: {job.unsupported}"
+        return State.UNSUPPORTED, f"this operator cannot read the JobRequest: {job.unsupported}"
     if job.state is None or job.state is State.SUBMITTED:
-        return waiting or (Reason.QUEUED, "admitted, about to be published")
+        return waiting or (State.QUEUED, "admitted, about to be published")
     if job.state in (State.QUEUED, State.INTERRUPTED):
-        return waiting or (Reason.QUEUED, job.message)
-    if job.state is State.RETRYING and waiting and waiting[0] is not Reason.SCHEDULED:  # or its time has come
+        return waiting or (State.QUEUED, job.message)
+    if job.state is State.RETRYING and waiting and waiting[0] is not State.SCHEDULED:  # or its time has come
         return waiting
-    return Reason(job.state.value), job.message
+    return job.state, job.message
 
 
 def following(status: Body, generation: int) -> Body:
@@ -73,19 +72,18 @@ def safe(status: Body) -> Body:
 
 def outcome(status: Body) -> tuple[State, datetime] | None:
     """The outcome that a status tells, and since when; None when it tells none, or the operator was not through."""
-    condition = _succeeded(status)
-    if not condition or condition["status"] == "Unknown" or TROUBLE in condition["message"]:
+    condition, finished = _condition(status, "Succeeded"), _condition(status, "Finished")
+    if not condition or TROUBLE in condition["message"]:
+        return None
+    if condition["status"] == "Unknown" and not (finished and finished["status"] == "True"):
         return None
     ended = datetime.fromisoformat(status.get("completedAt") or condition["lastTransitionTime"])
-    try:
-        return State(condition["reason"]), ended
-    except ValueError:  # a newer operator's word
-        return State.COMPLETED if condition["status"] == "True" else State.FAILED, ended
+    return State(condition["reason"]), ended
 
 
 def tells(status: Body, head: Head) -> bool:
     """Whether a status was written after everybody had been told of all that the operator has written for this head."""
-    condition = _succeeded(status)
+    condition = _condition(status, "Succeeded")
     if not condition or TROUBLE in condition["message"]:
         return False
     if head.state is State.SUBMITTED:
@@ -115,5 +113,5 @@ def without_times(status: Body) -> Body:
     return plain
 
 
-def _succeeded(status: Body) -> dict[str, Any] | None:
-    return next((each for each in status.get("conditions") or [] if each["type"] == "Succeeded"), None)
+def _condition(status: Body, kind: str) -> dict[str, Any] | None:
+    return next((each for each in status.get("conditions") or [] if each["type"] == kind), None)

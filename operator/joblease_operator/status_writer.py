@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from joblease.errors import ErrorClass, classify, log_level
-from joblease.messages import State, now
+from joblease.messages import now
+from joblease.states import State
 
 from joblease_operator.job import Body, Job
 from joblease_operator.kube import Conflict, Gone, JobRequests

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from joblease.messages import State
+from joblease.states import State
 from joblease.storage import ACTIONS_TABLE
 from joblease.topology import DEAD, REASON_HEADER
 from joblease_local.control_plane import ControlPlane

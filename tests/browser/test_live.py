@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from joblease.messages import State
+from joblease.states import State
 from playwright.async_api import Browser, Route, expect
 from support.browser import open_page
 from support.history import History

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from joblease.broker import EVENTS
-from joblease.messages import State, now
+from joblease.messages import now
+from joblease.states import State
 from playwright.async_api import Browser, Page, expect
 from support.browser import look, open_page
 from support.history import History

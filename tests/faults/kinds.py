@@ -8,7 +8,7 @@ from typing import Any
 
 from faults.deeds import DEEDS, FAILS, RETURNING_COPY
 from joblease.limits import MAX_PARAMETERS_BYTES
-from joblease.messages import State
+from joblease.states import State
 
 GROUPS = [("one", 1), ("two", 1), ("three", 1), ("wide", 3), ("free", 0)]
 NOBODYS_QUEUE = "nobody"

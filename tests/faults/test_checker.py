@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from faults.checker import RULES, check
 from faults.history import Activity, History, Submitted, living
-from joblease.messages import JobEvent, State
+from joblease.messages import JobEvent
+from joblease.states import State
 from joblease.trail import Head
 from joblease_local.processes import started_at
 

@@ -6,8 +6,7 @@ from typing import Any
 from faults.history import Submitted
 from faults.installation import NAMESPACE, Installation
 from faults.kinds import CANCEL, CANCEL_AFTER_THE_NEXT, DELETE, RUN, Asked, Kinds
-from joblease.messages import State
-from joblease.resource import Reason
+from joblease.states import State
 from kubernetes import client
 from support.cluster import Cluster
 from urllib3.exceptions import HTTPError
@@ -96,4 +95,4 @@ class Workload:
 
     def _has_ended(self, name: str) -> bool:
         reason = self._cluster.condition(name).get("reason")
-        return reason is not None and Reason(reason).terminal
+        return reason is not None and State(reason).terminal

@@ -11,8 +11,9 @@ import aio_pika
 import pytest
 from joblease import topology, tracing
 from joblease.broker import EVENTS, Broker, PublishFailed
-from joblease.messages import JobEvent, State
+from joblease.messages import JobEvent
 from joblease.settings import BrokerSettings
+from joblease.states import State
 from joblease_worker import announcer as announcing
 from joblease_worker.announcer import MAX_WAITING, Announcer
 from pydantic import SecretStr

@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 from joblease import topology
 from joblease.broker import Broker, PublishFailed, Subscription, acknowledge
-from joblease.messages import State
 from joblease.settings import BrokerSettings
+from joblease.states import State
 from joblease_local.ports import free_ports
 from joblease_local.rabbitmq import RabbitMQ, require_rabbitmq
 from pydantic import SecretStr

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from joblease.leases import job_blob, slot_blob
-from joblease.messages import JobEvent, State
+from joblease.messages import JobEvent
+from joblease.states import State
 from joblease_local.manifests import apply
 from support.cluster import Cluster
 from support.jobs import Jobs, open_jobs

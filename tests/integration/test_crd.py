@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from joblease.resource import GROUP, KIND, PLURAL, VERSION, JobRequestSpec, JobRequestStatus, Reason
+from joblease.resource import GROUP, KIND, PLURAL, VERSION, JobRequestSpec, JobRequestStatus
+from joblease.states import REASONS, State
 from kubernetes import client, config
 from kubernetes.dynamic import DynamicClient
 from pydantic import ValidationError
@@ -296,8 +297,8 @@ def test_parameters_of_a_refused_size_do_not_lock_the_object(jobs: JobRequests) 
     jobs.patch(name, {"metadata": {"finalizers": None}})
 
 
-def condition(reason: Reason) -> dict[str, str]:
-    status = "True" if reason is Reason.COMPLETED else "False" if reason.terminal else "Unknown"
+def condition(reason: State) -> dict[str, str]:
+    status = "True" if reason is State.COMPLETED else "False" if reason.terminal else "Unknown"
     return {
         "type": "Succeeded",
         "status": status,
@@ -307,12 +308,12 @@ def condition(reason: Reason) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("reason", Reason)
-def test_priority_is_fixed_while_the_job_runs_and_afterwards(jobs: JobRequests, reason: Reason) -> None:
+@pytest.mark.parametrize("reason", REASONS)
+def test_priority_is_fixed_while_the_job_runs_and_afterwards(jobs: JobRequests, reason: State) -> None:
     name = jobs.create({"handler": "demo", "priority": 1})
-    other = {**condition(Reason.COMPLETED), "type": "SomethingElse"}
+    other = {**condition(State.COMPLETED), "type": "SomethingElse"}
     jobs.patch_status(name, conditions=[other, condition(reason)])
-    if reason is Reason.RUNNING or reason.terminal:
+    if reason is State.RUNNING or reason.terminal:
         message = refusal(lambda: jobs.patch_spec(name, priority=2))
         assert "spec.priority" in message
         assert "priority cannot be changed while the job is running or after it has ended" in message
@@ -342,11 +343,11 @@ def test_a_whole_status_is_taken_and_read_back(jobs: JobRequests) -> None:
         nextAttemptAt="2026-01-01T06:00:02Z",
         progress=100,
         message="é" * 1024,
-        conditions=[{**condition(Reason.COMPLETED), "observedGeneration": 1}],
+        conditions=[{**condition(State.COMPLETED), "observedGeneration": 1}],
     )
     status = JobRequestStatus.model_validate(jobs.get(name)["status"])
     assert status.model_fields_set == set(JobRequestStatus.model_fields) - {"result"}
-    assert status.conditions[0].reason == Reason.COMPLETED
+    assert status.conditions[0].reason == State.COMPLETED
 
 
 @pytest.mark.parametrize(
@@ -356,9 +357,9 @@ def test_a_whole_status_is_taken_and_read_back(jobs: JobRequests) -> None:
         {"attempt": -1},
         {"startedAt": "now"},
         {"message": "x" * 1025},
-        {"conditions": [{**condition(Reason.RUNNING), "status": "Maybe"}]},
-        {"conditions": [{**condition(Reason.RUNNING), "reason": "two words"}]},
-        {"conditions": [condition(Reason.RUNNING), condition(Reason.FAILED)]},
+        {"conditions": [{**condition(State.RUNNING), "status": "Maybe"}]},
+        {"conditions": [{**condition(State.RUNNING), "reason": "two words"}]},
+        {"conditions": [condition(State.RUNNING), condition(State.FAILED)]},
         {"conditions": [{"type": "Succeeded", "status": "True"}]},
     ],
     ids=shortened,
@@ -376,7 +377,7 @@ def test_jobs_can_be_selected_by_handler_and_queue(jobs: JobRequests) -> None:
 
 def test_kubectl_get_shows_where_the_job_is(control_plane: Any, jobs: JobRequests, kube_namespace: str) -> None:
     name = jobs.create({"handler": "demo"})
-    jobs.patch_status(name, progress=40, attempt=2, worker="w", conditions=[condition(Reason.RUNNING)])
+    jobs.patch_status(name, progress=40, attempt=2, worker="w", conditions=[condition(State.RUNNING)])
     with config.new_client_from_config(str(control_plane)) as tables:
         tables.set_default_header("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
         table = client.CustomObjectsApi(tables).list_namespaced_custom_object(GROUP, VERSION, kube_namespace, PLURAL)

@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 from joblease.broker import EVENTS
-from joblease.messages import JobMessage, State, rfc3339
+from joblease.messages import JobMessage, rfc3339
+from joblease.states import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE
 from joblease.topology import DEAD, REASON_HEADER
 from joblease_dashboard.board import Board

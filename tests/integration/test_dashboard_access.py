@@ -14,7 +14,8 @@ from uuid import uuid4
 import httpx
 import pytest
 import yaml
-from joblease.messages import State, now
+from joblease.messages import now
+from joblease.states import State
 from joblease.storage import ACTIONS_TABLE
 from joblease.trail import Head, NewEvent
 from joblease_dashboard.access import OPEN

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from joblease.messages import State, WorkerReport
+from joblease.messages import WorkerReport
+from joblease.states import State
 from joblease.storage import ACTIONS_TABLE
 from joblease.topology import DEAD, REASON_HEADER
 from joblease_local.control_plane import ControlPlane

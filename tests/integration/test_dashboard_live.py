@@ -16,7 +16,8 @@ from typing import Any
 import httpx
 import pytest
 from joblease.broker import EVENTS
-from joblease.messages import JobEvent, State
+from joblease.messages import JobEvent
+from joblease.states import State
 from support.history import History
 from support.jobs import Jobs, open_jobs
 from support.programs import Program, program

@@ -13,9 +13,10 @@ import httpx
 import pytest
 from fill import fill, jobs
 from indexed_tables import Rows, Service
-from joblease.messages import JobEvent, State, rfc3339
+from joblease.messages import JobEvent, rfc3339
 from joblease.metrics import STORAGE_REQUESTS
 from joblease.settings import StorageSettings
+from joblease.states import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
 from joblease_dashboard.index import Index

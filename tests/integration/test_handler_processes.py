@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from joblease.leases import job_blob
-from joblease.messages import RetryPolicy, State
+from joblease.messages import RetryPolicy
+from joblease.states import State
 from joblease_worker.guardian import Guardian
 from support.jobs import Jobs, open_jobs
 from support.programs import Program, program

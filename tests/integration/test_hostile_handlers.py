@@ -11,7 +11,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from joblease.messages import JobEvent, RetryPolicy, State
+from joblease.messages import JobEvent, RetryPolicy
+from joblease.states import State
 from support.hostile import CHANGES, WAYS
 from support.jobs import Jobs, open_jobs
 from support.programs import Program, program

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from joblease.errors import TransientError
 from joblease.leases import job_blob
-from joblease.messages import JobEvent, State, now
+from joblease.messages import JobEvent, now
+from joblease.states import State
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply_file, wait_for_crd
 from joblease_operator.job import Job

@@ -11,7 +11,8 @@ from azure.core.exceptions import HttpResponseError
 from joblease.broker import CONTROL, EVENTS
 from joblease.leases import job_blob, slot_blob
 from joblease.limits import API_DEPTH
-from joblease.messages import JobEvent, State, Status
+from joblease.messages import JobEvent, Status
+from joblease.states import State
 from joblease.topology import declare_private
 from joblease.trail import NewEvent
 from joblease_operator import ending, engine, pools, sweeper

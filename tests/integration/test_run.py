@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from joblease.leases import job_blob
-from joblease.messages import JobEvent, RetryPolicy, State, Status, now
+from joblease.messages import JobEvent, RetryPolicy, Status, now
+from joblease.states import State
 from joblease.trail import NewEvent
 from joblease_worker import run
 from joblease_worker.runner import Ending

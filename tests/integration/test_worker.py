@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from joblease import topology
 from joblease.leases import job_blob
-from joblease.messages import JobEvent, RetryPolicy, State, Status
+from joblease.messages import JobEvent, RetryPolicy, Status
+from joblease.states import State
 from joblease.trail import NewEvent
 from support.jobs import Jobs, open_jobs
 from support.programs import Program, program

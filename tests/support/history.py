@@ -5,7 +5,8 @@ from typing import Any
 from uuid import uuid4
 
 from joblease.broker import EVENTS
-from joblease.messages import JobEvent, State, Status
+from joblease.messages import JobEvent, Status
+from joblease.states import State
 from joblease.trail import Head, NewEvent
 
 from support.jobs import Jobs

@@ -12,8 +12,9 @@ from joblease import topology
 from joblease.broker import CONTROL, Broker
 from joblease.errors import pauses
 from joblease.leases import LeaseBlobs, job_blob
-from joblease.messages import ControlMessage, HeadHint, JobEvent, JobMessage, State, Status, now
+from joblease.messages import ControlMessage, HeadHint, JobEvent, JobMessage, Status, now
 from joblease.settings import BrokerSettings, StorageSettings
+from joblease.states import State
 from joblease.storage import TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail, Head, NewEvent
 from pydantic import SecretStr

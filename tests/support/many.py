@@ -3,7 +3,8 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from joblease.messages import JobEvent, State, now
+from joblease.messages import JobEvent, now
+from joblease.states import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE
 from joblease_dashboard.index import Index
 from joblease_dashboard.stats import Stats

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from joblease.messages import JobMessage, RetryPolicy, State
+from joblease.messages import JobMessage, RetryPolicy
+from joblease.states import State
 from joblease.trail import Head
 from joblease_worker.claim import Skip, _next
 

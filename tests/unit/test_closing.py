@@ -1,7 +1,8 @@
 """How a run's end reads in the trail, and what it makes of the job."""
 
 import pytest
-from joblease.messages import JobMessage, RetryPolicy, State
+from joblease.messages import JobMessage, RetryPolicy
+from joblease.states import State
 from joblease_worker.closing import UNRECORDED, UNSTARTED, Why, closing
 from joblease_worker.runner import Ending
 

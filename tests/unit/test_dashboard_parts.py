@@ -7,7 +7,8 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from joblease.messages import HandlerDescription, JobEvent, State, WorkerReport, now, rfc3339
+from joblease.messages import HandlerDescription, JobEvent, WorkerReport, now, rfc3339
+from joblease.states import State
 from joblease_dashboard import live
 from joblease_dashboard.board import Board
 from joblease_dashboard.problems import Problem

@@ -3,7 +3,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from joblease.messages import JobEvent, JobMessage, State, Status, rfc3339
+from joblease.messages import JobEvent, JobMessage, Status, rfc3339
+from joblease.states import State
 from joblease.trail import join_text, split_text
 from pydantic import ValidationError
 

@@ -17,11 +17,11 @@ from joblease.resource import (
     Condition,
     JobRequestSpec,
     JobRequestStatus,
-    Reason,
     check_parameters,
     deeper_than,
     parameters_size,
 )
+from joblease.states import REASONS
 from pydantic import BaseModel, ValidationError
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -121,7 +121,7 @@ def test_the_bounds_that_only_the_operator_can_check_are_documented() -> None:
 
 def test_every_reason_is_documented_and_no_other() -> None:
     documented = STATUS["properties"]["conditions"]["description"].split("reason is one of ")[1]
-    assert re.findall(r"\w+", documented) == [str(reason) for reason in Reason]
+    assert re.findall(r"\w+", documented) == [str(reason) for reason in REASONS]
 
 
 def test_kubectl_explain_has_something_to_say_about_every_field() -> None:

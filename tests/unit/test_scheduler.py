@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from joblease.resource import Reason
+from joblease.states import State
 from joblease_operator.scheduler import Admission, Candidate, Scheduler
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -150,7 +150,7 @@ def test_after_a_restart_running_jobs_hold_their_slots() -> None:
     scheduler.wait(job("waiting"))
     assert admitted(scheduler) == []
     assert scheduler.why_waiting("waiting") == (
-        Reason.WAITING_FOR_GROUP,
+        State.WAITING_FOR_GROUP,
         "waits for group 'g' (limit 1), held by ns/running",
     )
     scheduler.remove("running")
@@ -161,8 +161,8 @@ def test_it_says_why() -> None:
     scheduler = Scheduler()
     scheduler.wait(job("held", suspended=True))
     scheduler.wait(job("later", after=5))
-    assert scheduler.why_waiting("held") == (Reason.SUSPENDED, "held back by spec.suspend")
-    assert scheduler.why_waiting("later") == (Reason.SCHEDULED, "waits until 2026-01-01T00:00:05Z")
+    assert scheduler.why_waiting("held") == (State.SUSPENDED, "held back by spec.suspend")
+    assert scheduler.why_waiting("later") == (State.SCHEDULED, "waits until 2026-01-01T00:00:05Z")
     for number in range(5):
         scheduler.hold_slot(job(f"h{number}", limit=5))
     scheduler.wait(job("full", limit=5))
@@ -206,7 +206,7 @@ def test_a_queue_that_nobody_serves_holds_up_nobody() -> None:
     assert scheduler.is_admitted("typo-1")
     assert admitted(scheduler) == ["served"]  # nobody of the same queue
     for uid in ("typo-1", "typo-2"):
-        assert scheduler.why_waiting(uid) == (Reason.QUEUED, "no worker serves queue 'typo'")
+        assert scheduler.why_waiting(uid) == (State.QUEUED, "no worker serves queue 'typo'")
     assert scheduler.why_waiting("served") is None
     scheduler.remove("served")
     assert admitted(scheduler) == []

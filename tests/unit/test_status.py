@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from joblease.messages import JobEvent, State, Status
-from joblease.resource import Reason
+from joblease.messages import JobEvent, Status
+from joblease.states import State
 from joblease.trail import Head
 from joblease_operator.job import Job
 from joblease_operator.status import TROUBLE, following, outcome, safe, stamp, status_of, tells, without_times
@@ -71,7 +71,7 @@ def test_an_ended_job_stays_as_it_is_whatever_is_announced_again() -> None:
 
 
 def test_a_waiting_job_says_why() -> None:
-    waiting = (Reason.WAITING_FOR_GROUP, "waits for group 'g'")
+    waiting = (State.WAITING_FOR_GROUP, "waits for group 'g'")
     status = status_of(job(event(1, Status.SUBMITTED, State.SUBMITTED, attempt=0)), waiting)
     assert (status["message"], status["conditions"][0]["reason"]) == ("waits for group 'g'", "WaitingForGroup")
 
@@ -146,6 +146,8 @@ def test_it_is_known_whether_a_status_was_written_after_everybody_was_told(state
 
 def test_an_outcome_of_a_newer_operator_is_an_outcome() -> None:
     status = stamp(status_of(job(STARTED, event(5, Status.COMPLETED, State.COMPLETED)), None), {}, NOW)
-    for condition, state in (("True", State.COMPLETED), ("False", State.FAILED)):
-        succeeded = {**status["conditions"][0], "reason": "NotYetInvented", "status": condition}
-        assert outcome({**status, "conditions": [succeeded]}) == (state, NOW)
+    succeeded = {**status["conditions"][0], "reason": "Skipped", "status": "Unknown"}
+    finished = {**status["conditions"][1], "reason": "Skipped"}
+    assert outcome({**status, "conditions": [succeeded, finished]}) == (State("Skipped"), NOW)
+    assert outcome({**status, "conditions": [{**succeeded, "status": "True"}]}) == (State("Skipped"), NOW)
+    assert outcome({**status, "conditions": [succeeded, {**finished, "status": "False"}]}) is None

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joblease import JobContext, values
 from joblease.limits import MAX_DEPTH, MAX_STEP_DATA_BYTES, MAX_STEP_MESSAGE
-from joblease.messages import JobEvent, State, now
+from joblease.messages import JobEvent, now
+from joblease.states import State
 from joblease.trail import Head, NewEvent, _event, _event_row
 from pydantic import BaseModel
 

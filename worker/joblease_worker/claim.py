@@ -8,7 +8,8 @@ died in the middle of it.
 from dataclasses import dataclass
 from typing import Any
 
-from joblease.messages import JobEvent, JobMessage, State, Status, now
+from joblease.messages import JobEvent, JobMessage, Status, now
+from joblease.states import State
 from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent
 
 REPEATED_EVENTS = 100

@@ -6,7 +6,8 @@ from enum import IntEnum
 from typing import Any
 
 from joblease import backoff
-from joblease.messages import JobMessage, State, Status, now, rfc3339
+from joblease.messages import JobMessage, Status, now, rfc3339
+from joblease.states import State
 from joblease.trail import NewEvent
 
 from joblease_worker.runner import Ending

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from joblease.broker import PublishFailed
 from joblease.errors import ErrorClass, classify, log_level
 from joblease.leases import LeaseHeld, job_blob
-from joblease.messages import State, Status
+from joblease.messages import Status
+from joblease.states import State
 from joblease.topology import DEAD
 from joblease.trail import AuditTrail, HeadChanged, NewEvent, UnknownJob
 

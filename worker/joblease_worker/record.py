@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from joblease.errors import ErrorClass, classify, log_level, pauses
-from joblease.messages import JobEvent, State, now
+from joblease.messages import JobEvent, now
+from joblease.states import State
 from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent
 
 log = logging.getLogger(__name__)

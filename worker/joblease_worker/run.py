@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from joblease.messages import JobEvent, JobMessage, State, Status, now
+from joblease.messages import JobEvent, JobMessage, Status, now
+from joblease.states import State
 from joblease.trail import MAX_EVENTS, AuditTrail, Head, NewEvent, fitting
 
 from joblease_worker import metrics

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
 from joblease.broker import Broker
-from joblease.messages import JobEvent, JobMessage, State, Status
+from joblease.messages import JobEvent, JobMessage, Status
+from joblease.states import State
 from joblease.topology import DEFERRALS_HEADER
 from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent
 from structlog.contextvars import bind_contextvars
