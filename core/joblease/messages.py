@@ -41,6 +41,9 @@ class Status(StrEnum):
     """What an event says happened. A step's status is `Step N` (`step`)."""
 
     SUBMITTED = "Submitted"
+    SUSPENDED = "Suspended"
+    SCHEDULED = "Scheduled"
+    WAITING_FOR_GROUP = "WaitingForGroup"
     QUEUED = "Queued"
     DEFERRED = "Deferred"
     STARTED = "Started"
@@ -74,6 +77,8 @@ class JobEvent(Wire):
     """One of `Status`, or `Step N`."""
     state: State
     """Where the job is after this event."""
+    reason: State | None = None
+    """What a job that was not admitted waits for, where `state` does not say it."""
     message: str = ""
     timestamp: Moment
     attempt: int
@@ -85,6 +90,11 @@ class JobEvent(Wire):
     """0 to 100."""
     data: dict[str, Any] | None = None
     """More for this kind of event: parameters, result, error, nextAttemptAt."""
+
+    @property
+    def shown(self) -> State:
+        """Where the job is after this event, in the word that people see: the reason of its conditions."""
+        return self.reason or self.state.reason
 
     @property
     def routing_key(self) -> str:

@@ -35,7 +35,7 @@ DEFERRALS_HEADER = "x-joblease-deferrals"
 DELIVERY_LIMIT = 20
 NO_DELIVERY_LIMIT = 1_000_000_000
 """As good as none, and the same for every release: RabbitMQ 4 has a limit unless told, and only 4 knows -1 as none."""
-_OF_OPERATOR = (Status.SUBMITTED, Status.QUEUED)
+_OF_OPERATOR = (Status.SUBMITTED, Status.SUSPENDED, Status.SCHEDULED, Status.WAITING_FOR_GROUP, Status.QUEUED)
 READERS = {
     "operator": ["*.Step", *(f"*.{status}" for status in Status if status not in _OF_OPERATOR)],
     "index": ["#"],

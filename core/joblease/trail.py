@@ -68,6 +68,8 @@ class Head:
     group: str
     submitted_at: datetime
     state: State = State.SUBMITTED
+    reason: State | None = None
+    """That of the last event."""
     epoch: int = 0
     attempt: int = 0
     sequence: int = 0
@@ -97,6 +99,7 @@ class NewEvent:
     worker: str | None = None
     state: State | None = None
     """Where the job is after it, when more events of the same transaction lead further."""
+    reason: State | None = None
 
     @property
     def size(self) -> int:
@@ -140,6 +143,7 @@ class AuditTrail:
         after = replace(
             before,
             **changes,
+            reason=events[-1].reason if events else before.reason,
             sequence=before.sequence + len(events),
             updated_at=moment,
             write=write or secrets.token_hex(8),
@@ -262,6 +266,7 @@ def _head_properties(head: Head) -> dict[str, Any]:
         "group": head.group,
         "submittedAt": rfc3339(head.submitted_at),
         "state": head.state.value,
+        "reason": head.reason.value if head.reason else None,
         "epoch": head.epoch,
         "attempt": head.attempt,
         "sequence": head.sequence,
@@ -289,6 +294,7 @@ def _head_from(row: Any) -> Head:
         group=row["group"],
         submitted_at=datetime.fromisoformat(row["submittedAt"]),
         state=State(row["state"]),
+        reason=_reason(row),
         epoch=row["epoch"],
         attempt=row["attempt"],
         sequence=row["sequence"],
@@ -316,6 +322,7 @@ def _event(after: Head, event: NewEvent, sequence: int, moment: datetime) -> Job
         sequence=sequence,
         status=event.status,
         state=event.state or after.state,
+        reason=event.reason,
         message=event.message,
         timestamp=moment,
         attempt=after.attempt if event.attempt is None else event.attempt,
@@ -324,6 +331,10 @@ def _event(after: Head, event: NewEvent, sequence: int, moment: datetime) -> Job
         progress=event.progress,
         data=dict(event.data) if event.data else None,
     )
+
+
+def _reason(row: Mapping[str, Any]) -> State | None:
+    return State(row["reason"]) if "reason" in row else None
 
 
 def _row_key(sequence: int) -> str:
@@ -346,6 +357,8 @@ def _event_row(event: JobEvent) -> dict[str, Any]:
         "epoch": event.epoch,
         **split_text("message", event.message),
     }
+    if event.reason:
+        row["reason"] = event.reason.value
     if event.worker:
         row["worker"] = event.worker
     if event.progress is not None:
@@ -369,6 +382,7 @@ def _event_from(row: Mapping[str, Any], head: Head) -> JobEvent:
         sequence=int(row["RowKey"]),
         status=row["status"],
         state=State(row["state"]),
+        reason=_reason(row),
         message=join_text("message", row) or "",
         timestamp=datetime.fromisoformat(row["timestamp"]),
         attempt=row["attempt"],

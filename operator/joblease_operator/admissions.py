@@ -24,13 +24,11 @@ if TYPE_CHECKING:
 class Admissions:
     """Admits nobody until `open` was called: who holds a slot already must be known first."""
 
-    def __init__(
-        self, settings: "OperatorSettings", jobs: Mapping[str, Job], on_admitted: Callable[[str], None]
-    ) -> None:
-        """`on_admitted` is called with the id of each job that may go."""
+    def __init__(self, settings: "OperatorSettings", jobs: Mapping[str, Job], on_change: Callable[[str], None]) -> None:
+        """`on_change` is called with the id of each job that may go, or that waits for something else now."""
         self._settings = settings
         self._jobs = jobs
-        self._on_admitted = on_admitted
+        self._on_change = on_change
         self._changed = asyncio.Event()
         self.is_open = False
         self.scheduler = Scheduler()
@@ -55,7 +53,9 @@ class Admissions:
                 self.used[self.group_of(job.spec)[0]] = time.monotonic()
             metrics.ADMISSION_WAIT_SECONDS.observe(max(0.0, (now() - job.created_at).total_seconds()))
             if job is not asking:
-                self._on_admitted(job.uid)
+                self._on_change(job.uid)
+        for uid in self.scheduler.due():
+            self._on_change(uid)
         metrics.JOBS_WAITING.set(self.scheduler.waiting)
         metrics.JOBS_ADMITTED.set(self.scheduler.admitted)
         self._changed.set()

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from joblease import logs
@@ -33,9 +34,9 @@ from joblease_operator.kube import JobRequests
 from joblease_operator.pools import Pools
 from joblease_operator.publisher import Publisher
 from joblease_operator.queue import MAX_PAUSE_SECONDS, WorkQueue
-from joblease_operator.record import Record, describe, facts, failed, queued
+from joblease_operator.record import Record, describe, facts, failed, queued, waiting
 from joblease_operator.resync import Resync
-from joblease_operator.status import GIVEN_UP, TROUBLE, outcome
+from joblease_operator.status import GIVEN_UP, TROUBLE, outcome, reason_of
 from joblease_operator.status_writer import StatusWriter
 from joblease_operator.sweeper import Sweeper
 
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from joblease_operator.settings import OperatorSettings
 
 log = logging.getLogger(__name__)
+
+WRITTEN = (State.SUSPENDED, State.SCHEDULED, State.WAITING_FOR_GROUP, State.RETRYING)
+"""What a job waits for is in its trail, but for workers: they come and go, and all jobs of their queue would say so."""
 
 
 class Engine:
@@ -252,7 +256,8 @@ class Engine:
             if self._admissions.admitted(job) or self._admissions.wait(job):
                 await self._record.write(job, [submitted, queued(job)], self._new_head(job), state=State.QUEUED)
             else:
-                await self._record.write(job, [submitted], self._new_head(job))
+                reason, _ = reason_of(job, self._admissions.scheduler.why_waiting(job.uid))
+                await self._record.write(job, [replace(submitted, reason=reason)], self._new_head(job))
         except BaseException:  # a slot is held by what is in the trail, and by nothing else
             self._admissions.leave(job)
             raise
@@ -262,6 +267,10 @@ class Engine:
             await self._record.write(job, [queued(job)], state=State.QUEUED)
             if job.state is State.QUEUED:
                 await self._publish_once(job)
+        elif job.spec:
+            reason, _ = reason_of(job, self._admissions.scheduler.why_waiting(job.uid))
+            if reason in WRITTEN and reason is not job.shown:
+                await self._record.write(job, [waiting(job, reason)])
 
     async def _publish_once(self, job: Job) -> None:
         if job.spec and job.published != job.attempt + 1:

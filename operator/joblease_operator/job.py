@@ -46,6 +46,8 @@ class Job:
 
     state: State | None = None
     """None before the audit trail has been read or begun."""
+    shown: State | None = None
+    """The word for it that the trail has, as people see it."""
     sequence: int = 0
     attempt: int = 0
     worker: str | None = None
@@ -136,7 +138,7 @@ class Job:
             return
         self.sequence, self.state, self.attempt = event.sequence, event.state, event.attempt
         self.worker = event.worker or self.worker
-        self.message = event.message
+        self.shown, self.message = event.shown, event.message
         self.last_news = time.monotonic()
         data = event.data or {}
         if event.status == Status.STARTED:
@@ -144,8 +146,10 @@ class Job:
             self.progress = None
         if event.progress is not None:
             self.progress = event.progress
-        due = data.get("nextAttemptAt")
-        self.next_attempt_at = datetime.fromisoformat(due) if due else None
+        if due := data.get("nextAttemptAt"):
+            self.next_attempt_at = datetime.fromisoformat(due)
+        elif event.state is not State.RETRYING:
+            self.next_attempt_at = None
         if event.state.terminal:
             self.completed_at, self.result = event.timestamp, data.get("result")
         if self.head and self.head.sequence < event.sequence:
@@ -155,6 +159,7 @@ class Job:
         """After a restart: what the head row knows, and for the rest what the status said."""
         said: Mapping[str, Any] = self.written
         self.head, self.state, self.order = head, head.state, head.order
+        self.shown = head.reason or head.state.reason
         self.sequence, self.attempt = head.sequence, head.attempt
         self.worker, self.next_attempt_at = head.worker, head.next_attempt_at
         self.started_at = _moment(said["startedAt"]) if "startedAt" in said else None

@@ -94,6 +94,18 @@ def facts(job: Job, *, parameters: bool = True) -> dict[str, Any]:
     return {**spec, "traceparent": job.traceparent} if job.traceparent else spec
 
 
+def waiting(job: Job, reason: State) -> NewEvent:
+    """A job that was not admitted waits for something else now. It does not say who holds the group: see the status."""
+    spec = job.spec
+    if reason is State.RETRYING:  # it was suspended meanwhile
+        return NewEvent(Status.SCHEDULED, f"the next attempt is due at {job.next_attempt_at:%Y-%m-%dT%H:%M:%SZ}")
+    text = {
+        State.SUSPENDED: "held back by spec.suspend",
+        State.SCHEDULED: f"waits until {spec.start_after:%Y-%m-%dT%H:%M:%SZ}" if spec and spec.start_after else "",
+    }.get(reason, "waits for its group")
+    return NewEvent(reason.value, text, reason=reason)
+
+
 def queued(job: Job) -> NewEvent:
     """The job was admitted."""
     return NewEvent(Status.QUEUED, f"waits for a worker of queue {job.spec.queue if job.spec else ''}")

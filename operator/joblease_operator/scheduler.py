@@ -87,6 +87,7 @@ class Scheduler:
         self._admitted: dict[str, Candidate] = {}
         self._groups: dict[str, _Group] = {}
         self._not_due: list[tuple[datetime, str]] = []
+        self._due: list[str] = []
         self._unserved: frozenset[str] = frozenset()
         self._changed: dict[str, None] = {}
         """Lines in which somebody may be admitted, in the order in which they changed."""
@@ -173,6 +174,7 @@ class Scheduler:
             if candidate and candidate.not_before == due:
                 self._waiting[uid] = candidate = replace(candidate, not_before=None)
                 self._enqueue(candidate)
+                self._due.append(uid)
         while self._changed and steps:
             steps -= 1
             name = next(iter(self._changed))
@@ -183,6 +185,11 @@ class Scheduler:
                 del self._changed[name]
                 self._tidy(name)
         return admissions
+
+    def due(self) -> list[str]:
+        """Jobs whose time has come since this was asked last, and that wait for something else now."""
+        due, self._due = self._due, []
+        return [uid for uid in due if uid in self._waiting]
 
     def next_due(self) -> datetime | None:
         """When `admit` should be called again at the latest, or None."""

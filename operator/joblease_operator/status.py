@@ -18,7 +18,7 @@ _NOT_WRITTEN = "the API server refused what this status would say; the audit tra
 
 def status_of(job: Job, waiting: tuple[State, str] | None) -> Body:
     """The status to be written. `waiting` is why the job has not started, where that is known."""
-    reason, message = _reason(job, waiting)
+    reason, message = reason_of(job, waiting)
     if job.trouble:
         message = f"{message}; {job.trouble}" if message else job.trouble
     message = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
@@ -45,7 +45,8 @@ def _conditions(job: Job, reason: State, message: str) -> list[Body]:
     ]
 
 
-def _reason(job: Job, waiting: tuple[State, str] | None) -> tuple[State, str]:
+def reason_of(job: Job, waiting: tuple[State, str] | None) -> tuple[State, str]:
+    """Where a job is, in the word that people see, and what is to be said about it."""
     if job.unsupported and job.spec is None and job.state in (None, State.SUBMITTED, State.RETRYING):
         return State.UNSUPPORTED, f"this operator cannot read the JobRequest: {job.unsupported}"
     if job.state is None or job.state is State.SUBMITTED:

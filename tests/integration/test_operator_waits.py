@@ -11,7 +11,7 @@ from azure.core.exceptions import HttpResponseError
 from joblease.broker import CONTROL, EVENTS
 from joblease.leases import job_blob, slot_blob
 from joblease.limits import API_DEPTH
-from joblease.messages import JobEvent, Status
+from joblease.messages import Status
 from joblease.states import State
 from joblease.topology import declare_private
 from joblease.trail import NewEvent
@@ -19,6 +19,7 @@ from joblease_operator import ending, engine, pools, sweeper
 from support.cluster import Cluster
 from support.engine import messages, operator, until
 from support.jobs import Jobs, open_jobs
+from support.play import play, tell
 
 
 @pytest.fixture
@@ -47,22 +48,6 @@ def deep_json() -> Iterator[None]:
     sys.setrecursionlimit(API_DEPTH + before)
     yield
     sys.setrecursionlimit(before)
-
-
-async def play(jobs: Jobs, uid: str, *steps: tuple[str, State], publish: bool = True, **event: Any) -> None:
-    """What a worker does, without a worker."""
-    head = await jobs.trail.head(uid)
-    for status, state in steps:
-        changes: dict[str, Any] = {"state": state}
-        if status == Status.STARTED:
-            changes |= {"attempt": head.attempt + 1, "epoch": head.epoch + 1, "worker": "worker-1"}
-        head, written = await jobs.trail.append(head, [NewEvent(status, **event)], **changes)
-        for each in written if publish else ():
-            await tell(jobs, each)
-
-
-async def tell(jobs: Jobs, event: JobEvent) -> None:
-    await jobs.broker.publish(EVENTS, event.routing_key, event.encode(), message_id=event.event_id)
 
 
 @pytest.fixture
