@@ -7,7 +7,7 @@ BENCH_STAMP := $(VENV)/.bench-installed
 ASSETS := dashboard/joblease_dashboard/static/vendor/htmx.min.js
 SOURCES := core operator worker dashboard cli local tests bench
 
-.PHONY: help assets up down status clean-local test test-browser screenshots faults property kind kind-down e2e chart-docs manifests bench \
+.PHONY: help assets up down status clean-local test test-browser screenshots faults property kind kind-down e2e chart-docs settings-docs manifests bench \
 	bench-docs lint requirements
 
 help: ## list the targets
@@ -74,6 +74,9 @@ e2e: $(STAMP) kind ## delete pods, drain nodes, upgrade and uninstall on that cl
 chart-docs: ## make the table of the chart's README from its values
 	@GOBIN=$(CURDIR)/.local/bin go install github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2
 	@.local/bin/helm-docs --chart-search-root charts --log-level warning
+
+settings-docs: $(STAMP) ## make docs/settings.md from the programs' settings
+	@$(BIN)/python scripts/settings_docs.py docs/settings.md
 
 BENCHMARKS := handover throughput overhead admission takeover history live idle waiting price scale
 BENCH_ARGS ?=

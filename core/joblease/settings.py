@@ -6,13 +6,16 @@ variable (`load`), because a wrong setting found at three in the morning is an o
 """
 
 import argparse
+import socket
 import ssl
 import sys
 import textwrap
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, FilePath, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from joblease import __version__
@@ -145,15 +148,42 @@ def load(settings: type[S]) -> S:
         raise SystemExit(2) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A setting as people set it."""
+
+    field: str
+    variable: str
+    default: str
+    """Empty when it is unset."""
+    meaning: str
+
+
+def variables(settings: type[BaseSettings]) -> list[Variable]:
+    """All variables of a settings class."""
+    prefix = settings.model_config.get("env_prefix", "")
+    return [
+        Variable(name, (prefix + name).upper(), _default(field), field.description or "")
+        for name, field in settings.model_fields.items()
+    ]
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory:
+        return "" if field.default_factory is not socket.gethostname else "the host's name"
+    default = field.get_default()
+    shown = default.get_secret_value() if isinstance(default, SecretStr) else default
+    if shown is None or shown == ():
+        return ""
+    return str(shown).lower() if isinstance(shown, bool) else str(shown)
+
+
 def describe(settings: type[BaseSettings]) -> str:
     """All variables of a settings class with their defaults and meanings, for `--help`."""
-    prefix = settings.model_config.get("env_prefix", "")
     lines = ["Settings are environment variables:"]
-    for name, field in settings.model_fields.items():
-        default = field.get_default(call_default_factory=True)
-        shown = default.get_secret_value() if isinstance(default, SecretStr) else default
-        lines.append(f"  {(prefix + name).upper()}  (default: {'unset' if shown is None else shown})")
-        lines += textwrap.wrap(field.description or "", 90, initial_indent="      ", subsequent_indent="      ")
+    for each in variables(settings):
+        lines.append(f"  {each.variable}  (default: {each.default or 'unset'})")
+        lines += textwrap.wrap(each.meaning, 90, initial_indent="      ", subsequent_indent="      ")
     return "\n".join(lines)
 
 

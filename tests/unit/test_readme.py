@@ -1,5 +1,6 @@
 """What the README says is so."""
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import yaml
 from joblease import JobContext, PermanentError
 from joblease.resource import JobRequestSpec
+from joblease.settings import variables
 from joblease_dashboard.openapi import DOCUMENT
 from joblease_dashboard.settings import DashboardSettings
 from joblease_operator.settings import OperatorSettings
@@ -16,6 +18,7 @@ from joblease_worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
+PROGRAMS = (OperatorSettings, WorkerSettings, DashboardSettings)
 
 
 def blocks(language: str) -> list[str]:
@@ -44,21 +47,27 @@ def test_the_example_job_is_one() -> None:
 
 
 def test_every_setting_exists() -> None:
-    known = {
-        f"JOBLEASE_{name.upper()}"
-        for settings in (OperatorSettings, WorkerSettings, DashboardSettings)
-        for name in settings.model_fields
-    }
-    named = set(re.findall(r"`?(JOBLEASE_[A-Z_]+[A-Z])", README)) - {"JOBLEASE_LOCAL"}
-    assert named <= known
+    known = {each.variable for settings in PROGRAMS for each in variables(settings)}
+    chart = "".join(path.read_text() for path in (ROOT / "charts/joblease/templates").iterdir())
+    for text in (README, chart, (ROOT / "manifests/install.yaml").read_text()):
+        assert set(re.findall(r"(JOBLEASE_[A-Z_]+[A-Z])", text)) - {"JOBLEASE_LOCAL"} <= known
+
+
+def test_the_page_of_settings_is_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("settings_docs", ROOT / "scripts/settings_docs.py")
+    assert spec
+    assert spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert (ROOT / "docs/settings.md").read_text() == script.document(), "run `make settings-docs`"
 
 
 def test_the_defaults_are_those_that_are_told() -> None:
-    text = re.search(r"`JOBLEASE_LEASE_SECONDS` \|.*\| (\d+) \|", README)
-    assert text
-    assert int(text[1]) == WorkerSettings.model_fields["lease_seconds"].default
-    assert OperatorSettings.model_fields["operator_default_limit"].default == 1
-    assert WorkerSettings.model_fields["defer_seconds"].default == 10
+    known = {each.variable: each.default for settings in PROGRAMS for each in variables(settings)}
+    told = re.findall(r"^\| `(JOBLEASE_[A-Z_]+)` \| .* \| (.+) \|$", README, re.MULTILINE)
+    assert len(told) > 10
+    for variable, default in told:
+        assert default.split(":")[0].strip("`") == (known[variable].split(":")[0] or "unset"), variable
 
 
 def test_every_address_of_the_api_exists() -> None:
