@@ -10,10 +10,11 @@ import time
 
 from joblease.settings import describe, load
 
-from joblease_local.processes import PartFailed, end_leftovers, recorded, started_at
+from joblease_local.processes import PartFailed, end_leftovers, recorded, records, started_at
 from joblease_local.run import ITSELF, ready_file, up
 from joblease_local.settings import LocalSettings
 from joblease_local.stack import Stack
+from joblease_local.supervisor import TRUSTED_SECONDS
 
 FETCHED = frozenset({"azurite", "azurite.lock", "bin", "bin.lock", "uv"})
 """What `clean` leaves in the state folder: it holds no data, and takes long to get."""
@@ -71,17 +72,25 @@ def down(settings: LocalSettings) -> int:
 
 
 def status(settings: LocalSettings) -> int:
-    """Say what runs. The exit code: 0 when everything is ready."""
-    running = recorded(settings.folder)
-    for name, pid in running.items():
-        say(f"{name:<20} process {pid}")
-    if ITSELF not in running:
+    """Say what runs. The exit code: 0 when everything is ready, and nothing has ended by itself within a minute."""
+    found = records(settings.folder)
+    if not any(each.name == ITSELF and each.lives for each in found):
+        for each in found:
+            if each.lives:
+                say(f"{each.name:<20} process {each.pid}, left over; 'make down' ends it")
         say("JobLease does not run here.")
-    elif not ready_file(settings.folder).exists():
+        return 1
+    failing = False
+    for each in found:
+        text = f"process {each.pid}" if each.lives else "has ended by itself and is started again"
+        if each.name != ITSELF and (not each.lives or (each.starts > 1 and each.seconds < TRUSTED_SECONDS)):
+            failing = True
+            text += f"; started {each.starts} times, see {settings.folder / 'logs' / each.name}.log"
+        say(f"{each.name:<20} {text}")
+    if not ready_file(settings.folder).exists():
         say("It is starting.")
-    else:
-        return 0
-    return 1
+        return 1
+    return int(failing)
 
 
 def clean(settings: LocalSettings, *, everything: bool) -> int:

@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 KILL_SECONDS = 5
@@ -102,11 +103,25 @@ class Process:
         forget(self._state, self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A process that was started and not stopped."""
+
+    name: str
+    pid: int
+    lives: bool
+    starts: int
+    """How often it was started: more than once when it keeps ending."""
+    seconds: float
+    """Since the last start."""
+
+
 def record(state: Path, name: str, pid: int) -> None:
     """Remember a process."""
     path = state / "run" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"pid": pid, "started": started_at(pid)}))
+    starts = json.loads(path.read_text()).get("starts", 0) if path.exists() else 0
+    path.write_text(json.dumps({"pid": pid, "started": started_at(pid), "starts": starts + 1, "time": time.time()}))
 
 
 def forget(state: Path, name: str) -> None:
@@ -116,11 +131,18 @@ def forget(state: Path, name: str) -> None:
 
 def recorded(state: Path) -> dict[str, int]:
     """Name and process id of each recorded process that still lives."""
-    found = {}
+    return {each.name: each.pid for each in records(state) if each.lives}
+
+
+def records(state: Path) -> list[Recorded]:
+    """All processes that were started and not stopped, also those that have ended by themselves."""
+    found = []
     for path in sorted((state / "run").glob("*.json")):
         entry = json.loads(path.read_text())
-        if entry["started"] is not None and started_at(entry["pid"]) == entry["started"]:
-            found[path.stem] = entry["pid"]
+        lives = entry["started"] is not None and started_at(entry["pid"]) == entry["started"]
+        found.append(
+            Recorded(path.stem, entry["pid"], lives, entry.get("starts", 1), time.time() - entry.get("time", 0))
+        )
     return found
 
 

@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from joblease_local.processes import PartFailed, Say, end_leftovers, forget, record, recorded
+from joblease_local.processes import PartFailed, Say, end_leftovers, forget, record, recorded, records
 from joblease_local.settings import LocalSettings
 from joblease_local.stack import Stack
 from joblease_local.supervisor import Supervisor
@@ -29,6 +29,8 @@ def up(settings: LocalSettings, say: Say, *, programs: bool) -> None:
     if ITSELF in running:
         raise PartFailed(f"JobLease runs here already (process {running[ITSELF]}); 'make down' ends it.")
     end_leftovers(running, say)
+    for each in records(state):
+        forget(state, each.name)
     stack = Stack(settings, say)
     stack.require_ports(programs=programs)
     ready_file(state).unlink(missing_ok=True)

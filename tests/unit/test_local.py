@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from joblease.settings import describe
 from joblease_local.binaries import NAMES, kubernetes_binaries
+from joblease_local.main import status
 from joblease_local.ports import free_ports, listening, owner_of, require_free
 from joblease_local.processes import PartFailed, Process, end_group, record, recorded, started_at
-from joblease_local.run import hints
+from joblease_local.run import hints, ready_file
 from joblease_local.settings import LocalSettings
 from joblease_local.supervisor import LONGEST_WAIT_SECONDS, TRUSTED_SECONDS, Supervisor
 
@@ -42,6 +43,25 @@ class StubPart:
 
 def python(program: str) -> list[str]:
     return [sys.executable, "-c", program]
+
+
+def test_status_tells_what_keeps_ending(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = LocalSettings(state=tmp_path)
+    record(tmp_path, "up", os.getpid())
+    ready_file(tmp_path).touch()
+    worker = Process("worker-1", tmp_path)
+    try:
+        worker.start(python("import time; time.sleep(60)"))
+        assert status(settings) == 0
+        worker.kill()
+        assert status(settings) == 1
+        assert re.search(r"worker-1 +has ended by itself and is started again.*worker-1.log", capsys.readouterr().out)
+        worker.start(python("import time; time.sleep(60)"))
+        assert status(settings) == 1
+        assert "started 2 times" in capsys.readouterr().out
+    finally:
+        worker.stop()
+    assert status(settings) == 0
 
 
 def test_what_ends_is_started_again_after_a_wait() -> None:
