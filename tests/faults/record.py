@@ -32,7 +32,7 @@ class Record:
         """Note each process that an earlier run of this job has started and that is still there."""
         for line in self._family.read_text().splitlines() if self._family.exists() else ():
             pid, started, run = line.split()
-            if started_at(int(pid)) == started:
+            if run != self.run and started_at(int(pid)) == started:
                 self.note("outlived", pid=int(pid), started=started, token=run)
 
     def step(self, message: str, *, progress: float | None = None, data: Mapping[str, Any] | None = None) -> None:
