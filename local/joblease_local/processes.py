@@ -38,14 +38,20 @@ class Process:
         self._state = state
         self._child: subprocess.Popen[bytes] | None = None
 
-    def start(self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
-        """Start the command in a session of its own, its output appended to the log."""
+    def start(
+        self,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        """Start the command in a session of its own, its output appended to the log; `folder` is where it works."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
             self.log.replace(self.log.with_suffix(".old.log"))
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
                 list(map(str, command)),
+                cwd=folder,
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

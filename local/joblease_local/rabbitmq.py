@@ -103,7 +103,7 @@ class RabbitMQ:
         if epmd and not self._epmd.running:
             self._epmd.start([epmd, "-port", str(self._epmd_port), "-address", "127.0.0.1"], self._environment())
             self._epmd.until(lambda: listening(self._epmd_port), READY_SECONDS)
-        self.process.start([self._server], self._environment())
+        self.process.start([self._server], self._environment(), self._folder)  # where it dumps what it dies of
 
     def ready(self) -> None:
         """Wait until it takes connections."""
