@@ -22,8 +22,8 @@ from joblease.messages import JobEvent, State, Status, now
 from joblease.settings import StorageSettings, load
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail, Head, NewEvent
-from joblease_dashboard.index import Index
-from joblease_dashboard.stats import Stats
+from joblease_dashboard.read_model.index import Index
+from joblease_dashboard.read_model.statistics import Stats
 
 JOBS_A_DAY = 1_000
 BATCH = 500

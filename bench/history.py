@@ -30,9 +30,9 @@ from joblease.messages import now, rfc3339
 from joblease.settings import StorageSettings
 from joblease.storage import ACTIONS_TABLE, FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
-from joblease_dashboard.index import Index
-from joblease_dashboard.keys import partition
-from joblease_dashboard.stats import Stats
+from joblease_dashboard.read_model.index import Index
+from joblease_dashboard.read_model.keys import partition
+from joblease_dashboard.read_model.statistics import Stats
 from joblease_local.program import Program
 from parts import DASHBOARD_PORT, broker_and_storage
 from report import Plot, Report, Row, Target, arguments, percentile

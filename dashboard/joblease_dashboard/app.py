@@ -15,20 +15,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from joblease_dashboard.access import Guard
+from joblease_dashboard.access.access import Guard
+from joblease_dashboard.api.openapi import DOCUMENT
 from joblease_dashboard.metrics import HTTP_REQUESTS, HTTP_SECONDS
-from joblease_dashboard.openapi import DOCUMENT
+from joblease_dashboard.pages.render import STATIC, Assets
 from joblease_dashboard.problems import Problem, problem_response, wants_page
-from joblease_dashboard.render import STATIC, Assets
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from joblease_dashboard.access import Access
-    from joblease_dashboard.api import Api
-    from joblease_dashboard.forms import Forms
-    from joblease_dashboard.infrastructure import InfrastructurePages
-    from joblease_dashboard.pages import Pages
+    from joblease_dashboard.access.access import Access
+    from joblease_dashboard.api.api import Api
+    from joblease_dashboard.pages.forms import Forms
+    from joblease_dashboard.pages.infrastructure import InfrastructurePages
+    from joblease_dashboard.pages.jobs import Pages
 
 CONTENT_SECURITY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "

@@ -22,23 +22,23 @@ from joblease.storage import ACTIONS_TABLE, FEED_TABLE, INDEX_TABLE, STATS_TABLE
 from joblease.trail import AuditTrail
 from kubernetes.aio.config import ConfigException
 
-from joblease_dashboard.access import Access
-from joblease_dashboard.actions import Actions
-from joblease_dashboard.api import Api
+from joblease_dashboard.access.access import Access
+from joblease_dashboard.access.cluster import Cluster
+from joblease_dashboard.actions.actions import Actions
+from joblease_dashboard.api.api import Api
 from joblease_dashboard.app import application
-from joblease_dashboard.board import Board
-from joblease_dashboard.charts import Charts
-from joblease_dashboard.forms import Forms
-from joblease_dashboard.index import Index, Indexer
-from joblease_dashboard.infrastructure import InfrastructurePages
-from joblease_dashboard.kube import Cluster
-from joblease_dashboard.live import Live
-from joblease_dashboard.pages import Pages
-from joblease_dashboard.query import TimeTable
-from joblease_dashboard.render import Renderer
+from joblease_dashboard.live.board import Board
+from joblease_dashboard.live.streams import Live
+from joblease_dashboard.live.workers import Workers
+from joblease_dashboard.pages.charts import Charts
+from joblease_dashboard.pages.forms import Forms
+from joblease_dashboard.pages.infrastructure import InfrastructurePages
+from joblease_dashboard.pages.jobs import Pages
+from joblease_dashboard.pages.render import Renderer
+from joblease_dashboard.read_model.index import Index, Indexer
+from joblease_dashboard.read_model.queries import TimeTable
+from joblease_dashboard.read_model.statistics import Stats
 from joblease_dashboard.settings import LOOPBACK, DashboardSettings
-from joblease_dashboard.stats import Stats
-from joblease_dashboard.workers import Workers
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractQueue

@@ -16,11 +16,11 @@ from joblease.broker import EVENTS
 from joblease.messages import JobMessage, State, rfc3339
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE
 from joblease.topology import DEAD, REASON_HEADER
-from joblease_dashboard.board import Board
-from joblease_dashboard.index import Index
-from joblease_dashboard.locks import held
-from joblease_dashboard.stats import Stats
-from joblease_dashboard.workers import Workers
+from joblease_dashboard.live.board import Board
+from joblease_dashboard.live.locks import held
+from joblease_dashboard.live.workers import Workers
+from joblease_dashboard.read_model.index import Index
+from joblease_dashboard.read_model.statistics import Stats
 from support.history import History
 from support.jobs import Jobs, open_jobs
 from support.programs import BIN, Program, check_metrics, program

@@ -18,10 +18,10 @@ from joblease.metrics import STORAGE_REQUESTS
 from joblease.settings import StorageSettings
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
-from joblease_dashboard.index import Index
-from joblease_dashboard.query import LEAST_SPAN, Filters, TimeTable
-from joblease_dashboard.rows import job_row
-from joblease_dashboard.stats import Stats
+from joblease_dashboard.read_model.index import Index
+from joblease_dashboard.read_model.queries import LEAST_SPAN, Filters, TimeTable
+from joblease_dashboard.read_model.rows import job_row
+from joblease_dashboard.read_model.statistics import Stats
 from pydantic import SecretStr
 from support.programs import Program, program
 
@@ -195,11 +195,11 @@ async def test_whatever_the_span_a_search_finds_everything_once(
 async def test_a_search_looks_as_far_as_is_quick(storage_client: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     table, filters = TimeTable(storage_client.table(INDEX_TABLE)), Filters(prefix={"name": "nobody"})
     begun = table._span
-    monkeypatch.setattr("joblease_dashboard.query.QUICK_SECONDS", 60)
+    monkeypatch.setattr("joblease_dashboard.read_model.queries.QUICK_SECONDS", 60)
     await table.page(10, None, filters)
     assert table._span == begun * 2
-    monkeypatch.setattr("joblease_dashboard.query.QUICK_SECONDS", 0)
-    monkeypatch.setattr("joblease_dashboard.query.SLOW_SECONDS", 0)
+    monkeypatch.setattr("joblease_dashboard.read_model.queries.QUICK_SECONDS", 0)
+    monkeypatch.setattr("joblease_dashboard.read_model.queries.SLOW_SECONDS", 0)
     for _ in range(10):
         await table.page(10, None, filters)
     assert table._span == LEAST_SPAN

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from joblease.messages import JobEvent, State, now
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE
-from joblease_dashboard.index import Index
-from joblease_dashboard.stats import Stats
+from joblease_dashboard.read_model.index import Index
+from joblease_dashboard.read_model.statistics import Stats
 
 from support.jobs import Jobs
 

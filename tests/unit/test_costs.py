@@ -9,7 +9,7 @@ import document
 from capacity import FEED, GROUP, HISTORY, KEPT, OPERATOR_CPU, capacity, renewals
 from costs import Cost, Job, Site
 from joblease import topology
-from joblease_dashboard import index
+from joblease_dashboard.read_model import index
 from joblease_operator import queue, status_writer
 from joblease_operator.settings import OperatorSettings
 from joblease_worker import keeper

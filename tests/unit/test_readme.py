@@ -8,7 +8,7 @@ import pytest
 import yaml
 from joblease import JobContext, PermanentError
 from joblease.resource import JobRequestSpec
-from joblease_dashboard.openapi import DOCUMENT
+from joblease_dashboard.api.openapi import DOCUMENT
 from joblease_dashboard.settings import DashboardSettings
 from joblease_operator.settings import OperatorSettings
 from joblease_worker.parameters import fit

@@ -29,12 +29,12 @@ from joblease.topology import LIVE
 from pydantic import ValidationError
 
 from joblease_dashboard import metrics
-from joblease_dashboard.rows import event_fields, feed_row
+from joblease_dashboard.read_model.rows import event_fields, feed_row
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractIncomingMessage
 
-    from joblease_dashboard.board import Board
+    from joblease_dashboard.live.board import Board
 
 log = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ from joblease.trail import AuditTrail, UnknownJob
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from joblease_dashboard.access import Access
-from joblease_dashboard.live import Live, TooManyStreams
-from joblease_dashboard.parameters import COMMON, bad, check_known, filters, page_size
+from joblease_dashboard.access.access import Access
+from joblease_dashboard.api.parameters import COMMON, bad, check_known, filters, page_size
+from joblease_dashboard.live.streams import Live, TooManyStreams
 from joblease_dashboard.problems import Problem
-from joblease_dashboard.query import BadToken, Page, TimeTable
-from joblease_dashboard.rows import Row, event_fields, job_row
-from joblease_dashboard.stats import WINDOWS, Stats, totals
+from joblease_dashboard.read_model.queries import BadToken, Page, TimeTable
+from joblease_dashboard.read_model.rows import Row, event_fields, job_row
+from joblease_dashboard.read_model.statistics import WINDOWS, Stats, totals
 
 if TYPE_CHECKING:
     from joblease.messages import JobEvent

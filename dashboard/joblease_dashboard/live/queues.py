@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel
     from joblease.broker import Broker
 
-    from joblease_dashboard.workers import Workers
+    from joblease_dashboard.live.workers import Workers
 
 PURPOSES = {"index": "dashboard"}
 

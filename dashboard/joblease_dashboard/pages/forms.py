@@ -11,18 +11,18 @@ from joblease.messages import JobEvent, State
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from joblease_dashboard import deadletters
-from joblease_dashboard.actions import ACTIONS, Action, Actions
+from joblease_dashboard.actions import deadletters
+from joblease_dashboard.actions.actions import ACTIONS, Action, Actions
+from joblease_dashboard.actions.submission import fields_of, form_of, read_form
 from joblease_dashboard.problems import Problem, wants_page
-from joblease_dashboard.submission import fields_of, form_of, read_form
 
 if TYPE_CHECKING:
     from joblease.broker import Broker
 
-    from joblease_dashboard.access import Access
-    from joblease_dashboard.api import Api
-    from joblease_dashboard.render import Renderer
-    from joblease_dashboard.workers import Workers
+    from joblease_dashboard.access.access import Access
+    from joblease_dashboard.api.api import Api
+    from joblease_dashboard.live.workers import Workers
+    from joblease_dashboard.pages.render import Renderer
 
 CORRECTABLE = (400, 404, 409, 413, 422)
 """Answers to a form that whoever filled it in can do something about."""

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from joblease_dashboard.access import COOKIE, Access
+from joblease_dashboard.access.access import COOKIE, Access
 from joblease_dashboard.problems import wants_page
 
 HERE = Path(__file__).parent

@@ -17,20 +17,21 @@ from joblease.names import RETRY_OF, job_name, retry_name
 from joblease.resource import GROUP
 from starlette.requests import Request
 
-from joblease_dashboard import deadletters, metrics
-from joblease_dashboard.access import Access, identity
-from joblease_dashboard.keys import inverted
-from joblease_dashboard.kube import Cluster
+from joblease_dashboard import metrics
+from joblease_dashboard.access.access import Access, identity
+from joblease_dashboard.access.cluster import Cluster
+from joblease_dashboard.actions import deadletters
+from joblease_dashboard.actions.submission import spec_of
 from joblease_dashboard.problems import Problem
-from joblease_dashboard.submission import spec_of
+from joblease_dashboard.read_model.keys import inverted
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
     from joblease.broker import Broker
     from joblease.trail import AuditTrail
 
-    from joblease_dashboard.board import Board
-    from joblease_dashboard.rows import Row
+    from joblease_dashboard.live.board import Board
+    from joblease_dashboard.read_model.rows import Row
 
 log = logging.getLogger(__name__)
 

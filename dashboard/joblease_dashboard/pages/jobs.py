@@ -8,21 +8,21 @@ from joblease.messages import JobEvent, State
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from joblease_dashboard.actions import ACTIONS, WAITING, Actions
-from joblease_dashboard.parameters import bad, check_known
+from joblease_dashboard.actions.actions import ACTIONS, WAITING, Actions
+from joblease_dashboard.api.parameters import bad, check_known
+from joblease_dashboard.live.why import Why
+from joblease_dashboard.pages.timeline import timeline
 from joblease_dashboard.problems import Problem
-from joblease_dashboard.stats import WINDOWS
-from joblease_dashboard.timeline import timeline
-from joblease_dashboard.why import Why
+from joblease_dashboard.read_model.statistics import WINDOWS
 
 if TYPE_CHECKING:
-    from joblease_dashboard.access import Access
-    from joblease_dashboard.api import Api
-    from joblease_dashboard.board import Board
-    from joblease_dashboard.charts import Charts
-    from joblease_dashboard.render import Renderer
-    from joblease_dashboard.rows import Row
-    from joblease_dashboard.workers import Workers
+    from joblease_dashboard.access.access import Access
+    from joblease_dashboard.api.api import Api
+    from joblease_dashboard.live.board import Board
+    from joblease_dashboard.live.workers import Workers
+    from joblease_dashboard.pages.charts import Charts
+    from joblease_dashboard.pages.render import Renderer
+    from joblease_dashboard.read_model.rows import Row
 
 FIELDS = ("name", "namespace", "handler", "group", "state", "status", "from", "to")
 SHOWN = 100

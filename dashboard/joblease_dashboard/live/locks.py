@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import HttpResponseError
 from joblease.messages import rfc3339
 
-from joblease_dashboard.query import BadToken
+from joblease_dashboard.read_model.queries import BadToken
 
 if TYPE_CHECKING:
     from azure.storage.blob.aio import ContainerClient
 
-    from joblease_dashboard.workers import Workers
+    from joblease_dashboard.live.workers import Workers
 
 BLOBS_A_REQUEST = 5_000
 """As many as storage gives at once."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from joblease.messages import State, Status, now
 
 if TYPE_CHECKING:
-    from joblease_dashboard.rows import Row
-    from joblease_dashboard.workers import Workers
+    from joblease_dashboard.live.workers import Workers
+    from joblease_dashboard.read_model.rows import Row
 
 ADMITTED = frozenset({State.QUEUED, State.RUNNING, State.INTERRUPTED})
 """States in which a job has its group's slot."""

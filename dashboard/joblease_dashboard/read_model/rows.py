@@ -9,7 +9,7 @@ from typing import Any
 
 from joblease.messages import JobEvent, Status, rfc3339
 
-from joblease_dashboard.keys import key
+from joblease_dashboard.read_model.keys import key
 
 MESSAGE_LENGTH = 1_024
 ON_WAITING = ("priority", "startAfter", "nextAttemptAt")

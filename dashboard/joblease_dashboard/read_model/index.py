@@ -26,14 +26,14 @@ from joblease.transactions import MAX_WRITES, Write, submit
 from pydantic import ValidationError
 
 from joblease_dashboard import metrics
-from joblease_dashboard.keys import key, partition
-from joblease_dashboard.rows import Row, feed_row, job_row
+from joblease_dashboard.read_model.keys import key, partition
+from joblease_dashboard.read_model.rows import Row, feed_row, job_row
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractIncomingMessage
     from azure.data.tables.aio import TableClient
 
-    from joblease_dashboard.stats import Stats
+    from joblease_dashboard.read_model.statistics import Stats
 
 log = logging.getLogger(__name__)
 

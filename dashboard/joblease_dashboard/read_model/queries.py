@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import HttpResponseError
 from joblease.messages import now
 
-from joblease_dashboard.keys import after, inverted, partition
+from joblease_dashboard.read_model.keys import after, inverted, partition
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient

@@ -14,8 +14,8 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from joblease_dashboard.kube import Cluster, Identity
-from joblease_dashboard.limits import RateLimit
+from joblease_dashboard.access.cluster import Cluster, Identity
+from joblease_dashboard.access.limits import RateLimit
 from joblease_dashboard.problems import Problem, wants_page
 from joblease_dashboard.settings import LOOPBACK
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import AzureError
 from joblease.messages import JobEvent, State, now
 
-from joblease_dashboard.keys import partition
-from joblease_dashboard.rows import Row, job_row
-from joblease_dashboard.why import Reasons
+from joblease_dashboard.live.why import Reasons
+from joblease_dashboard.read_model.keys import partition
+from joblease_dashboard.read_model.rows import Row, job_row
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
 
-    from joblease_dashboard.workers import Workers
+    from joblease_dashboard.live.workers import Workers
 
 log = logging.getLogger(__name__)
 

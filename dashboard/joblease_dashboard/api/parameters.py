@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from joblease.messages import State
 from starlette.requests import Request
 
-from joblease_dashboard.keys import EPOCH
 from joblease_dashboard.problems import Problem
-from joblease_dashboard.query import MAX_PAGE, Filters
+from joblease_dashboard.read_model.keys import EPOCH
+from joblease_dashboard.read_model.queries import MAX_PAGE, Filters
 
 WHOLE = re.compile(r"0{0,9}[1-9][0-9]{0,9}", re.ASCII)
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)

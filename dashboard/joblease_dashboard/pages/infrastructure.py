@@ -6,18 +6,19 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from joblease_dashboard import deadletters, locks, queues
+from joblease_dashboard.actions import deadletters
+from joblease_dashboard.live import locks, queues
 from joblease_dashboard.problems import Problem
-from joblease_dashboard.query import BadToken
+from joblease_dashboard.read_model.queries import BadToken
 
 if TYPE_CHECKING:
     from azure.storage.blob.aio import ContainerClient
     from joblease.broker import Broker
 
-    from joblease_dashboard.access import Access
-    from joblease_dashboard.board import Board
-    from joblease_dashboard.render import Renderer
-    from joblease_dashboard.workers import Workers
+    from joblease_dashboard.access.access import Access
+    from joblease_dashboard.live.board import Board
+    from joblease_dashboard.live.workers import Workers
+    from joblease_dashboard.pages.render import Renderer
 
 
 class InfrastructurePages:

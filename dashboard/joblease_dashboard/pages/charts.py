@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from joblease_dashboard.render import NOTHING, seconds
-from joblease_dashboard.stats import WINDOWS, totals
+from joblease_dashboard.pages.render import NOTHING, seconds
+from joblease_dashboard.read_model.statistics import WINDOWS, totals
 
 if TYPE_CHECKING:
-    from joblease_dashboard.stats import Stats
+    from joblease_dashboard.read_model.statistics import Stats
 
 KEPT_SECONDS = 5.0
 Values = list[float | None]
