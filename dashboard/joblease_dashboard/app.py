@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from joblease_dashboard.access.access import Guard
+from joblease_dashboard.access.guard import Guard
 from joblease_dashboard.api.openapi import DOCUMENT
 from joblease_dashboard.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from joblease_dashboard.pages.render import STATIC, Assets
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from joblease_dashboard.access.access import Access
-    from joblease_dashboard.api.api import Api
-    from joblease_dashboard.pages.forms import Forms
-    from joblease_dashboard.pages.infrastructure import InfrastructurePages
-    from joblease_dashboard.pages.jobs import Pages
+    from joblease_dashboard.api.jobs import Api
+    from joblease_dashboard.pages.views.job import Pages
+    from joblease_dashboard.pages.views.queues import InfrastructurePages
+    from joblease_dashboard.pages.views.submit import Forms
 
 CONTENT_SECURITY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "

@@ -25,19 +25,23 @@ from kubernetes.aio.config import ConfigException
 from joblease_dashboard.access.access import Access
 from joblease_dashboard.access.cluster import Cluster
 from joblease_dashboard.actions.actions import Actions
-from joblease_dashboard.api.api import Api
+from joblease_dashboard.actions.record import Record
+from joblease_dashboard.api.jobs import Api
 from joblease_dashboard.app import application
 from joblease_dashboard.live.board import Board
-from joblease_dashboard.live.streams import Live
+from joblease_dashboard.live.log import Log
+from joblease_dashboard.live.streams import Streams
 from joblease_dashboard.live.workers import Workers
 from joblease_dashboard.pages.charts import Charts
-from joblease_dashboard.pages.forms import Forms
-from joblease_dashboard.pages.infrastructure import InfrastructurePages
-from joblease_dashboard.pages.jobs import Pages
 from joblease_dashboard.pages.render import Renderer
-from joblease_dashboard.read_model.index import Index, Indexer
+from joblease_dashboard.pages.views.job import Pages
+from joblease_dashboard.pages.views.queues import InfrastructurePages
+from joblease_dashboard.pages.views.submit import Forms
+from joblease_dashboard.read_model.indexer import Indexer
 from joblease_dashboard.read_model.queries import TimeTable
+from joblease_dashboard.read_model.rebuild import TABLES, rebuild
 from joblease_dashboard.read_model.statistics import Stats
+from joblease_dashboard.read_model.writer import Writer
 from joblease_dashboard.settings import LOOPBACK, DashboardSettings
 
 if TYPE_CHECKING:
@@ -47,13 +51,12 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
 PREFETCH = 500
-TABLES = (TRAIL_TABLE, INDEX_TABLE, FEED_TABLE, STATS_TABLE, ACTIONS_TABLE)
 
 
 class Server(uvicorn.Server):
     """uvicorn waits for open connections when it ends, and a live stream never ends by itself: end those first."""
 
-    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+    def __init__(self, config: uvicorn.Config, live: Streams) -> None:
         super().__init__(config)
         self._live = live
 
@@ -77,20 +80,18 @@ async def serve(settings: DashboardSettings) -> None:
         feed, stats, workers = TimeTable(feed_table), Stats(storage.table(STATS_TABLE)), Workers()
         board = Board(workers)
         broker = Broker(settings, "joblease-dashboard", topology.declare_exchanges)
-        live = Live(
-            broker, board, settings.dashboard_stream_buffer, settings.dashboard_stream_clients,
-            settings.dashboard_heartbeat_seconds,
-        )  # fmt: skip
-        indexer = Indexer(Index(index_table, feed_table, stats, trail), broker)
-        _subscribe(broker, indexer, live, workers)
+        events = Log(board, settings.dashboard_stream_buffer)
+        live = Streams(events, broker, settings.dashboard_stream_clients, settings.dashboard_heartbeat_seconds)
+        indexer = Indexer(Writer(storage.table, trail), broker)
+        _subscribe(broker, indexer, events, workers)
         cluster = await _open_cluster(settings)
         if cluster:
             stack.push_async_callback(cluster.close)
         key = settings.dashboard_session_key
         access = Access(settings, cluster, key.get_secret_value() if key else secrets.token_urlsafe(32))
         api = Api(access, trail, TimeTable(index_table), feed, live, stats)
-        actions = Actions(access, cluster, broker, trail, storage.table(ACTIONS_TABLE), board)
-        render = Renderer(access, live.page_position)
+        actions = Actions(access, cluster, broker, trail, Record(storage.table(ACTIONS_TABLE)), board)
+        render = Renderer(access, events.page_position)
         pages = Pages(render, api, access, actions, board, workers, Charts(stats))
         infrastructure = InfrastructurePages(
             render, access, board, workers, broker, storage.locks(), settings.defer_seconds
@@ -117,7 +118,7 @@ async def serve(settings: DashboardSettings) -> None:
 
 
 async def _prepare(
-    storage: Storage, broker: Broker, indexer: Indexer, board: Board, live: Live, starting: list[str]
+    storage: Storage, broker: Broker, indexer: Indexer, board: Board, live: Streams, starting: list[str]
 ) -> None:
     await _create_tables(storage)
     starting.clear()
@@ -142,7 +143,7 @@ async def _open_cluster(settings: DashboardSettings) -> Cluster | None:
 async def _create_tables(storage: Storage) -> None:
     while True:
         try:
-            await storage.create_tables(*TABLES)
+            await storage.create_tables(*TABLES, ACTIONS_TABLE)
             await storage.create_locks()
         except AzureError as error:
             log.warning("storage cannot be used yet, next try in %.0f s: %s", RETRY_SECONDS, error)
@@ -151,7 +152,7 @@ async def _create_tables(storage: Storage) -> None:
             return
 
 
-def _subscribe(broker: Broker, indexer: Indexer, live: Live, workers: Workers) -> None:
+def _subscribe(broker: Broker, indexer: Indexer, events: Log, workers: Workers) -> None:
     async def index(channel: "AbstractChannel") -> "AbstractQueue":
         return await topology.declare_events(channel, "index")
 
@@ -160,23 +161,8 @@ def _subscribe(broker: Broker, indexer: Indexer, live: Live, workers: Workers) -
     async def reports(channel: "AbstractChannel") -> "AbstractQueue":
         return await topology.declare_private(channel, WORKERS)
 
-    broker.subscribe(Subscription(topology.declare_live, live.on_event, PREFETCH, arguments=live.position))
+    broker.subscribe(Subscription(topology.declare_live, events.on_event, PREFETCH, arguments=events.position))
     broker.subscribe(Subscription(reports, workers.on_report, prefetch=PREFETCH))
-
-
-async def rebuild(settings: DashboardSettings) -> int:
-    """Write the read model anew from the whole trail; returns how many jobs it holds."""
-    async with Storage(settings) as storage:
-        await storage.create_tables(*TABLES)
-        trail, stats = AuditTrail(storage.table(TRAIL_TABLE)), Stats(storage.table(STATS_TABLE))
-        index = Index(storage.table(INDEX_TABLE), storage.table(FEED_TABLE), stats, trail)
-        count = 0
-        async for _, events in trail.everything():
-            await index.add(events)
-            count += 1
-            if count % 1000 == 0:
-                log.info("%d jobs so far", count)
-        return count
 
 
 def main() -> None:

@@ -19,8 +19,7 @@ from joblease.topology import DEAD, REASON_HEADER
 from joblease_dashboard.live.board import Board
 from joblease_dashboard.live.locks import held
 from joblease_dashboard.live.workers import Workers
-from joblease_dashboard.read_model.index import Index
-from joblease_dashboard.read_model.statistics import Stats
+from joblease_dashboard.read_model.writer import Writer
 from support.history import History
 from support.jobs import Jobs, open_jobs
 from support.programs import BIN, Program, check_metrics, program
@@ -276,18 +275,16 @@ async def test_what_has_ended_stays_as_it_is_when_a_new_dashboard_hears_of_it_ag
     await history.happen("Failed", State.FAILED, publish=False)
     storage = jobs.storage
     await storage.create_tables(INDEX_TABLE, FEED_TABLE, STATS_TABLE)
-    tables = storage.table(INDEX_TABLE), storage.table(FEED_TABLE)
-    before, after = Stats(storage.table(STATS_TABLE)), Stats(storage.table(STATS_TABLE))
-    await Index(*tables, before, jobs.trail).add(history.events)
+    before, after = Writer(storage.table, jobs.trail), Writer(storage.table, jobs.trail)
+    await before.add(history.events)
     board = Board(Workers())
-    await board.restore(tables[0])
-    again = Index(*tables, after, jobs.trail)
+    await board.restore(storage.table(INDEX_TABLE))
     for event in history.events:
         board.add(event)
-        await again.add([event])
+        await after.add([event])
         assert board.running("ns-again") == board.waiting("ns-again") == []
         assert len(board.failed("ns-again")) == 1
-    assert (len(before._hours), len(after._hours)) == (1, 0)
+    assert (len(before.statistics._hours), len(after.statistics._hours)) == (1, 0)
 
 
 async def test_the_read_model_can_be_rebuilt(jobs: Jobs, http: httpx.AsyncClient, amqp_url: str, storage: str) -> None:

@@ -17,8 +17,8 @@ import yaml
 from joblease.messages import State, now
 from joblease.storage import ACTIONS_TABLE
 from joblease.trail import Head, NewEvent
-from joblease_dashboard.access.access import OPEN
-from joblease_dashboard.actions.actions import ACTIONS
+from joblease_dashboard.access.guard import OPEN
+from joblease_dashboard.actions.kinds import ACTIONS
 from joblease_dashboard.app import application
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply, apply_file

@@ -18,10 +18,9 @@ from joblease.metrics import STORAGE_REQUESTS
 from joblease.settings import StorageSettings
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
-from joblease_dashboard.read_model.index import Index
 from joblease_dashboard.read_model.queries import LEAST_SPAN, Filters, TimeTable
 from joblease_dashboard.read_model.rows import job_row
-from joblease_dashboard.read_model.statistics import Stats
+from joblease_dashboard.read_model.writer import Writer
 from pydantic import SecretStr
 from support.programs import Program, program
 
@@ -31,12 +30,12 @@ NEWEST = datetime.now(UTC) - timedelta(hours=3)
 LENGTH = timedelta(days=JOBS / JOBS_A_DAY)
 
 
-class Written(Index):
+class Written(Writer):
     """Remembers what was written."""
 
     def __init__(self, table: Callable[[str], Any]) -> None:
         self.trail = AuditTrail(table(TRAIL_TABLE))
-        super().__init__(table(INDEX_TABLE), table(FEED_TABLE), Stats(table(STATS_TABLE)), self.trail)
+        super().__init__(table, self.trail)
         self.events: list[JobEvent] = []
 
     async def add(self, events: Any) -> None:

@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 from joblease.messages import HandlerDescription, JobEvent, State, WorkerReport, now, rfc3339
 from joblease_dashboard.actions.submission import fields_of, form_of, spec_of
-from joblease_dashboard.live import streams
+from joblease_dashboard.live import log
 from joblease_dashboard.live.board import Board
 from joblease_dashboard.live.workers import Workers
 from joblease_dashboard.pages.render import NOTHING, seconds
@@ -219,15 +219,15 @@ def test_lengths_of_time(length: float | None, text: str) -> None:
 def test_a_page_hears_again_of_what_the_read_model_may_lack(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all events of the last two seconds, and not of many more."""
     chance, clock, read = Random(1), [100.0], [(0.0, -1)]
-    monkeypatch.setattr(streams, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    stream = streams.Live(Mock(), Mock(), buffer=1_000, max_clients=1, heartbeat_seconds=15)
+    monkeypatch.setattr(log, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    read_log = log.Log(Mock(), size=1_000)
     for _ in range(5_000):
         clock[0] += chance.choice([0.001, 0.1, 0.5, 3, 7])
         if chance.random() < 0.8:
             read.append((clock[0], read[-1][1] + 1))
-            stream._take(read[-1][1], str(read[-1][1]), b"")
-        position = stream.page_position()
-        recent = [number for at, number in read[-500:] if clock[0] - at < streams.READ_MODEL_SECONDS]
+            read_log._take(read[-1][1], str(read[-1][1]), b"")
+        position = read_log.page_position()
+        recent = [number for at, number in read[-500:] if clock[0] - at < log.READ_MODEL_SECONDS]
         assert all(number > position for number in recent)
-        old = [number for at, number in read[-500:] if clock[0] - at > 5 * streams.READ_MODEL_SECONDS]
+        old = [number for at, number in read[-500:] if clock[0] - at > 5 * log.READ_MODEL_SECONDS]
         assert len(old) < 10 or position >= old[-10]

@@ -1,42 +1,33 @@
-"""Who may come in, and what he may see and do.
+"""Who may come in, and what they may see and do.
 
-Every request but the open ones has an identity before a route sees it, and every route asks for the right that it
+Every request but the open ones has an identity before a route sees it (`guard`). Every route asks for the right that it
 needs (`Access.require`): Kubernetes' own RBAC on `jobrequests` answers. A request that changes something must come from
 the dashboard's own pages (browsers say where a request comes from and pages cannot forge that) or carry a token.
 """
 
-from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
-from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
-from joblease_dashboard.access.cluster import Cluster, Identity
+from joblease_dashboard.access.cluster import Cluster
+from joblease_dashboard.access.identity import ANYBODY, Identity, bearer, identity
 from joblease_dashboard.access.limits import RateLimit
-from joblease_dashboard.problems import Problem, wants_page
+from joblease_dashboard.access.sessions import Sessions
+from joblease_dashboard.problems import Problem
 from joblease_dashboard.settings import LOOPBACK
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
     from joblease_dashboard.settings import DashboardSettings
 
-OnProblem = Callable[[Request, Exception], Awaitable[Response]]
-COOKIE = "joblease-session"
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
-OPEN = ("/healthz", "/readyz", "/metrics", "/login", "/logout")
-"""Paths that ask nobody who he is; besides `/static/`."""
-ANYBODY = Identity("anonymous")
 CHANGES = ("create", "patch")
 LOGINS_PER_MINUTE = 10
 REVIEWS_PER_SECOND = 10
 """Tokens that one address may present anew: each is a request to the API server."""
 BURST_SECONDS = 10
-MAX_COOKIE = 4_000
-"""Characters; browsers drop longer ones without a word."""
 
 
 class Access:
@@ -47,7 +38,7 @@ class Access:
         self.can_act = cluster is not None and settings.dashboard_actions
         self._settings = settings
         self._cluster = cluster
-        self._serializer = URLSafeTimedSerializer(key, salt="joblease-session")
+        self._sessions = Sessions(key, settings.dashboard_session_seconds)
         self._logins = RateLimit(LOGINS_PER_MINUTE / 60, LOGINS_PER_MINUTE)
         self._reviews = RateLimit(REVIEWS_PER_SECOND, REVIEWS_PER_SECOND * BURST_SECONDS)
         rate = settings.dashboard_requests_per_second
@@ -63,7 +54,7 @@ class Access:
             if not self._cluster.knows(token):
                 self.check_rate(self._reviews, request)
             return await self._cluster.who(token)
-        return self._from_session(request)
+        return self._sessions.read(request)
 
     def _from_proxy(self, request: Request) -> Identity | None:
         if not self._trusts(request.client.host if request.client else ""):
@@ -71,15 +62,6 @@ class Access:
         user = request.headers.get(self._settings.dashboard_user_header, "")
         groups = request.headers.get(self._settings.dashboard_groups_header, "")
         return Identity(user, tuple(each.strip() for each in groups.split(",") if each.strip())) if user else None
-
-    def _from_session(self, request: Request) -> Identity | None:
-        try:
-            user, groups = self._serializer.loads(
-                request.cookies.get(COOKIE, ""), max_age=self._settings.dashboard_session_seconds
-            )
-        except (BadData, ValueError):
-            return None
-        return Identity(user, tuple(groups))
 
     async def require(self, request: Request, verb: str, namespace: str) -> None:
         """Raise `Problem` unless the one who asks may do this to jobs of the namespace ("": of all)."""
@@ -102,16 +84,7 @@ class Access:
         found = await self._cluster.who(token) if self._cluster and self.mode == "kubernetes" and token else None
         if found is None:
             return False
-        session = self._serializer.dumps([found.user, found.groups])
-        if len(session) > MAX_COOKIE:
-            raise Problem(
-                400, "Too many groups", f"{found.user} is in {len(found.groups)} groups: no cookie holds them"
-            )
-        secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
-        response.set_cookie(
-            COOKIE, str(session), httponly=True, secure=secure, samesite="lax",
-            max_age=self._settings.dashboard_session_seconds,
-        )  # fmt: skip
+        self._sessions.begin(request, response, found)
         return True
 
     def check_rate(self, limit: RateLimit, request: Request, user: str = "") -> None:
@@ -155,64 +128,3 @@ class Access:
             name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
             if name not in LOOPBACK:
                 raise Problem(421, "Wrong host", f"this dashboard is for this machine alone; it is not {name!r}")
-
-
-def bearer(request: Request) -> str:
-    """The request's token, or nothing."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def identity(request: Request) -> Identity:
-    """Who asks."""
-    found: Identity = request.state.identity
-    return found
-
-
-class SignIn(Exception):
-    """Go to the sign-in page first."""
-
-    def __init__(self, target: str) -> None:
-        super().__init__(target)
-        self.target = target
-
-
-class Guard:
-    """Middleware: nobody passes without an identity, except to the open paths."""
-
-    def __init__(self, app: "ASGIApp", access: Access, answer: OnProblem) -> None:
-        """`answer` makes a response of a problem."""
-        self._app = app
-        self._access = access
-        self._answer = answer
-
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """One request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request = Request(scope)
-        request.state.identity = None
-        try:
-            self._access.check_origin(request)
-            if request.url.path not in OPEN and not request.url.path.startswith("/static/"):
-                self._access.check_host(request)
-                found = await self._access.identify(request)
-                self._access.check_everybody(request, found.user if found else "")
-                if found is None:
-                    self._refuse(request)
-                request.state.identity = found
-        except Problem as problem:
-            response = await self._answer(request, problem)
-            await response(scope, receive, send)
-        except SignIn as to:
-            await RedirectResponse(f"/login?{urlencode({'next': to.target})}", 303)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-    def _refuse(self, request: Request) -> None:
-        if self._access.mode == "kubernetes":
-            if wants_page(request) and request.method in SAFE:
-                raise SignIn(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
-            raise Problem(401, "Who are you?", "send a Kubernetes token: Authorization: Bearer …; or sign in at /login")
-        raise Problem(401, "Who are you?", "only requests of the authenticating proxy are let in")

@@ -1,46 +1,36 @@
-"""What the dashboard asks of the API server: who somebody is, what he may do, and changes of `JobRequest`s.
+"""What the dashboard asks of the API server: whose token it is, and what somebody may do.
 
 It acts with its own account, after asking whether the user may do the same. So a user needs no more than RBAC on
-`jobrequests`, however he was recognised, and the dashboard can never do more than its own role allows.
+`jobrequests`, however they were recognised, and the dashboard can never do more than its own role allows.
 """
 
 import hashlib
 import json
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any
 
 from joblease.kube import connect
-from joblease.resource import GROUP, KIND, PLURAL, VERSION
+from joblease.resource import GROUP, PLURAL
 from kubernetes.aio import client
 from kubernetes.aio.client import ApiException
 
+from joblease_dashboard.access.identity import Identity
 from joblease_dashboard.problems import Problem
 
 REVIEW_SECONDS = 30.0
 REMEMBERED = 10_000
-MERGE_PATCH = "application/merge-patch+json"
-_COORDINATES = {"group": GROUP, "version": VERSION, "plural": PLURAL}
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who asks, as Kubernetes knows him."""
-
-    user: str
-    groups: tuple[str, ...] = ()
 
 
 class Cluster:
     """Use `open` to connect."""
 
     def __init__(self, api: Any, timeout: float) -> None:
-        self._api = api
-        self._timeout = timeout
+        self.api = api
+        self.timeout = timeout
+        """Seconds for each request."""
         self._authentication = client.AuthenticationV1Api(api)
         self._authorization = client.AuthorizationV1Api(api)
-        self._custom = client.CustomObjectsApi(api)
         self._remembered: OrderedDict[object, tuple[float, Any]] = OrderedDict()
 
     @classmethod
@@ -50,7 +40,7 @@ class Cluster:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._api.close()
+        await self.api.close()
 
     def knows(self, token: str) -> bool:
         """Whether `who` can tell without asking the API server."""
@@ -63,7 +53,7 @@ class Cluster:
             found: Identity | None = known[0]
             return found
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
-        answer = await self._ask(self._authentication.create_token_review(review, _request_timeout=self._timeout))
+        answer = await self.ask(self._authentication.create_token_review(review, _request_timeout=self.timeout))
         identity = None
         if answer.status.authenticated:
             identity = Identity(answer.status.user.username, tuple(answer.status.user.groups or ()))
@@ -81,50 +71,13 @@ class Cluster:
             "kind": "SubjectAccessReview",
             "spec": {"user": identity.user, "groups": list(identity.groups), "resourceAttributes": attributes},
         }
-        request = self._authorization.create_subject_access_review(review, _request_timeout=self._timeout)
-        allowed = bool((await self._ask(request)).status.allowed)
+        request = self._authorization.create_subject_access_review(review, _request_timeout=self.timeout)
+        allowed = bool((await self.ask(request)).status.allowed)
         self._remember(key, allowed)
         return allowed
 
-    async def read(self, namespace: str, name: str, uid: str) -> dict[str, Any] | None:
-        """The resource of a job; None when it has gone, or may not be read from here. Raises `Problem`."""
-        request = self._custom.get_namespaced_custom_object(
-            namespace=namespace, name=name, _request_timeout=self._timeout, **_COORDINATES
-        )
-        try:
-            found: dict[str, Any] = await self._ask(request)
-        except Problem as problem:
-            if problem.status in (404, 502):
-                return None
-            raise
-        return found if found["metadata"]["uid"] == uid else None
-
-    async def create(self, namespace: str, name: str, spec: dict[str, Any], notes: dict[str, str]) -> str:
-        """Create a `JobRequest`; its uid. Raises `Problem`."""
-        body = {
-            "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": KIND,
-            "metadata": {"name": name, "annotations": notes},
-            "spec": spec,
-        }
-        request = self._custom.create_namespaced_custom_object(
-            namespace=namespace, body=body, _request_timeout=self._timeout, **_COORDINATES
-        )
-        return str((await self._ask(request))["metadata"]["uid"])
-
-    async def change(self, namespace: str, name: str, uid: str, spec: dict[str, Any], notes: dict[str, str]) -> None:
-        """Merge into the spec of this very resource, not of one of the same name that came later. Raises `Problem`."""
-        request = self._custom.patch_namespaced_custom_object(
-            namespace=namespace,
-            name=name,
-            body={"metadata": {"uid": uid, "annotations": notes}, "spec": spec},
-            _content_type=MERGE_PATCH,
-            _request_timeout=self._timeout,
-            **_COORDINATES,
-        )
-        await self._ask(request)
-
-    async def _ask(self, request: Any) -> Any:
+    async def ask(self, request: Any) -> Any:
+        """Await a request of the Kubernetes client. Raises `Problem` for whatever is not a success."""
         try:
             return await request
         except ApiException as error:

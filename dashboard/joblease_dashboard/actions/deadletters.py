@@ -7,16 +7,14 @@ message of a job that has ended would do nothing: it is not sent, stays, and who
 
 import asyncio
 import contextlib
-import hashlib
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from joblease.broker import EVENTS
-from joblease.messages import JobEvent, JobMessage, State
-from joblease.topology import DEAD, DEFERRALS_HEADER, JOBS, REASON_HEADER, declare_dead
+from joblease.messages import State
+from joblease.topology import DEAD, declare_dead
 from joblease.trail import AuditTrail, UnknownJob
-from pydantic import ValidationError
+
+from joblease_dashboard.actions.letters import DeadLetter, describe, dropped
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
@@ -25,25 +23,8 @@ if TYPE_CHECKING:
 MAX_SHOWN = 100
 MAX_REPLAYED = 1_000
 """Messages that one replay looks at; what is behind them comes with the next."""
-SHOWN_BYTES = 4_096
 GIVE_BACK_SECONDS = 2.0
 _one_at_a_time = asyncio.Lock()
-DROPPED_HEADERS = (REASON_HEADER, DEFERRALS_HEADER, "x-joblease-errors", "x-death", "x-delivery-count")
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """One of them."""
-
-    id: str
-    reason: str
-    queue: str
-    """Where a replay puts it; empty when it cannot be read, so that it would only come back."""
-    job_id: str
-    name: str
-    is_job: bool
-    """Whether it would run the job; otherwise it only tells of it."""
-    body: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +78,7 @@ async def replay(broker: "Broker", trail: AuditTrail, wanted: str | None) -> Rep
                 done.ended.append((letter, state))
                 kept.append(message)
             else:
-                headers = {name: value for name, value in message.headers.items() if not _dropped(name)}
+                headers = {name: value for name, value in message.headers.items() if not dropped(name)}
                 await broker.publish(
                     "", letter.queue, message.body, message_id=message.message_id or "unnamed", headers=headers
                 )
@@ -133,39 +114,3 @@ async def _give_back(channel: "AbstractChannel", messages: "list[AbstractIncomin
 
 async def _count(channel: "AbstractChannel") -> int:
     return (await channel.declare_queue(DEAD, passive=True)).declaration_result.message_count or 0
-
-
-def describe(message: "AbstractIncomingMessage") -> DeadLetter:
-    """What a dead message is."""
-    headers = message.headers
-    job_id, name, queue, is_job = "", "", "", False
-    try:
-        job = JobMessage.model_validate_json(message.body)
-        job_id, name, queue, is_job = job.job_id, job.name, f"{JOBS}.{job.queue}", True
-    except ValidationError:
-        try:
-            event = JobEvent.model_validate_json(message.body)
-            job_id, name, queue = event.job_id, event.name, f"{EVENTS}.index"
-        except ValidationError:
-            pass
-    if queue and (origin := headers.get("x-first-death-queue")):
-        queue = str(origin)
-    reason = headers.get(REASON_HEADER) or headers.get("x-first-death-reason") or "unknown"
-    digest = hashlib.sha256(f"{message.message_id} ".encode() + message.body).hexdigest()[:16]
-    return DeadLetter(digest, _text(reason), queue, job_id, name, is_job, _pretty(message.body))
-
-
-def _dropped(name: str) -> bool:
-    return name in DROPPED_HEADERS or name.startswith(("x-first-death-", "x-last-death-"))
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-def _pretty(body: bytes) -> str:
-    text = body[:SHOWN_BYTES].decode(errors="backslashreplace")
-    try:
-        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)[:SHOWN_BYTES]
-    except ValueError:
-        return text

@@ -4,11 +4,12 @@ Field names say how a text becomes a value: `parameter.NAME` is text, `json.NAME
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from joblease.messages import JobEvent, Status
 from joblease.resource import JobRequestSpec, check_parameters
 from pydantic import ValidationError
 
@@ -101,6 +102,11 @@ def spec_of(form: Mapping[str, str]) -> dict[str, Any]:
     except ValueError as error:
         raise Problem(400, "Bad job", str(error)) from None
     return spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def submitted(events: Iterable[JobEvent]) -> dict[str, Any]:
+    """What a job's history says about its spec; empty when it does not."""
+    return next((event.data for event in events if event.status == Status.SUBMITTED and event.data), {})
 
 
 def form_of(spec: Mapping[str, Any], fields: list[Field]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Any
 from joblease import __version__
 from joblease.messages import State
 
-from joblease_dashboard.access.access import COOKIE
+from joblease_dashboard.access.sessions import COOKIE
 
 TEXT = {"type": "string"}
 TIME = {"type": "string", "format": "date-time"}

@@ -17,7 +17,7 @@ from joblease.messages import JobEvent, State, now
 
 from joblease_dashboard.live.why import Reasons
 from joblease_dashboard.read_model.keys import partition
-from joblease_dashboard.read_model.rows import Row, job_row
+from joblease_dashboard.read_model.rows import Row, fields, job_row
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
@@ -141,20 +141,16 @@ class Board:
     async def _read(self, index: "TableClient") -> None:
         is_open, values = _recent_but(TERMINAL)
         async for row in index.query_entities(is_open, parameters=values):
-            fields = {name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
-            known = self._open.get(fields["jobId"])
-            if fields["jobId"] not in self._ended and (not known or known["sequence"] < fields["sequence"]):
-                self._put(fields)
+            known = self._open.get(row["jobId"])
+            if row["jobId"] not in self._ended and (not known or known["sequence"] < row["sequence"]):
+                self._put(fields(row))
         await self._read_failed(index)
 
     async def _read_failed(self, index: "TableClient") -> None:
         """The last that failed; one request."""
         has_failed, values = _recent_but([state for state in State if state not in FAILED])
         pages: Any = index.query_entities(has_failed, parameters=values, results_per_page=MAX_FAILED).by_page()
-        found = [
-            {name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
-            async for row in await anext(pages)
-        ]
+        found = [fields(row) async for row in await anext(pages)]
         news = [row for row in found if row["jobId"] not in self._ended]  # the others were heard of meanwhile
         self._failed.extend(news[: MAX_FAILED - len(self._failed)])
         for row in news:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import HttpResponseError
 from joblease.messages import rfc3339
 
-from joblease_dashboard.read_model.queries import BadToken
+from joblease_dashboard.read_model.tokens import BadToken
 
 if TYPE_CHECKING:
     from azure.storage.blob.aio import ContainerClient

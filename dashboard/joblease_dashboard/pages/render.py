@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from joblease_dashboard.access.access import COOKIE, Access
+from joblease_dashboard.access import sessions
+from joblease_dashboard.access.access import Access
 from joblease_dashboard.problems import wants_page
 
 HERE = Path(__file__).parent
@@ -76,7 +77,7 @@ class Renderer:
     def signed_out(self) -> Response:
         """The session is over."""
         response = RedirectResponse("/login", 303)
-        response.delete_cookie(COOKIE, httponly=True, samesite="lax")
+        sessions.end(response)
         return response
 
 

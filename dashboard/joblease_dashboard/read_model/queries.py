@@ -9,10 +9,6 @@ with filters looks at a span of partitions, as wide as storage reads in a fracti
 little by then it is short, or empty, and its token leads to the next partition in which there is anything at all.
 """
 
-import base64
-import binascii
-import json
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +19,7 @@ from azure.core.exceptions import HttpResponseError
 from joblease.messages import now
 
 from joblease_dashboard.read_model.keys import after, inverted, partition
+from joblease_dashboard.read_model.tokens import BadToken, Position, parse, token_of
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
@@ -32,14 +29,6 @@ CLOCK_SKEW = timedelta(hours=1)
 LEAST_SPAN, FIRST_SPAN, GREATEST_SPAN = 1, 7, 10_000
 QUICK_SECONDS, SLOW_SECONDS = 0.05, 0.2
 _LAST = "￿"
-_PARTITION = re.compile(r"[0-9]{6}")
-
-Position = dict[str, str | None]
-"""Storage's continuation token: a partition and a row, as it spells them."""
-
-
-class BadToken(ValueError):
-    """The page token did not come from here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +62,7 @@ class TimeTable:
         """The next rows. Raises `BadToken`."""
         filters = filters or Filters()
         size = max(1, min(size, MAX_PAGE))
-        start, end, position = _parse(token) if token else (partition(filters.until or now() + CLOCK_SKEW), None, None)
+        start, end, position = parse(token) if token else (partition(filters.until or now() + CLOCK_SKEW), None, None)
         if filters.equal or filters.prefix:
             end = end or after(start, self._span)
         began = time.monotonic()
@@ -87,8 +76,8 @@ class TimeTable:
         elif end and not position:
             following = await self._first_partition(end, filters)
         if position:
-            return Page(rows, _token(start, end, position))
-        return Page(rows, _token(following, None, None) if following else None)
+            return Page(rows, token_of(start, end, position))
+        return Page(rows, token_of(following, None, None) if following else None)
 
     def _adapt(self, seconds: float) -> None:
         """Look at more or less the next time."""
@@ -139,27 +128,3 @@ def _where(start: str, end: str | None, filters: Filters) -> tuple[str, dict[str
         conditions.append(f"{column} ge @{column}From and {column} lt @{column}To")
         values |= {f"{column}From": value, f"{column}To": value + _LAST}
     return " and ".join(conditions), values
-
-
-def _token(start: str, end: str | None, position: Position | None) -> str:
-    return base64.urlsafe_b64encode(json.dumps([2, start, end, position]).encode()).decode().rstrip("=")
-
-
-def _parse(token: str) -> tuple[str, str | None, Position | None]:
-    try:
-        version, start, end, position = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except (ValueError, TypeError, binascii.Error) as error:
-        raise BadToken("this page token is not one of ours") from error
-    if version != 2 or not (_is_partition(start) and (end is None or _is_partition(end)) and _is_position(position)):
-        raise BadToken("this page token is not one of ours")
-    return start, end, position
-
-
-def _is_partition(value: Any) -> bool:
-    return isinstance(value, str) and bool(_PARTITION.fullmatch(value))
-
-
-def _is_position(value: Any) -> bool:
-    if not isinstance(value, dict):
-        return value is None
-    return set(value) == {"PartitionKey", "RowKey"} and all(isinstance(key, str | None) for key in value.values())

@@ -25,8 +25,8 @@ def feed_row(event: JobEvent) -> Row:
     return {"PartitionKey": partition, "RowKey": row, **fields}
 
 
-def event_fields(row: Mapping[str, Any]) -> Row:
-    """A feed row as the API shows it."""
+def fields(row: Mapping[str, Any]) -> Row:
+    """A row without the table's keys: a job or an event as the API shows it."""
     return {name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
 
 

@@ -7,20 +7,21 @@ form is said on the form, with everything that was typed still there.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from joblease.messages import JobEvent, State
+from joblease.messages import JobEvent
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from joblease_dashboard.actions import deadletters
-from joblease_dashboard.actions.actions import ACTIONS, Action, Actions
-from joblease_dashboard.actions.submission import fields_of, form_of, read_form
+from joblease_dashboard.actions.actions import Actions
+from joblease_dashboard.actions.kinds import ACTIONS, Action
+from joblease_dashboard.actions.submission import fields_of, form_of, read_form, submitted
 from joblease_dashboard.problems import Problem, wants_page
 
 if TYPE_CHECKING:
     from joblease.broker import Broker
 
     from joblease_dashboard.access.access import Access
-    from joblease_dashboard.api.api import Api
+    from joblease_dashboard.api.jobs import Api
     from joblease_dashboard.live.workers import Workers
     from joblease_dashboard.pages.render import Renderer
 
@@ -45,8 +46,7 @@ class Forms:
         """Ask before doing something to a job."""
         action, job, _ = await self._action(request)
         await self._access.require(request, action.verb, job["namespace"])
-        if not action.possible(State(job["state"])):
-            raise Problem(409, "Too late", f"job {job['name']} is {job['state']}: it cannot {action.name}")
+        action.check(job)
         return self._render.page(request, "ask.html", action=action, job=job)
 
     async def act(self, request: Request) -> Response:
@@ -61,9 +61,12 @@ class Forms:
         values["handler"] = request.query_params.get("handler", "").strip()
         if copied := request.query_params.get("copy"):
             job, events = await self._api.history_of(request, copied)
-            spec = next((event.data for event in events if event.status == "Submitted" and event.data), {})
             description, _ = self._workers.handlers().get(job["handler"], (None, ""))
-            values = {"namespace": job["namespace"], "handler": job["handler"], **form_of(spec, fields_of(description))}
+            values = {
+                "namespace": job["namespace"],
+                "handler": job["handler"],
+                **form_of(submitted(events), fields_of(description)),
+            }
         await self._access.require(request, "create", values["namespace"])
         return self._submit_page(request, values)
 

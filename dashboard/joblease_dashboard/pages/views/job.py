@@ -8,7 +8,9 @@ from joblease.messages import JobEvent, State
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from joblease_dashboard.actions.actions import ACTIONS, WAITING, Actions
+from joblease_dashboard.actions.actions import Actions
+from joblease_dashboard.actions.kinds import ACTIONS, WAITING
+from joblease_dashboard.actions.submission import submitted
 from joblease_dashboard.api.parameters import bad, check_known
 from joblease_dashboard.live.why import Why
 from joblease_dashboard.pages.timeline import timeline
@@ -17,7 +19,7 @@ from joblease_dashboard.read_model.statistics import WINDOWS
 
 if TYPE_CHECKING:
     from joblease_dashboard.access.access import Access
-    from joblease_dashboard.api.api import Api
+    from joblease_dashboard.api.jobs import Api
     from joblease_dashboard.live.board import Board
     from joblease_dashboard.live.workers import Workers
     from joblease_dashboard.pages.charts import Charts
@@ -93,7 +95,7 @@ class Pages:
         """One job."""
         fields, events = await self._api.history(request)
         state, namespace = State(fields["state"]), fields["namespace"]
-        submitted = next((event.data for event in events if event.status == "Submitted" and event.data), {})
+        spec = submitted(events)
         resource = await self._actions.resource(fields) if state in WAITING else None
         suspended = bool(resource["spec"].get("suspend")) if resource else None
         may = {
@@ -103,12 +105,12 @@ class Pages:
         siblings = self._board.siblings(fields)
         return self._render.page(
             request, "job.html", job=fields, events=events[: -EVENTS - 1 : -1], event_count=len(events),
-            submitted=submitted, last=_last_words(events),
+            submitted=spec, last=_last_words(events),
             why=self._why(fields, resource) if state in WAITING else None,
             lease=self._lease(fields) if state is State.RUNNING else None,
             actions=[each for each in ACTIONS.values() if each.fits(state, suspended=suspended) and may[each.verb]],
-            may_copy=may["create"] and "handler" in submitted, timeline=timeline(events),
-            record=await self._actions.history(fields["jobId"]),
+            may_copy=may["create"] and "handler" in spec, timeline=timeline(events),
+            record=await self._actions.record.of(fields["jobId"]),
             siblings=siblings[:SIBLINGS], sibling_count=len(siblings),
         )  # fmt: skip
 

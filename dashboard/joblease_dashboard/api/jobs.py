@@ -9,11 +9,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from joblease_dashboard.access.access import Access
 from joblease_dashboard.api.parameters import COMMON, bad, check_known, filters, page_size
-from joblease_dashboard.live.streams import Live, TooManyStreams
+from joblease_dashboard.live.streams import Streams, TooManyStreams
 from joblease_dashboard.problems import Problem
-from joblease_dashboard.read_model.queries import BadToken, Page, TimeTable
-from joblease_dashboard.read_model.rows import Row, event_fields, job_row
+from joblease_dashboard.read_model.queries import Page, TimeTable
+from joblease_dashboard.read_model.rows import Row, fields, job_row
 from joblease_dashboard.read_model.statistics import WINDOWS, Stats, totals
+from joblease_dashboard.read_model.tokens import BadToken
 
 if TYPE_CHECKING:
     from joblease.messages import JobEvent
@@ -27,7 +28,7 @@ class Api:
     """Answers of `/api`."""
 
     def __init__(
-        self, access: Access, trail: AuditTrail, index: TimeTable, feed: TimeTable, live: Live, stats: Stats
+        self, access: Access, trail: AuditTrail, index: TimeTable, feed: TimeTable, live: Streams, stats: Stats
     ) -> None:
         self._access = access
         self._stats = stats
@@ -39,18 +40,18 @@ class Api:
     async def events(self, request: Request) -> Response:
         """`GET /api/jobs`: the last events of all jobs."""
         page = await self.event_page(request)
-        return _answer("events", [event_fields(row) for row in page.rows], page.token)
+        return _answer("events", [fields(row) for row in page.rows], page.token)
 
     async def jobs(self, request: Request) -> Response:
         """`GET /api/requests`: jobs with their present state."""
         page = await self.job_page(request)
-        return _answer("jobs", [job_fields(row) for row in page.rows], page.token)
+        return _answer("jobs", [fields(row) for row in page.rows], page.token)
 
     async def job(self, request: Request) -> Response:
         """`GET /api/jobs/{jobId}`: a job and its complete history."""
         check_known(request, ())
-        fields, events = await self.history(request)
-        return JSONResponse({"job": fields, "events": [event_json(event) for event in events]})
+        row, events = await self.history(request)
+        return JSONResponse({"job": row, "events": [event_json(event) for event in events]})
 
     async def stream(self, request: Request) -> Response:
         """`GET /api/stream`: events as they happen."""
@@ -101,7 +102,7 @@ class Api:
                 raise UnknownJob(job_id)
         except UnknownJob:
             raise Problem(404, "No such job", f"there is no job {job_id!r} in the audit trail", jobId=job_id) from None
-        return job_fields(job_row(events) or {}), events
+        return fields(job_row(events) or {}), events
 
 
 async def _page(table: TimeTable, request: Request, default_size: int) -> Page:
@@ -121,12 +122,7 @@ def _answer(name: str, rows: list[Row], token: str | None) -> Response:
     return JSONResponse(content, headers={"Cache-Control": "no-store"})
 
 
-def job_fields(row: Any) -> Row:
-    """A job's row as the API shows it."""
-    return {name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
-
-
 def event_json(event: "JobEvent") -> Row:
     """An event of a history, with its data."""
-    fields: Row = event.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"version"})
-    return fields
+    found: Row = event.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"version"})
+    return found

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from joblease_dashboard.actions import deadletters
 from joblease_dashboard.live import locks, queues
 from joblease_dashboard.problems import Problem
-from joblease_dashboard.read_model.queries import BadToken
+from joblease_dashboard.read_model.tokens import BadToken
 
 if TYPE_CHECKING:
     from azure.storage.blob.aio import ContainerClient
