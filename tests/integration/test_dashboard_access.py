@@ -113,7 +113,7 @@ def every_route(job_id: str) -> list[str]:
     """Each path that the dashboard serves, as its own routing table has it: a new one cannot be forgotten here."""
     none: Any = Mock()
     paths: set[str] = set()
-    for route in application(none, none, none, none, none, list).routes:
+    for route in application(none, list).routes:
         path = route.path.replace("{job_id}", job_id)  # type: ignore[attr-defined]
         paths |= {path.replace("{action}", action) for action in (*ACTIONS, "nonsense")}
     return sorted(paths - {"/static"})

@@ -103,7 +103,7 @@ def _defaults(spec: dict[str, object]) -> dict[str, object]:
 
 def test_every_page_and_setting_exists() -> None:
     none = type("Nobody", (), {"__getattr__": lambda *_: None})()
-    routes = {route.path for route in application(none, none, none, none, none, list).routes}  # type: ignore[attr-defined]
+    routes = {route.path for route in application(none, list).routes}  # type: ignore[attr-defined]
     told = set(re.findall(r"\(`(/[^`]*)`\)", GUIDE))
     assert {path.replace("<id>", "{job_id}") for path in told} <= routes
     assert len(told) == 7

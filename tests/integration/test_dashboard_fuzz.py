@@ -88,7 +88,7 @@ async def test_every_answer_is_as_documented(dashboard: Program, token: str, tmp
     )
     said, _ = await process.communicate()
     assert process.returncode == 0, said.decode()
-    assert "Tested: 4" in said.decode()
+    assert "Tested: 5" in said.decode()
 
 
 async def test_a_stream_opens_or_says_why_not(dashboard: Program, token: str) -> None:

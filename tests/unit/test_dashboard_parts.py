@@ -12,7 +12,7 @@ from joblease_dashboard.actions.submission import fields_of, form_of, spec_of
 from joblease_dashboard.live import log
 from joblease_dashboard.live.board import Board
 from joblease_dashboard.live.workers import Workers
-from joblease_dashboard.pages.render import NOTHING, seconds
+from joblease_dashboard.pages.formats import NOTHING, seconds
 from joblease_dashboard.pages.timeline import timeline
 from joblease_dashboard.problems import Problem
 

@@ -3,82 +3,11 @@
 from typing import Any
 
 from joblease import __version__
-from joblease.messages import State
 
 from joblease_dashboard.access.sessions import COOKIE
-
-TEXT = {"type": "string"}
-TIME = {"type": "string", "format": "date-time"}
-NUMBER = {"type": "integer"}
-STATE = {"type": "string", "enum": [state.value for state in State]}
-
-
-def _object(required: list[str], **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "required": required, "properties": properties, "additionalProperties": False}
-
-
-JOB_KEYS = {"jobId": TEXT, "namespace": TEXT, "name": TEXT, "handler": TEXT, "queue": TEXT, "group": TEXT}
-EVENT = _object(
-    ["eventId", *JOB_KEYS, "submittedAt", "sequence", "status", "state", "message", "timestamp", "attempt", "epoch"],
-    eventId=TEXT,
-    **JOB_KEYS,
-    submittedAt=TIME,
-    sequence={**NUMBER, "minimum": 1},
-    status={**TEXT, "description": "Submitted, Queued, Deferred, Started, Step N, Retrying, Interrupted, Completed, "
-            "Failed or Cancelled"},
-    state=STATE,
-    message=TEXT,
-    timestamp=TIME,
-    attempt=NUMBER,
-    epoch=NUMBER,
-    worker=TEXT,
-    progress={**NUMBER, "minimum": 0, "maximum": 100},
-    data={"type": "object", "description": "only in a job's history"},
-)  # fmt: skip
-JOB = _object(
-    [*JOB_KEYS, "submittedAt", "sequence", "status", "state", "message", "attempt", "updatedAt"],
-    **JOB_KEYS,
-    submittedAt=TIME,
-    startedAt=TIME,
-    finishedAt=TIME,
-    updatedAt=TIME,
-    sequence=NUMBER,
-    status=TEXT,
-    state=STATE,
-    message=TEXT,
-    attempt=NUMBER,
-    worker=TEXT,
-    progress={**NUMBER, "minimum": 0, "maximum": 100},
-    priority=NUMBER,
-    startAfter=TIME,
-    nextAttemptAt=TIME,
-)
-PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {"type": TEXT, "title": TEXT, "status": NUMBER, "detail": TEXT},
-}
-
-
-SECONDS = {"type": ["number", "null"], "minimum": 0, "description": "null: no such job"}
-POINT = _object(
-    ["time", "completed", "failed", "cancelled", "waitedP50", "waitedP95", "ranP50", "ranP95"],
-    time=TIME,
-    completed=NUMBER,
-    failed=NUMBER,
-    cancelled=NUMBER,
-    waitedP50=SECONDS,
-    waitedP95=SECONDS,
-    ranP50=SECONDS,
-    ranP95=SECONDS,
-)
-STATS = _object(
-    ["window", "ended", "successRate", "points"],
-    window=TEXT,
-    ended=NUMBER,
-    successRate={"type": ["number", "null"], "minimum": 0, "maximum": 1},
-    points={"type": "array", "items": POINT},
-)
+from joblease_dashboard.api import events, jobs
+from joblease_dashboard.api.schemas import EVENT, JOB, NUMBER, PROBLEM, STATE, STATS, TEXT, TIME, object_of
+from joblease_dashboard.read_model.statistics import WINDOWS
 
 
 def _parameter(name: str, description: str, schema: Any = None) -> dict[str, Any]:
@@ -109,29 +38,27 @@ def _answers(schema: Any, *problems: int, media: str = "application/json") -> di
 def _list(name: str, of: str) -> dict[str, Any]:
     rows = {"type": "array", "items": {"$ref": f"#/components/schemas/{of}"}}
     token = {**TEXT, "description": "Absent when there is nothing more."}
-    return _object([name], **{name: rows, "nextPageToken": token})
+    return object_of([name], **{name: rows, "nextPageToken": token})
+
+
+def _events(summary: str) -> dict[str, Any]:
+    parameters = [*_page_parameters(events.PAGE_SIZE), _parameter("status", "Only this status; `Step`: any step.")]
+    responses = _answers(_list("events", "Event"), 400, 503)
+    return {"get": {"summary": summary, "parameters": parameters, "responses": responses}}
 
 
 DOCUMENT: dict[str, Any] = {
     "openapi": "3.1.0",
     "info": {"title": "JobLease audit API", "version": __version__},
     "paths": {
-        "/api/jobs": {
-            "get": {
-                "summary": "The last events of all jobs, newest first",
-                "parameters": [
-                    *_page_parameters(200),
-                    _parameter("status", "Only this status; `Step`: any step."),
-                ],
-                "responses": _answers(_list("events", "Event"), 400, 503),
-            }
-        },
+        "/api/events": _events("The last events of all jobs, newest first"),
+        "/api/jobs": _events("The same as `/api/events`"),
         "/api/jobs/{jobId}": {
             "get": {
                 "summary": "A job and its complete history, oldest first",
                 "parameters": [{"name": "jobId", "in": "path", "required": True, "schema": TEXT}],
                 "responses": _answers(
-                    _object(
+                    object_of(
                         ["job", "events"],
                         job={"$ref": "#/components/schemas/Job"},
                         events={"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
@@ -145,16 +72,17 @@ DOCUMENT: dict[str, Any] = {
         "/api/requests": {
             "get": {
                 "summary": "Jobs with their present state, the last submitted first",
-                "parameters": [*_page_parameters(50), _parameter("state", "Only jobs in this state.", STATE)],
+                "parameters": [
+                    *_page_parameters(jobs.PAGE_SIZE),
+                    _parameter("state", "Only jobs in this state.", STATE),
+                ],
                 "responses": _answers(_list("jobs", "Job"), 400, 503),
             }
         },
         "/api/stats": {
             "get": {
                 "summary": "Jobs that ended, and how long they had waited and run, over a window",
-                "parameters": [
-                    _parameter("window", "Up to now.", {**TEXT, "enum": ["1h", "6h", "24h", "7d"], "default": "1h"})
-                ],
+                "parameters": [_parameter("window", "Up to now.", {**TEXT, "enum": list(WINDOWS), "default": "1h"})],
                 "responses": _answers({"$ref": "#/components/schemas/Stats"}, 400, 503),
             }
         },

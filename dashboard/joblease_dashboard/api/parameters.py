@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 from joblease.messages import State
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.requests import Request
 from joblease_dashboard.problems import Problem
 from joblease_dashboard.read_model.keys import EPOCH
 from joblease_dashboard.read_model.queries import MAX_PAGE, Filters
+from joblease_dashboard.read_model.statistics import WINDOWS
 
 WHOLE = re.compile(r"0{0,9}[1-9][0-9]{0,9}", re.ASCII)
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -26,6 +28,12 @@ def check_known(request: Request, known: Iterable[str]) -> None:
     unknown = [name for name in request.query_params if name not in set(known)]
     if unknown:
         raise bad(unknown[0], f"there is no such parameter; known are {', '.join(sorted(known))}")
+
+
+def without_empty(request: Request) -> Request:
+    """The request without parameters that a form sends empty."""
+    kept = [(name, value) for name, value in request.query_params.multi_items() if value]
+    return Request({**request.scope, "query_string": urlencode(kept).encode()})
 
 
 def page_size(values: Mapping[str, str], default: int) -> int:
@@ -51,14 +59,22 @@ def moment(values: Mapping[str, str], name: str) -> datetime | None:
     return max(found, EPOCH)
 
 
-def filters(values: Mapping[str, str], state_column: str | None = None) -> Filters:
-    """The filters of both lists. `state_column` is what the parameter `state` is about, if there is one."""
+def window_of(values: Mapping[str, str]) -> str:
+    """The window that statistics are about."""
+    window = values.get("window", "1h")
+    if window not in WINDOWS:
+        raise bad("window", f"one of {', '.join(WINDOWS)} is expected, not {window!r}")
+    return window
+
+
+def filters(values: Mapping[str, str]) -> Filters:
+    """The filters of both lists."""
     equal = {name: values[name] for name in ("namespace", "handler", "group") if values.get(name)}
     prefix = {"name": values["name"]} if values.get("name") else {}
-    if state_column and "state" in values:
+    if "state" in values:
         if values["state"] not in set(State):
             raise bad("state", f"one of {', '.join(State)} is expected, not {values['state']!r}")
-        equal[state_column] = values["state"]
+        equal["state"] = values["state"]
     if values.get("status"):
         if values["status"] == "Step":
             prefix["status"] = "Step "

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from joblease_dashboard.pages.render import NOTHING, seconds
+from joblease_dashboard.pages.formats import NOTHING, seconds
 from joblease_dashboard.read_model.statistics import WINDOWS, totals
 
 if TYPE_CHECKING:
