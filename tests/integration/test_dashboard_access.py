@@ -23,6 +23,7 @@ from joblease_dashboard.app import application
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply, apply_file
 from support.jobs import Jobs, open_jobs
+from support.pages import OF_A_NAMESPACE, OF_ALL_NAMESPACES
 from support.programs import BIN, program
 
 ROOT = Path(__file__).parent.parent.parent
@@ -215,11 +216,11 @@ async def test_a_reader_of_one_namespace_reads_that_and_no_more(
     mine, foreign = await a_job(jobs, kube_namespace), await a_job(jobs, "another")
     bearer = {"Authorization": f"Bearer {token('reader', 'get', 'list', 'watch')}"}
     async with start() as http:
-        for path in ("/", "/jobs", "/events", "/api/jobs", "/api/requests"):
+        for path in (*OF_A_NAMESPACE, "/api/events", "/api/jobs", "/api/requests"):
             assert (await http.get(f"{path}?namespace={kube_namespace}", headers=bearer)).status_code == 200
             assert (await http.get(path, headers=bearer)).status_code == 403
             assert (await http.get(f"{path}?namespace=another", headers=bearer)).status_code == 403
-        for path in ("/workers", "/locks", "/queues", "/api/stats", "/api/stream", "/api/stream?namespace=another"):
+        for path in (*OF_ALL_NAMESPACES, "/api/stats", "/api/stream", "/api/stream?namespace=another"):
             assert (await http.get(path, headers=bearer)).status_code == 403
         async with http.stream("GET", f"/api/stream?namespace={kube_namespace}", headers=bearer) as stream:
             assert stream.status_code == 200

@@ -22,6 +22,7 @@ from joblease_dashboard.read_model.queries import LEAST_SPAN, Filters, TimeTable
 from joblease_dashboard.read_model.rows import job_row
 from joblease_dashboard.read_model.writer import Writer
 from pydantic import SecretStr
+from support.pages import without_form
 from support.programs import Program, program
 
 TABLES = (TRAIL_TABLE, INDEX_TABLE, FEED_TABLE, STATS_TABLE)
@@ -145,8 +146,8 @@ async def requests_of(dashboard: Program) -> float:
     return await asyncio.to_thread(dashboard.metric, "joblease_storage_requests_total")
 
 
-@pytest.mark.parametrize("path", ["/", "/jobs", "/events", "/jobs/{id}", "/api/jobs/{id}", "/api/stats?window=24h"])
-async def test_every_page_about_jobs(dashboard: Program, events: list[JobEvent], path: str) -> None:
+@pytest.mark.parametrize("path", [*without_form("{id}"), "/api/jobs/{id}", "/api/stats?window=24h"])
+async def test_every_page(dashboard: Program, events: list[JobEvent], path: str) -> None:
     before = await requests_of(dashboard)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{dashboard.port}", timeout=20) as http:
         assert (await http.get(path.format(id=events[0].job_id))).status_code == 200
