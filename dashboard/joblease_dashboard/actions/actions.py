@@ -71,16 +71,15 @@ class Actions:
         """Do something to a job; the id of the job to look at then. Raises `Problem`."""
         await self._access.require(request, action.verb, job["namespace"])
         action.check(job)
-        if action.name == "retry":
+        if action.sets is None:
             facts = submitted(events)
             if "handler" not in facts:
                 raise Problem(409, "Not possible", f"the trail of job {job['name']} does not say how it was submitted")
             spec = {name: value for name, value in facts.items() if name != "traceparent"}
             notes = {RETRY_OF: job["name"]}
-            return await self._create(request, "retry", job["namespace"], retry_name(job["name"]), spec, notes)
-        spec = {"cancel": {"cancel": True}, "suspend": {"suspend": True}, "resume": {"suspend": False}}[action.name]
+            return await self._create(request, action.name, job["namespace"], retry_name(job["name"]), spec, notes)
         notes = {BY: identity(request).user}
-        change = self._kubernetes().change(job["namespace"], job["name"], job["jobId"], spec, notes)
+        change = self._kubernetes().change(job["namespace"], job["name"], job["jobId"], action.sets, notes)
         await self._recorded(request, action.name, job["jobId"], job["name"], change)
         return str(job["jobId"])
 

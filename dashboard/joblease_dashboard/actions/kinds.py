@@ -1,6 +1,6 @@
 """What can be done to a job: when there is a point in it, which right it needs, and what is asked before."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,18 @@ class Action:
     """Something that can be done to a job."""
 
     name: str
-    verb: str
-    """The right on `jobrequests` that it takes."""
     question: str
     consequence: str
     possible: Callable[[State], bool]
+    sets: Mapping[str, bool] | None
+    """What it changes in the spec; None: another job is made with the same spec."""
     suspended: bool | None = None
     """Whether a job must be suspended, or must not be; None when that does not matter."""
+
+    @property
+    def verb(self) -> str:
+        """The right on `jobrequests` that it needs."""
+        return "create" if self.sets is None else "patch"
 
     def fits(self, state: State, *, suspended: bool | None) -> bool:
         """Whether there is a point in it; `suspended` is None when that is not known."""
@@ -37,35 +42,37 @@ class Action:
             raise Problem(409, "Too late", f"job {job['name']} is {job['state']}: it cannot {self.name}")
 
 
-ACTIONS = {
-    "cancel": Action(
+_ALL = (
+    Action(
         "cancel",
-        "patch",
         "Cancel this job?",
         "Its handler is told to stop, and is killed if it does not. This cannot be taken back.",
         lambda state: not state.terminal,
+        {"cancel": True},
     ),
-    "suspend": Action(
+    Action(
         "suspend",
-        "patch",
         "Suspend this job?",
         "It is held back until somebody resumes it, unless a worker is just taking it.",
         lambda state: state in WAITING,
+        {"suspend": True},
         suspended=False,
     ),
-    "resume": Action(
+    Action(
         "resume",
-        "patch",
         "Resume this job?",
         "It goes on as soon as its group and its time allow.",
         lambda state: state in WAITING,
+        {"suspend": False},
         suspended=True,
     ),
-    "retry": Action(
+    Action(
         "retry",
-        "create",
         "Submit this job again?",
         "A new job with the same spec is made; this one stays as it is.",
         lambda state: state.terminal,
+        None,
     ),
-}
+)
+ACTIONS = {action.name: action for action in _ALL}
+"""In the order of the buttons."""

@@ -1,5 +1,6 @@
 """The `JobRequest`s themselves, read and changed with the dashboard's own account."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from joblease.resource import GROUP, KIND, PLURAL, VERSION
@@ -47,12 +48,12 @@ class Resources:
         )
         return str((await self._cluster.ask(request))["metadata"]["uid"])
 
-    async def change(self, namespace: str, name: str, uid: str, spec: dict[str, Any], notes: dict[str, str]) -> None:
+    async def change(self, namespace: str, name: str, uid: str, spec: Mapping[str, Any], notes: dict[str, str]) -> None:
         """Merge into the spec of this very resource, not of one of the same name that came later. Raises `Problem`."""
         request = self._custom.patch_namespaced_custom_object(
             namespace=namespace,
             name=name,
-            body={"metadata": {"uid": uid, "annotations": notes}, "spec": spec},
+            body={"metadata": {"uid": uid, "annotations": notes}, "spec": dict(spec)},
             _content_type=MERGE_PATCH,
             _request_timeout=self._cluster.timeout,
             **_COORDINATES,
