@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
-ASSETS := dashboard/joblease_dashboard/static/vendor/htmx.min.js
+ASSETS := dashboard/joblease_dashboard/pages/static/vendor/htmx.min.js
 SOURCES := core operator worker dashboard cli local tests bench
 
 .PHONY: help assets up down status clean-local test test-browser screenshots faults property kind kind-down e2e chart-docs settings-docs manifests bench \

@@ -23,8 +23,7 @@ from joblease.settings import StorageSettings, load
 from joblease.states import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail, Head, NewEvent
-from joblease_dashboard.index import Index
-from joblease_dashboard.stats import Stats
+from joblease_dashboard.read_model.writer import Writer
 
 JOBS_A_DAY = 1_000
 BATCH = 500
@@ -87,7 +86,7 @@ def _job(rng: random.Random, head: Head) -> Job:
     return Job(head, events, {"state": outcome, "attempt": attempts, "epoch": attempts, "worker": worker})
 
 
-async def fill(batch: Sequence[Job], trail: AuditTrail, index: Index) -> int:
+async def fill(batch: Sequence[Job], trail: AuditTrail, index: Writer) -> int:
     """Write jobs into all tables; how many rows the trail has got, heads not counted. Raises `AzureError`."""
     slots = asyncio.Semaphore(IN_FLIGHT)
 
@@ -106,7 +105,7 @@ async def run(count: int, jobs_a_day: float, newest: datetime, seed: int) -> Non
     async with Storage(load(StorageSettings)) as storage:
         await storage.create_tables(TRAIL_TABLE, INDEX_TABLE, FEED_TABLE, STATS_TABLE)
         trail = AuditTrail(storage.table(TRAIL_TABLE))
-        index = Index(storage.table(INDEX_TABLE), storage.table(FEED_TABLE), Stats(storage.table(STATS_TABLE)), trail)
+        index = Writer(storage.table, trail)
         source, rows, done, began = jobs(count, newest, jobs_a_day, seed), 0, 0, time.monotonic()
         while done < count:
             batch = list(islice(source, BATCH))

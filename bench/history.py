@@ -30,9 +30,8 @@ from joblease.messages import now, rfc3339
 from joblease.settings import StorageSettings
 from joblease.storage import ACTIONS_TABLE, FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
-from joblease_dashboard.index import Index
-from joblease_dashboard.keys import partition
-from joblease_dashboard.stats import Stats
+from joblease_dashboard.read_model.keys import partition
+from joblease_dashboard.read_model.writer import Writer
 from joblease_local.program import Program
 from parts import DASHBOARD_PORT, broker_and_storage
 from report import Plot, Report, Row, Target, arguments, percentile
@@ -68,7 +67,7 @@ class History:
 
     def __init__(self, tables: dict[str, Any], newest: datetime) -> None:
         self._trail = AuditTrail(cast(TableClient, tables[TRAIL_TABLE]))
-        self._index = Index(tables[INDEX_TABLE], tables[FEED_TABLE], Stats(tables[STATS_TABLE]), self._trail)
+        self._index = Writer(tables.__getitem__, self._trail)
         self._source = jobs(SIZES[-1], newest, JOBS_A_DAY)
         self.rows = 0
         self.sample: list[tuple[str, str]] = []

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
@@ -15,20 +16,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from joblease_dashboard.access import Guard
+from joblease_dashboard.access.guard import Guard
+from joblease_dashboard.api.openapi import DOCUMENT
+from joblease_dashboard.api.routes import ROUTES as API_ROUTES
 from joblease_dashboard.metrics import HTTP_REQUESTS, HTTP_SECONDS
-from joblease_dashboard.openapi import DOCUMENT
+from joblease_dashboard.pages.assets import STATIC, Assets
+from joblease_dashboard.pages.routes import routes as page_routes
 from joblease_dashboard.problems import Problem, problem_response, wants_page
-from joblease_dashboard.render import STATIC, Assets
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from joblease_dashboard.access import Access
-    from joblease_dashboard.api import Api
-    from joblease_dashboard.forms import Forms
-    from joblease_dashboard.infrastructure import InfrastructurePages
-    from joblease_dashboard.pages import Pages
+    from joblease_dashboard.pages.page import Rooms
 
 CONTENT_SECURITY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -70,15 +69,7 @@ def _method(scope: "Scope") -> str:
     return method if method in ("GET", "HEAD", "POST", "OPTIONS") else "other"  # callers must not make up labels
 
 
-def application(
-    access: "Access",
-    api: "Api",
-    pages: "Pages",
-    infrastructure: "InfrastructurePages",
-    forms: "Forms",
-    problems: Callable[[], list[str]],
-    dead: Callable[[], list[str]] = list,
-) -> Starlette:
+def application(rooms: "Rooms", problems: Callable[[], list[str]], dead: Callable[[], list[str]] = list) -> Starlette:
     """The application; `problems` keep it from being ready, and what is `dead` only a new start can help with."""
 
     async def health(_: Request) -> Response:
@@ -96,32 +87,13 @@ def application(
     async def on_error(request: Request, error: Exception) -> Response:
         problem = _problem(request, error)
         if wants_page(request):
-            return pages.problem(request, problem)
+            return rooms.render.page(request, "problem.html", problem.status, problem=problem.content)
         return problem_response(problem, dict(getattr(error, "headers", None) or {}))
 
     return Starlette(
         routes=[
-            Route("/", pages.overview),
-            Route("/jobs", pages.jobs),
-            Route("/events", pages.events),
-            Route("/jobs/{job_id}", pages.job),
-            Route("/workers", infrastructure.workers),
-            Route("/locks", infrastructure.locks),
-            Route("/queues", infrastructure.queues),
-            Route("/submit", forms.submit_form),
-            Route("/submit", forms.submit, methods=["POST"]),
-            Route("/jobs/{job_id}/{action}", forms.ask),
-            Route("/jobs/{job_id}/{action}", forms.act, methods=["POST"]),
-            Route("/queues/replay", forms.ask_replay),
-            Route("/queues/replay", forms.replay, methods=["POST"]),
-            Route("/login", forms.login_form),
-            Route("/login", forms.login, methods=["POST"]),
-            Route("/logout", forms.logout, methods=["POST"]),
-            Route("/api/jobs", api.events),
-            Route("/api/jobs/{job_id}", api.job),
-            Route("/api/requests", api.jobs),
-            Route("/api/stream", api.stream),
-            Route("/api/stats", api.statistics),
+            *page_routes(rooms),
+            *(Route(path, partial(answer, rooms)) for path, answer in API_ROUTES.items()),
             Route("/openapi.json", openapi),
             Route("/metrics", metrics),
             Route("/healthz", health),
@@ -131,7 +103,7 @@ def application(
         middleware=[
             Middleware(Observed),
             Middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5),
-            Middleware(Guard, access=access, answer=on_error),
+            Middleware(Guard, access=rooms.access, answer=on_error),
         ],
         exception_handlers=dict.fromkeys((Problem, HTTPException, AzureError, PublishFailed, Exception), on_error),
     )

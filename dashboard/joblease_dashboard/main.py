@@ -1,182 +1,21 @@
 """`joblease-dashboard`: serve the pages and the API, or rebuild the read model from the trail."""
 
 import asyncio
-import contextlib
 import logging
 import resource
-import secrets
 import signal
 import sys
-from contextlib import AsyncExitStack
-from types import FrameType
-from typing import TYPE_CHECKING
 
-import uvicorn
-from azure.core.exceptions import AzureError
-from joblease import logs, topology
-from joblease.broker import WORKERS, Broker, Subscription, newest_first
+from joblease import logs
 from joblease.limits import API_DEPTH
 from joblease.metrics import announce
 from joblease.settings import argument_parser, load
-from joblease.storage import ACTIONS_TABLE, FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
-from joblease.trail import AuditTrail
-from kubernetes.aio.config import ConfigException
 
-from joblease_dashboard.access import Access
-from joblease_dashboard.actions import Actions
-from joblease_dashboard.api import Api
-from joblease_dashboard.app import application
-from joblease_dashboard.board import Board
-from joblease_dashboard.charts import Charts
-from joblease_dashboard.forms import Forms
-from joblease_dashboard.index import Index, Indexer
-from joblease_dashboard.infrastructure import InfrastructurePages
-from joblease_dashboard.kube import Cluster
-from joblease_dashboard.live import Live
-from joblease_dashboard.pages import Pages
-from joblease_dashboard.query import TimeTable
-from joblease_dashboard.render import Renderer
+from joblease_dashboard.read_model.rebuild import rebuild
+from joblease_dashboard.server import serve
 from joblease_dashboard.settings import LOOPBACK, DashboardSettings
-from joblease_dashboard.stats import Stats
-from joblease_dashboard.workers import Workers
-
-if TYPE_CHECKING:
-    from aio_pika.abc import AbstractChannel, AbstractQueue
 
 log = logging.getLogger(__name__)
-
-RETRY_SECONDS = 2.0
-PREFETCH = 500
-TABLES = (TRAIL_TABLE, INDEX_TABLE, FEED_TABLE, STATS_TABLE, ACTIONS_TABLE)
-
-
-class Server(uvicorn.Server):
-    """uvicorn waits for open connections when it ends, and a live stream never ends by itself: end those first."""
-
-    def __init__(self, config: uvicorn.Config, live: Live) -> None:
-        super().__init__(config)
-        self._live = live
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called for SIGTERM and SIGINT."""
-        self.end()
-        super().handle_exit(sig, frame)
-
-    def end(self) -> None:
-        """End, with all streams."""
-        self._live.stop()
-        self.should_exit = True
-
-
-async def serve(settings: DashboardSettings) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    async with AsyncExitStack() as stack:
-        storage = await stack.enter_async_context(Storage(settings))
-        index_table, feed_table = storage.table(INDEX_TABLE), storage.table(FEED_TABLE)
-        trail = AuditTrail(storage.table(TRAIL_TABLE))
-        feed, stats, workers = TimeTable(feed_table), Stats(storage.table(STATS_TABLE)), Workers()
-        board = Board(workers)
-        broker = Broker(settings, "joblease-dashboard", topology.declare_exchanges)
-        live = Live(
-            broker, board, settings.dashboard_stream_buffer, settings.dashboard_stream_clients,
-            settings.dashboard_heartbeat_seconds,
-        )  # fmt: skip
-        indexer = Indexer(Index(index_table, feed_table, stats, trail), broker)
-        _subscribe(broker, indexer, live, workers)
-        cluster = await _open_cluster(settings)
-        if cluster:
-            stack.push_async_callback(cluster.close)
-        key = settings.dashboard_session_key
-        access = Access(settings, cluster, key.get_secret_value() if key else secrets.token_urlsafe(32))
-        api = Api(access, trail, TimeTable(index_table), feed, live, stats)
-        actions = Actions(access, cluster, broker, trail, storage.table(ACTIONS_TABLE), board)
-        render = Renderer(access, live.page_position)
-        pages = Pages(render, api, access, actions, board, workers, Charts(stats))
-        infrastructure = InfrastructurePages(
-            render, access, board, workers, broker, storage.locks(), settings.defer_seconds
-        )
-        forms = Forms(render, api, access, actions, workers, broker)
-        starting = ["the tables are not there yet"]
-        app = application(
-            access, api, pages, infrastructure, forms,
-            problems=lambda: [*starting, *filter(None, [broker.problem])], dead=broker.dead,
-        )  # fmt: skip
-        config = uvicorn.Config(
-            app, settings.dashboard_host, settings.dashboard_port, log_config=None, access_log=False,
-            timeout_graceful_shutdown=5, server_header=False, proxy_headers=False,
-        )  # fmt: skip
-        server = Server(config, live)
-        background = asyncio.create_task(_prepare(storage, broker, indexer, board, live, starting), name="index")
-        background.add_done_callback(lambda _: server.end())  # better none than half a dashboard
-        try:
-            await server.serve()
-        finally:
-            background.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await background
-
-
-async def _prepare(
-    storage: Storage, broker: Broker, indexer: Indexer, board: Board, live: Live, starting: list[str]
-) -> None:
-    await _create_tables(storage)
-    starting.clear()
-    async with broker:
-        await asyncio.gather(indexer.run(), board.restore(storage.table(INDEX_TABLE)), live.run())
-
-
-async def _open_cluster(settings: DashboardSettings) -> Cluster | None:
-    """The API server, when there is one. Ends the program when access depends on it."""
-    try:
-        return await Cluster.open(settings.dashboard_api_timeout_seconds)
-    except ConfigException as error:
-        if settings.dashboard_access != "none":
-            sys.exit(
-                f"JOBLEASE_DASHBOARD_ACCESS={settings.dashboard_access} asks Kubernetes who may do what, and there is "
-                f"neither a service account nor a kubeconfig (KUBECONFIG): {error}"
-            )
-        log.info("no Kubernetes here: jobs can be looked at, not submitted or changed")
-        return None
-
-
-async def _create_tables(storage: Storage) -> None:
-    while True:
-        try:
-            await storage.create_tables(*TABLES)
-            await storage.create_locks()
-        except AzureError as error:
-            log.warning("storage cannot be used yet, next try in %.0f s: %s", RETRY_SECONDS, error)
-            await asyncio.sleep(RETRY_SECONDS)
-        else:
-            return
-
-
-def _subscribe(broker: Broker, indexer: Indexer, live: Live, workers: Workers) -> None:
-    async def index(channel: "AbstractChannel") -> "AbstractQueue":
-        return await topology.declare_events(channel, "index")
-
-    broker.subscribe(Subscription(index, indexer.on_event, PREFETCH, arguments=newest_first()))
-
-    async def reports(channel: "AbstractChannel") -> "AbstractQueue":
-        return await topology.declare_private(channel, WORKERS)
-
-    broker.subscribe(Subscription(topology.declare_live, live.on_event, PREFETCH, arguments=live.position))
-    broker.subscribe(Subscription(reports, workers.on_report, prefetch=PREFETCH))
-
-
-async def rebuild(settings: DashboardSettings) -> int:
-    """Write the read model anew from the whole trail; returns how many jobs it holds."""
-    async with Storage(settings) as storage:
-        await storage.create_tables(*TABLES)
-        trail, stats = AuditTrail(storage.table(TRAIL_TABLE)), Stats(storage.table(STATS_TABLE))
-        index = Index(storage.table(INDEX_TABLE), storage.table(FEED_TABLE), stats, trail)
-        count = 0
-        async for _, events in trail.everything():
-            await index.add(events)
-            count += 1
-            if count % 1000 == 0:
-                log.info("%d jobs so far", count)
-        return count
 
 
 def main() -> None:

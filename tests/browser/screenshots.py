@@ -5,6 +5,7 @@ from pathlib import Path
 from playwright.async_api import Browser
 from support.browser import open_page
 from support.jobs import Jobs
+from support.pages import NAVIGATION
 from support.programs import program
 from support.scene import play
 
@@ -22,11 +23,11 @@ async def test_make_the_pictures_of_the_documents(
     IMAGES.mkdir(exist_ok=True)
     async with program("joblease-dashboard", variables, tmp_path / "dashboard.log") as dashboard:
         scene = await play(jobs, past=400)
+        faces = {"/": "/?window=6h"}
         pictures = (
-            ("overview", "/?window=6h", "light", 1280), ("overview-dark", "/?window=6h", "dark", 1280),
-            ("jobs", "/jobs", "light", 1280), ("job", f"/jobs/{scene.running.job_id}", "light", 1280),
-            ("job-failed-dark", f"/jobs/{scene.failed.job_id}", "dark", 1280), ("workers", "/workers", "light", 1280),
-            ("locks", "/locks", "light", 1280), ("queues", "/queues", "light", 1280),
+            *((name.lower(), faces.get(path, path), "light", 1280) for path, name in NAVIGATION.items()),
+            ("overview-dark", faces["/"], "dark", 1280), ("job", f"/jobs/{scene.running.job_id}", "light", 1280),
+            ("job-failed-dark", f"/jobs/{scene.failed.job_id}", "dark", 1280),
             ("submit", "/submit?handler=import-accounts&namespace=shop", "light", 1280),
             ("phone-dark", "/", "dark", 390),
         )  # fmt: skip

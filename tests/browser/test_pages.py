@@ -4,11 +4,15 @@ import pytest
 from playwright.async_api import Browser, expect
 from support.browser import LOOKS, look, open_page
 from support.jobs import Jobs
+from support.pages import NAVIGATION, addresses
 from support.programs import Program
 from support.scene import Scene, play
 
-PAGES = ("/", "/?window=6h", "/jobs", "/jobs?state=Failed", "/events", "/workers", "/locks", "/queues", "/submit",
-         "/queues/replay")  # fmt: skip
+SAID = {
+    "/": "accounts-2026-11", "/jobs": "accounts-2026-10", "/events": "loaded 1000 of 7141 rows", "/workers": "worker-2",
+    "/locks": "worker-1", "/queues": "version 7 is not known",
+}  # fmt: skip
+"""What pages say of the scene; a page that is not named here says its name."""
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +30,10 @@ async def scene(jobs: Jobs, dashboard: Program, browser: Browser) -> Scene:
 async def test_every_page_is_fit_to_be_seen(
     browser: Browser, dashboard: Program, scene: Scene, scheme: str, width: int
 ) -> None:
-    paths = {path: path for path in PAGES} | {
-        f"/jobs/{job.job_id}": f"job-{name}"
-        for name, job in vars(scene).items() if name in ("running", "waiting", "failed", "completed")
-    } | {f"/submit?copy={scene.failed.job_id}": "copy", f"/jobs/{scene.running.job_id}/cancel": "ask"}  # fmt: skip
+    jobs = {name: job.job_id for name, job in vars(scene).items() if name != "held"}
+    faces = ("/?window=6h", "/jobs?state=Failed", f"/submit?copy={scene.failed.job_id}")
+    paths = {path: path for path in (*addresses(scene.running.job_id), *faces)}
+    paths |= {f"/jobs/{job_id}": f"job-{name}" for name, job_id in jobs.items()}
     async with open_page(browser, dashboard.port, scheme, width, errors=("404",)) as page:
         for path, name in paths.items():
             await look(page, path, f"full-{scheme}-{width}-{name}")
@@ -111,11 +115,8 @@ async def test_everything_can_be_done_by_keyboard(browser: Browser, dashboard: P
 
 async def test_without_scripts_pages_are_complete(browser: Browser, dashboard: Program, scene: Scene) -> None:
     async with open_page(browser, dashboard.port, java_script_enabled=False) as page:
-        for path, said in (
-            ("/", "accounts-2026-11"), ("/jobs", "accounts-2026-10"), ("/events", "loaded 1000 of 7141 rows"),
-            ("/workers", "worker-2"), ("/locks", "worker-1"), ("/queues", "version 7 is not known"),
-            (f"/jobs/{scene.failed.job_id}", 'File "/handlers/accounts/load.py", line 48'),
-        ):  # fmt: skip
+        job = {f"/jobs/{scene.failed.job_id}": 'File "/handlers/accounts/load.py", line 48'}
+        for path, said in (NAVIGATION | SAID | job).items():
             await page.goto(path)
             await expect(page.locator("main")).to_contain_text(said)
         await page.goto("/?window=6h")

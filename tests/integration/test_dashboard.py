@@ -17,13 +17,13 @@ from joblease.messages import JobMessage, rfc3339
 from joblease.states import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE
 from joblease.topology import DEAD, REASON_HEADER
-from joblease_dashboard.board import Board
-from joblease_dashboard.index import Index
-from joblease_dashboard.locks import held
-from joblease_dashboard.stats import Stats
-from joblease_dashboard.workers import Workers
+from joblease_dashboard.live.board import Board
+from joblease_dashboard.live.locks import held
+from joblease_dashboard.live.workers import Workers
+from joblease_dashboard.read_model.writer import Writer
 from support.history import History
 from support.jobs import Jobs, open_jobs
+from support.pages import NAVIGATION, without_form
 from support.programs import BIN, Program, check_metrics, program
 
 HOUR = timedelta(hours=1)
@@ -103,6 +103,7 @@ async def test_a_job_is_seen_from_all_sides(jobs: Jobs, http: httpx.AsyncClient)
 
     events = await listed(http, "/api/jobs?namespace=ns-seen", "events", lambda rows: len(rows) == 4)
     assert [event["status"] for event in events] == ["Completed", "Step 1", "Started", "Submitted"]
+    assert (await http.get("/api/events?namespace=ns-seen")).json() == {"events": events}
 
     whole = (await http.get(f"/api/jobs/{history.job_id}")).json()
     assert [event["status"] for event in whole["events"]] == ["Submitted", "Started", "Step 1", "Completed"]
@@ -277,18 +278,16 @@ async def test_what_has_ended_stays_as_it_is_when_a_new_dashboard_hears_of_it_ag
     await history.happen("Failed", State.FAILED, publish=False)
     storage = jobs.storage
     await storage.create_tables(INDEX_TABLE, FEED_TABLE, STATS_TABLE)
-    tables = storage.table(INDEX_TABLE), storage.table(FEED_TABLE)
-    before, after = Stats(storage.table(STATS_TABLE)), Stats(storage.table(STATS_TABLE))
-    await Index(*tables, before, jobs.trail).add(history.events)
+    before, after = Writer(storage.table, jobs.trail), Writer(storage.table, jobs.trail)
+    await before.add(history.events)
     board = Board(Workers())
-    await board.restore(tables[0])
-    again = Index(*tables, after, jobs.trail)
+    await board.restore(storage.table(INDEX_TABLE))
     for event in history.events:
         board.add(event)
-        await again.add([event])
+        await after.add([event])
         assert board.running("ns-again") == board.waiting("ns-again") == []
         assert len(board.failed("ns-again")) == 1
-    assert (len(before._hours), len(after._hours)) == (1, 0)
+    assert (len(before.statistics._hours), len(after.statistics._hours)) == (1, 0)
 
 
 async def test_the_read_model_can_be_rebuilt(jobs: Jobs, http: httpx.AsyncClient, amqp_url: str, storage: str) -> None:
@@ -446,14 +445,22 @@ async def test_a_job_id_in_the_search_box_leads_to_the_job(http: httpx.AsyncClie
     assert (answer.status_code, answer.headers["location"].endswith(f"/jobs/{job_id}")) == (303, True)
 
 
+async def test_every_page_leads_to_every_page_of_the_navigation(http: httpx.AsyncClient) -> None:
+    for path in NAVIGATION:
+        menu = (await http.get(path)).text.partition('<nav aria-label="Pages">')[2].partition("</nav>")[0]
+        links = re.findall(r'href="([^"]+)"([^>]*)>([^<]+)<', menu)
+        assert [(target, name) for target, _, name in links] == list(NAVIGATION.items())
+        assert [target for target, marks, _ in links if "aria-current" in marks] == [path]
+
+
 async def test_a_page_costs_two_storage_requests_at_most(
     jobs: Jobs, dashboard: Program, http: httpx.AsyncClient
 ) -> None:
     job = History(jobs, "cheap")
     await job.complete()
     await listed(http, "/api/requests?name=cheap&state=Completed", "jobs", bool)  # the index has written its last row
-    lists = ("/api/requests?page_size=1", "/api/jobs?page_size=1", "/jobs?page_size=1", "/events?page_size=1")
-    for path in (*lists, "/", f"/jobs/{job.job_id}", f"/api/jobs/{job.job_id}", "/locks", "/workers", "/queues"):
+    lists = [f"{path}?page_size=1" for path in ("/api/requests", "/api/events", "/jobs", "/events")]
+    for path in (*lists, f"/api/jobs/{job.job_id}", *without_form(job.job_id)):
         before = dashboard.metric("joblease_storage_requests_total")
         assert (await http.get(path)).status_code == 200
         assert dashboard.metric("joblease_storage_requests_total") - before <= 2, path

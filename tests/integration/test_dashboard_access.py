@@ -18,12 +18,13 @@ from joblease.messages import now
 from joblease.states import State
 from joblease.storage import ACTIONS_TABLE
 from joblease.trail import Head, NewEvent
-from joblease_dashboard.access import OPEN
-from joblease_dashboard.actions import ACTIONS
+from joblease_dashboard.access.guard import OPEN
+from joblease_dashboard.actions.kinds import ACTIONS
 from joblease_dashboard.app import application
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply, apply_file
 from support.jobs import Jobs, open_jobs
+from support.pages import OF_A_NAMESPACE, OF_ALL_NAMESPACES
 from support.programs import BIN, program
 
 ROOT = Path(__file__).parent.parent.parent
@@ -114,7 +115,7 @@ def every_route(job_id: str) -> list[str]:
     """Each path that the dashboard serves, as its own routing table has it: a new one cannot be forgotten here."""
     none: Any = Mock()
     paths: set[str] = set()
-    for route in application(none, none, none, none, none, list).routes:
+    for route in application(none, list).routes:
         path = route.path.replace("{job_id}", job_id)  # type: ignore[attr-defined]
         paths |= {path.replace("{action}", action) for action in (*ACTIONS, "nonsense")}
     return sorted(paths - {"/static"})
@@ -216,11 +217,11 @@ async def test_a_reader_of_one_namespace_reads_that_and_no_more(
     mine, foreign = await a_job(jobs, kube_namespace), await a_job(jobs, "another")
     bearer = {"Authorization": f"Bearer {token('reader', 'get', 'list', 'watch')}"}
     async with start() as http:
-        for path in ("/", "/jobs", "/events", "/api/jobs", "/api/requests"):
+        for path in (*OF_A_NAMESPACE, "/api/events", "/api/jobs", "/api/requests"):
             assert (await http.get(f"{path}?namespace={kube_namespace}", headers=bearer)).status_code == 200
             assert (await http.get(path, headers=bearer)).status_code == 403
             assert (await http.get(f"{path}?namespace=another", headers=bearer)).status_code == 403
-        for path in ("/workers", "/locks", "/queues", "/api/stats", "/api/stream", "/api/stream?namespace=another"):
+        for path in (*OF_ALL_NAMESPACES, "/api/stats", "/api/stream", "/api/stream?namespace=another"):
             assert (await http.get(path, headers=bearer)).status_code == 403
         async with http.stream("GET", f"/api/stream?namespace={kube_namespace}", headers=bearer) as stream:
             assert stream.status_code == 200

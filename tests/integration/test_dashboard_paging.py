@@ -19,11 +19,11 @@ from joblease.settings import StorageSettings
 from joblease.states import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
-from joblease_dashboard.index import Index
-from joblease_dashboard.query import LEAST_SPAN, Filters, TimeTable
-from joblease_dashboard.rows import job_row
-from joblease_dashboard.stats import Stats
+from joblease_dashboard.read_model.queries import LEAST_SPAN, Filters, TimeTable
+from joblease_dashboard.read_model.rows import job_row
+from joblease_dashboard.read_model.writer import Writer
 from pydantic import SecretStr
+from support.pages import without_form
 from support.programs import Program, program
 
 TABLES = (TRAIL_TABLE, INDEX_TABLE, FEED_TABLE, STATS_TABLE)
@@ -32,12 +32,12 @@ NEWEST = datetime.now(UTC) - timedelta(hours=3)
 LENGTH = timedelta(days=JOBS / JOBS_A_DAY)
 
 
-class Written(Index):
+class Written(Writer):
     """Remembers what was written."""
 
     def __init__(self, table: Callable[[str], Any]) -> None:
         self.trail = AuditTrail(table(TRAIL_TABLE))
-        super().__init__(table(INDEX_TABLE), table(FEED_TABLE), Stats(table(STATS_TABLE)), self.trail)
+        super().__init__(table, self.trail)
         self.events: list[JobEvent] = []
 
     async def add(self, events: Any) -> None:
@@ -147,8 +147,8 @@ async def requests_of(dashboard: Program) -> float:
     return await asyncio.to_thread(dashboard.metric, "joblease_storage_requests_total")
 
 
-@pytest.mark.parametrize("path", ["/", "/jobs", "/events", "/jobs/{id}", "/api/jobs/{id}", "/api/stats?window=24h"])
-async def test_every_page_about_jobs(dashboard: Program, events: list[JobEvent], path: str) -> None:
+@pytest.mark.parametrize("path", [*without_form("{id}"), "/api/jobs/{id}", "/api/stats?window=24h"])
+async def test_every_page(dashboard: Program, events: list[JobEvent], path: str) -> None:
     before = await requests_of(dashboard)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{dashboard.port}", timeout=20) as http:
         assert (await http.get(path.format(id=events[0].job_id))).status_code == 200
@@ -196,11 +196,11 @@ async def test_whatever_the_span_a_search_finds_everything_once(
 async def test_a_search_looks_as_far_as_is_quick(storage_client: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     table, filters = TimeTable(storage_client.table(INDEX_TABLE)), Filters(prefix={"name": "nobody"})
     begun = table._span
-    monkeypatch.setattr("joblease_dashboard.query.QUICK_SECONDS", 60)
+    monkeypatch.setattr("joblease_dashboard.read_model.queries.QUICK_SECONDS", 60)
     await table.page(10, None, filters)
     assert table._span == begun * 2
-    monkeypatch.setattr("joblease_dashboard.query.QUICK_SECONDS", 0)
-    monkeypatch.setattr("joblease_dashboard.query.SLOW_SECONDS", 0)
+    monkeypatch.setattr("joblease_dashboard.read_model.queries.QUICK_SECONDS", 0)
+    monkeypatch.setattr("joblease_dashboard.read_model.queries.SLOW_SECONDS", 0)
     for _ in range(10):
         await table.page(10, None, filters)
     assert table._span == LEAST_SPAN

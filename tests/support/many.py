@@ -6,8 +6,7 @@ from uuid import UUID
 from joblease.messages import JobEvent, now
 from joblease.states import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE
-from joblease_dashboard.index import Index
-from joblease_dashboard.stats import Stats
+from joblease_dashboard.read_model.writer import Writer
 
 from support.jobs import Jobs
 
@@ -32,12 +31,11 @@ async def fill(jobs: Jobs, count: int, seconds: float = 12) -> datetime:
     """
     storage = jobs.storage
     await storage.create_tables(INDEX_TABLE, FEED_TABLE, STATS_TABLE)
-    stats = Stats(storage.table(STATS_TABLE))
-    index = Index(storage.table(INDEX_TABLE), storage.table(FEED_TABLE), stats, jobs.trail)
+    writer = Writer(storage.table, jobs.trail)
     first = now() - timedelta(seconds=seconds * count + 60)
     for start in range(0, count, BATCH):
         batch = range(start, min(start + BATCH, count))
-        await index.add([each for n in batch for each in _events(n, first + timedelta(seconds=seconds * n))])
+        await writer.add([each for n in batch for each in _events(n, first + timedelta(seconds=seconds * n))])
     return first
 
 

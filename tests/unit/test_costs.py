@@ -9,7 +9,8 @@ import document
 from capacity import FEED, GROUP, HISTORY, KEPT, OPERATOR_CPU, capacity, renewals
 from costs import Cost, Job, Site
 from joblease import topology
-from joblease_dashboard import index
+from joblease_dashboard.read_model import indexer
+from joblease_dashboard.read_model.parts import parts
 from joblease_operator import queue, status_writer
 from joblease_operator.settings import OperatorSettings
 from joblease_worker import keeper
@@ -105,8 +106,8 @@ def test_the_figures_are_those_of_the_programs() -> None:
     assert worker.renew_seconds == costs.RENEW_SECONDS
     assert worker.defer_seconds == costs.DEFER_SECONDS
     assert keeper.DESCRIBE_AFTER_SECONDS == costs.DESCRIBE_SECONDS
-    assert len(index._parts([None] * 1000)[0]) == costs.INDEX_BATCH
-    assert index.BATCH_SECONDS == costs.INDEX_BATCH_SECONDS
+    assert len(parts([None] * 1000)[0]) == costs.INDEX_BATCH
+    assert indexer.BATCH_SECONDS == costs.INDEX_BATCH_SECONDS
     assert queue.WORKERS == costs.RECONCILES
     assert f"workers={costs.STATUS_WRITES})" in inspect.getsource(status_writer.StatusWriter)
     assert status_writer.DEBOUNCE_SECONDS == costs.DEBOUNCE_SECONDS

@@ -9,13 +9,13 @@ from unittest.mock import Mock
 import pytest
 from joblease.messages import HandlerDescription, JobEvent, WorkerReport, now, rfc3339
 from joblease.states import State
-from joblease_dashboard import live
-from joblease_dashboard.board import Board
+from joblease_dashboard.actions.submission import fields_of, form_of, spec_of
+from joblease_dashboard.live import log
+from joblease_dashboard.live.board import Board
+from joblease_dashboard.live.workers import Workers
+from joblease_dashboard.pages.formats import NOTHING, seconds
+from joblease_dashboard.pages.timeline import timeline
 from joblease_dashboard.problems import Problem
-from joblease_dashboard.render import NOTHING, seconds
-from joblease_dashboard.submission import fields_of, form_of, spec_of
-from joblease_dashboard.timeline import timeline
-from joblease_dashboard.workers import Workers
 
 BEGIN = datetime(2026, 11, 24, 12, tzinfo=UTC)
 STATES = {"Submitted": State.SUBMITTED, "Queued": State.QUEUED, "Deferred": State.QUEUED, "Retrying": State.RETRYING,
@@ -220,15 +220,15 @@ def test_lengths_of_time(length: float | None, text: str) -> None:
 def test_a_page_hears_again_of_what_the_read_model_may_lack(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all events of the last two seconds, and not of many more."""
     chance, clock, read = Random(1), [100.0], [(0.0, -1)]
-    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    stream = live.Live(Mock(), Mock(), buffer=1_000, max_clients=1, heartbeat_seconds=15)
+    monkeypatch.setattr(log, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    read_log = log.Log(Mock(), size=1_000)
     for _ in range(5_000):
         clock[0] += chance.choice([0.001, 0.1, 0.5, 3, 7])
         if chance.random() < 0.8:
             read.append((clock[0], read[-1][1] + 1))
-            stream._take(read[-1][1], str(read[-1][1]), b"")
-        position = stream.page_position()
-        recent = [number for at, number in read[-500:] if clock[0] - at < live.READ_MODEL_SECONDS]
+            read_log._take(read[-1][1], str(read[-1][1]), b"")
+        position = read_log.page_position()
+        recent = [number for at, number in read[-500:] if clock[0] - at < log.READ_MODEL_SECONDS]
         assert all(number > position for number in recent)
-        old = [number for at, number in read[-500:] if clock[0] - at > 5 * live.READ_MODEL_SECONDS]
+        old = [number for at, number in read[-500:] if clock[0] - at > 5 * log.READ_MODEL_SECONDS]
         assert len(old) < 10 or position >= old[-10]

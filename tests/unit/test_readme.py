@@ -10,7 +10,8 @@ import yaml
 from joblease import JobContext, PermanentError
 from joblease.resource import JobRequestSpec
 from joblease.settings import variables
-from joblease_dashboard.openapi import DOCUMENT
+from joblease_dashboard.api.openapi import DOCUMENT
+from joblease_dashboard.api.routes import ROUTES
 from joblease_dashboard.settings import DashboardSettings
 from joblease_operator.settings import OperatorSettings
 from joblease_worker.parameters import fit
@@ -72,7 +73,7 @@ def test_the_defaults_are_those_that_are_told() -> None:
 
 def test_every_address_of_the_api_exists() -> None:
     told = set(re.findall(r"`GET (/api[^`?]*)`", README))
-    assert told == set(DOCUMENT["paths"])
+    assert told == set(DOCUMENT["paths"]) == {path.replace("{job_id}", "{jobId}") for path in ROUTES}
 
 
 def test_every_make_target_exists() -> None:

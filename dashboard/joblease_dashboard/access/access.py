@@ -1,0 +1,130 @@
+"""Who may come in, and what they may see and do.
+
+Every request but the open ones has an identity before a route sees it (`guard`). Every route asks for the right that it
+needs (`Access.require`): Kubernetes' own RBAC on `jobrequests` answers. A request that changes something must come from
+the dashboard's own pages (browsers say where a request comes from and pages cannot forge that) or carry a token.
+"""
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from joblease_dashboard.access.cluster import Cluster
+from joblease_dashboard.access.identity import ANYBODY, Identity, bearer, identity
+from joblease_dashboard.access.limits import RateLimit
+from joblease_dashboard.access.sessions import Sessions
+from joblease_dashboard.problems import Problem
+from joblease_dashboard.settings import LOOPBACK
+
+if TYPE_CHECKING:
+    from joblease_dashboard.settings import DashboardSettings
+
+SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
+CHANGES = ("create", "patch")
+LOGINS_PER_MINUTE = 10
+REVIEWS_PER_SECOND = 10
+"""Tokens that one address may present anew: each is a request to the API server."""
+BURST_SECONDS = 10
+
+
+class Access:
+    """Recognises people, and asks what they may do."""
+
+    def __init__(self, settings: "DashboardSettings", cluster: Cluster | None, key: str) -> None:
+        self.mode = settings.dashboard_access
+        self.can_act = cluster is not None and settings.dashboard_actions
+        self._settings = settings
+        self._cluster = cluster
+        self._sessions = Sessions(key, settings.dashboard_session_seconds)
+        self._logins = RateLimit(LOGINS_PER_MINUTE / 60, LOGINS_PER_MINUTE)
+        self._reviews = RateLimit(REVIEWS_PER_SECOND, REVIEWS_PER_SECOND * BURST_SECONDS)
+        rate = settings.dashboard_requests_per_second
+        self._requests = RateLimit(rate, rate * BURST_SECONDS)
+
+    async def identify(self, request: Request) -> Identity | None:
+        """Who asks, or None. Raises `Problem`."""
+        if self.mode == "none":
+            return ANYBODY
+        if self.mode == "proxy":
+            return self._from_proxy(request)
+        if (token := bearer(request)) and self._cluster:
+            if not self._cluster.knows(token):
+                self.check_rate(self._reviews, request)
+            return await self._cluster.who(token)
+        return self._sessions.read(request)
+
+    def _from_proxy(self, request: Request) -> Identity | None:
+        if not self._trusts(request.client.host if request.client else ""):
+            return None
+        user = request.headers.get(self._settings.dashboard_user_header, "")
+        groups = request.headers.get(self._settings.dashboard_groups_header, "")
+        return Identity(user, tuple(each.strip() for each in groups.split(",") if each.strip())) if user else None
+
+    async def require(self, request: Request, verb: str, namespace: str) -> None:
+        """Raise `Problem` unless the one who asks may do this to jobs of the namespace ("": of all)."""
+        if not await self.allows(request, verb, namespace):
+            where = f"namespace {namespace!r}" if namespace else "all namespaces"
+            hint = "" if namespace else "; name one that you may see: ?namespace=…"
+            raise Problem(403, "Not allowed", f"{identity(request).user} may not {verb} jobrequests in {where}{hint}")
+
+    async def allows(self, request: Request, verb: str, namespace: str) -> bool:
+        """Whether the one who asks may do this."""
+        if verb in CHANGES and not self._settings.dashboard_actions:
+            return False
+        if self.mode == "none":
+            return True
+        return self._cluster is not None and await self._cluster.may(identity(request), verb, namespace)
+
+    async def sign_in(self, request: Request, token: str, response: Response) -> bool:
+        """Put a session into the response when the token is somebody's. Raises `Problem`."""
+        self.check_rate(self._logins, request)
+        found = await self._cluster.who(token) if self._cluster and self.mode == "kubernetes" and token else None
+        if found is None:
+            return False
+        self._sessions.begin(request, response, found)
+        return True
+
+    def check_rate(self, limit: RateLimit, request: Request, user: str = "") -> None:
+        """Raise `Problem` when somebody asks too often."""
+        wait = limit.wait(f"{self.address(request)} {user}")
+        if wait:
+            raise Problem(429, "Too many requests", f"try again in {wait:.0f} s", retryAfterSeconds=round(wait, 1))
+
+    def check_everybody(self, request: Request, user: str) -> None:
+        """Raise `Problem` when this user at this address asks too often."""
+        self.check_rate(self._requests, request, user)
+
+    def check_origin(self, request: Request) -> None:
+        """Refuse a change that another site's page asks for. Raises `Problem`."""
+        if request.method in SAFE or (self.mode == "kubernetes" and bearer(request)):
+            return  # a page cannot make a browser send a token, unlike what a browser or a proxy adds by itself
+        site = request.headers.get("sec-fetch-site")
+        origin = urlsplit(request.headers.get("origin", "")).netloc
+        if site == "same-origin" or (site is None and origin and origin == request.headers.get("host")):
+            return
+        raise Problem(403, "Wrong origin", "this change was not asked for by a page of this dashboard")
+
+    def address(self, request: Request) -> str:
+        """Where a request comes from: the first address before the trusted proxies, or whoever connected."""
+        found = request.client.host if request.client else ""
+        for earlier in reversed(",".join(request.headers.getlist("x-forwarded-for")).split(",")):
+            if not self._trusts(found):
+                break
+            found = earlier.strip() or found
+        return found
+
+    def _trusts(self, address: str) -> bool:
+        try:
+            return any(ip_address(address) in network for network in self._settings.dashboard_trusted_proxies)
+        except ValueError:
+            return False
+
+    def check_host(self, request: Request) -> None:
+        """Without sign-in, a foreign name that leads here is an attack by somebody else's page (DNS rebinding)."""
+        if self.mode == "none" and self._settings.dashboard_host in LOOPBACK:
+            name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+            if name not in LOOPBACK:
+                raise Problem(421, "Wrong host", f"this dashboard is for this machine alone; it is not {name!r}")

@@ -1,0 +1,134 @@
+"""A job as a form: the fields that a handler's parameters ask for, the spec that a filled form means, and back.
+
+Field names say how a text becomes a value: `parameter.NAME` is text, `json.NAME` and `parameters` are JSON.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from joblease.messages import JobEvent, Status
+from joblease.resource import JobRequestSpec, check_parameters
+from pydantic import ValidationError
+
+from joblease_dashboard.problems import Problem
+
+if TYPE_CHECKING:
+    from joblease.messages import HandlerDescription
+    from starlette.requests import Request
+
+MAX_FORM_BYTES = 256 << 10
+PLAIN = ("queue", "description", "inputFilePath", "priority", "activeDeadlineSeconds", "startAfter")
+"""Fields of the form that are fields of the spec."""
+NESTED = {"group": ("concurrency", "group"), "limit": ("concurrency", "limit"), "maxAttempts": ("retry", "maxAttempts")}
+"""Fields of the form that are inside a part of the spec."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A handler's parameter as a field of the form."""
+
+    parameter: str
+    name: str
+    """The form field's name."""
+    kind: str
+    """`choice`, `integer`, `number`, `text` or `json`."""
+    choices: tuple[str, ...]
+    """For `choice`: the values as JSON."""
+    default: str
+    """As it would be typed; empty when there is none."""
+    required: bool
+    least: str = ""
+    most: str = ""
+
+
+def fields_of(description: "HandlerDescription | None") -> list[Field]:
+    """The fields for a handler's parameters, in the order of its signature."""
+    schema = description.parameters if description else {}
+    required = schema.get("required", ())
+    return [_field(name, each, name in required) for name, each in schema.get("properties", {}).items()]
+
+
+def _field(name: str, schema: Mapping[str, Any], required: bool) -> Field:  # noqa: FBT001 - as the schema has it
+    kind, choices = str(schema.get("type", "")), tuple(json.dumps(each) for each in schema.get("enum", ()))
+    if kind == "boolean":
+        choices = ("true", "false")
+    shown = "choice" if choices else {"string": "text"}.get(kind, kind if kind in ("integer", "number") else "json")
+    default = schema.get("default")
+    text = "" if default is None else default if shown == "text" else json.dumps(default)
+    bounds = [str(schema.get(bound, "")) for bound in ("minimum", "maximum")]
+    return Field(
+        name, f"{'parameter' if shown == 'text' else 'json'}.{name}", shown, choices, str(text), required, *bounds
+    )
+
+
+async def read_form(request: "Request") -> dict[str, str]:
+    """A form's fields. Raises `Problem` when it is too long or no form."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_FORM_BYTES:
+            raise Problem(413, "Too much", f"a form may take {MAX_FORM_BYTES} bytes")
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=1_000))
+    except ValueError as error:
+        raise Problem(400, "Not a form", str(error)) from None
+
+
+def spec_of(form: Mapping[str, str]) -> dict[str, Any]:
+    """The spec that a form describes. Raises `Problem`."""
+    parameters: Any = _json("parameters", form.get("parameters") or "{}")
+    if not isinstance(parameters, dict):
+        raise Problem(400, "Bad parameters", 'the parameters must be a JSON object, as {"steps": 3}')
+    for name, text in form.items():
+        kind, _, parameter = name.partition(".")
+        if kind == "parameter" and text != "":
+            parameters[parameter] = text
+        elif kind == "json" and text != "":
+            parameters[parameter] = _json(parameter, text)
+    fields: dict[str, Any] = {"handler": form.get("handler", "").strip(), "parameters": parameters}
+    fields |= {name: form[name].strip() for name in PLAIN if form.get(name, "").strip()}
+    for name, (part, inner) in NESTED.items():
+        if form.get(name, "").strip():
+            fields.setdefault(part, {})[inner] = form[name].strip()
+    try:
+        spec = JobRequestSpec.model_validate(fields)
+        check_parameters(spec.parameters)
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise Problem(400, "Bad job", said) from None
+    except ValueError as error:
+        raise Problem(400, "Bad job", str(error)) from None
+    return spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def submitted(events: Iterable[JobEvent]) -> dict[str, Any]:
+    """What a job's history says about its spec; empty when it does not."""
+    return next((event.data for event in events if event.status == Status.SUBMITTED and event.data), {})
+
+
+def form_of(spec: Mapping[str, Any], fields: list[Field]) -> dict[str, str]:
+    """The form as it would have been filled in for this spec, for another job like it."""
+    form = {name: str(spec[name]) for name in PLAIN if spec.get(name) is not None and name != "startAfter"}
+    for name, (part, inner) in NESTED.items():
+        if (spec.get(part) or {}).get(inner) is not None:
+            form[name] = str(spec[part][inner])
+    known, rest = {each.parameter: each for each in fields}, {}
+    for name, value in (spec.get("parameters") or {}).items():
+        field = known.get(name)
+        if field is None or (field.kind == "text") != isinstance(value, str):
+            rest[name] = value
+        else:
+            form[field.name] = value if field.kind == "text" else json.dumps(value, ensure_ascii=False)
+    return {**form, **({"parameters": json.dumps(rest, indent=2, ensure_ascii=False)} if rest else {})}
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "Bad parameters", f"{name}: not JSON: {error}") from None
+    return value

@@ -1,0 +1,29 @@
+"""`GET /api/stream`: events as they happen."""
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response, StreamingResponse
+
+from joblease_dashboard.api.parameters import check_known
+from joblease_dashboard.live.streams import TooManyStreams
+from joblease_dashboard.problems import Problem
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from joblease_dashboard.api.sources import Sources
+
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+async def stream(sources: "Sources", request: "Request") -> Response:
+    """Server-sent events, of one job or namespace or all."""
+    check_known(request, ("jobId", "namespace", "lastEventId"))
+    last_id = request.headers.get("last-event-id") or request.query_params.get("lastEventId")
+    job_id, namespace = (request.query_params.get(name) or None for name in ("jobId", "namespace"))
+    await sources.access.require(request, "watch", namespace or "")
+    try:
+        frames = await sources.streams.open(last_id, job_id, namespace)
+    except TooManyStreams:
+        raise Problem(503, "Too many streams", "all live streams are taken; try again later") from None
+    return StreamingResponse(frames, media_type="text/event-stream", headers=HEADERS)

@@ -1,0 +1,53 @@
+"""Puts the rooms together, from the lowest to the highest."""
+
+import secrets
+from typing import TYPE_CHECKING
+
+from joblease.storage import ACTIONS_TABLE, FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
+from joblease.trail import AuditTrail
+
+from joblease_dashboard.access.access import Access
+from joblease_dashboard.actions.actions import Actions
+from joblease_dashboard.actions.record import Record
+from joblease_dashboard.live.board import Board
+from joblease_dashboard.live.log import Log
+from joblease_dashboard.live.streams import Streams
+from joblease_dashboard.live.workers import Workers
+from joblease_dashboard.pages.charts import Charts
+from joblease_dashboard.pages.page import Rooms
+from joblease_dashboard.pages.render import Renderer
+from joblease_dashboard.pages.routes import PAGES
+from joblease_dashboard.read_model.queries import TimeTable
+from joblease_dashboard.read_model.statistics import Stats
+
+if TYPE_CHECKING:
+    from joblease.broker import Broker
+
+    from joblease_dashboard.access.cluster import Cluster
+    from joblease_dashboard.settings import DashboardSettings
+
+
+def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", cluster: "Cluster | None") -> Rooms:
+    """The rooms; empty until `Background` runs."""
+    key = settings.dashboard_session_key
+    access = Access(settings, cluster, key.get_secret_value() if key else secrets.token_urlsafe(32))
+    trail, statistics = AuditTrail(storage.table(TRAIL_TABLE)), Stats(storage.table(STATS_TABLE))
+    workers = Workers()
+    board = Board(workers)
+    log = Log(board, settings.dashboard_stream_buffer)
+    return Rooms(
+        access=access,
+        trail=trail,
+        jobs=TimeTable(storage.table(INDEX_TABLE)),
+        events=TimeTable(storage.table(FEED_TABLE)),
+        statistics=statistics,
+        streams=Streams(log, broker, settings.dashboard_stream_clients, settings.dashboard_heartbeat_seconds),
+        board=board,
+        workers=workers,
+        broker=broker,
+        locks=storage.locks(),
+        defer_seconds=settings.defer_seconds,
+        actions=Actions(access, cluster, broker, trail, Record(storage.table(ACTIONS_TABLE)), board),
+        charts=Charts(statistics),
+        render=Renderer(access, log.page_position, PAGES),
+    )

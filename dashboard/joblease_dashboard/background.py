@@ -1,0 +1,71 @@
+"""What keeps the rooms up to date: tables that exist, and messages of the broker."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from azure.core.exceptions import AzureError
+from joblease import topology
+from joblease.broker import WORKERS, Subscription, newest_first
+from joblease.storage import ACTIONS_TABLE, INDEX_TABLE, Storage
+
+from joblease_dashboard.read_model.indexer import Indexer
+from joblease_dashboard.read_model.rebuild import TABLES
+from joblease_dashboard.read_model.writer import Writer
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractChannel, AbstractQueue
+
+    from joblease_dashboard.api.sources import Sources
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 2.0
+PREFETCH = 500
+
+
+class Background:
+    """Use `run` as a task."""
+
+    def __init__(self, sources: "Sources", storage: Storage) -> None:
+        self._sources = sources
+        self._storage = storage
+        self._indexer = Indexer(Writer(storage.table, sources.trail), sources.broker)
+        self._starting = ["the tables are not there yet"]
+        self._subscribe()
+
+    def problems(self) -> list[str]:
+        """What keeps the dashboard from being ready."""
+        return [*self._starting, *filter(None, [self._sources.broker.problem])]
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self._create_tables()
+        self._starting.clear()
+        board, streams = self._sources.board, self._sources.streams
+        async with self._sources.broker:
+            await asyncio.gather(self._indexer.run(), board.restore(self._storage.table(INDEX_TABLE)), streams.run())
+
+    async def _create_tables(self) -> None:
+        while True:
+            try:
+                await self._storage.create_tables(*TABLES, ACTIONS_TABLE)
+                await self._storage.create_locks()
+            except AzureError as error:
+                log.warning("storage cannot be used yet, next try in %.0f s: %s", RETRY_SECONDS, error)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    def _subscribe(self) -> None:
+        broker, events = self._sources.broker, self._sources.streams.log
+
+        async def index(channel: "AbstractChannel") -> "AbstractQueue":
+            return await topology.declare_events(channel, "index")
+
+        async def reports(channel: "AbstractChannel") -> "AbstractQueue":
+            return await topology.declare_private(channel, WORKERS)
+
+        broker.subscribe(Subscription(index, self._indexer.on_event, PREFETCH, arguments=newest_first()))
+        broker.subscribe(Subscription(topology.declare_live, events.on_event, PREFETCH, arguments=events.position))
+        broker.subscribe(Subscription(reports, self._sources.workers.on_report, prefetch=PREFETCH))

@@ -1,0 +1,1 @@
+"""HTML for people: views, templates and static files. `routes.PAGES` lists every page."""

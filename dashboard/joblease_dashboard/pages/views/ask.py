@@ -1,0 +1,34 @@
+"""The page that asks before something is done to a job, and does it."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from joblease_dashboard.actions.kinds import ACTIONS, Action
+from joblease_dashboard.api.jobs import history
+from joblease_dashboard.pages.page import Rooms
+from joblease_dashboard.problems import Problem
+
+
+async def show(rooms: Rooms, request: Request) -> Response:
+    """Ask."""
+    job, _ = await history(rooms, request, request.path_params["job_id"])
+    action = _action(request)
+    await rooms.access.require(request, action.verb, job["namespace"])
+    action.check(job)
+    return rooms.render.page(request, "ask.html", action=action, job=job)
+
+
+async def act(rooms: Rooms, request: Request) -> Response:
+    """Do it."""
+    job, events = await history(rooms, request, request.path_params["job_id"])
+    action = _action(request)
+    job_id = await rooms.actions.do(request, action, job, events)
+    return rooms.render.done(request, f"/jobs/{job_id}", {"jobId": job_id, "action": action.name})
+
+
+def _action(request: Request) -> Action:
+    """The action in the request's path. Raises `Problem`."""
+    action = ACTIONS.get(request.path_params["action"])
+    if action is None:
+        raise Problem(404, "No such action", f"a job can be asked to {', '.join(ACTIONS)}")
+    return action

@@ -1,0 +1,75 @@
+"""The page of a job: how it stands, what happened to it, and what can be done."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from joblease.messages import JobEvent
+from joblease.states import State
+from starlette.requests import Request
+from starlette.responses import Response
+
+from joblease_dashboard.actions.kinds import ACTIONS, WAITING
+from joblease_dashboard.actions.submission import submitted
+from joblease_dashboard.api.jobs import history
+from joblease_dashboard.live.why import Why
+from joblease_dashboard.pages.page import Rooms
+from joblease_dashboard.pages.timeline import timeline
+from joblease_dashboard.read_model.rows import Row
+
+SIBLINGS = 20
+EVENTS = 500
+"""Rows of the history, the last ones; the API gives all of it."""
+
+
+async def job(rooms: Rooms, request: Request) -> Response:
+    """One job."""
+    row, events = await history(rooms, request, request.path_params["job_id"])
+    state, namespace = State(row["state"]), row["namespace"]
+    spec = submitted(events)
+    resource = await rooms.actions.resource(row) if state in WAITING else None
+    suspended = bool(resource["spec"].get("suspend")) if resource else None
+    may = {
+        verb: rooms.access.can_act and await rooms.access.allows(request, verb, namespace)
+        for verb in ("create", "patch")
+    }
+    siblings = rooms.board.siblings(row)
+    return rooms.render.page(
+        request, "job.html", job=row, events=events[: -EVENTS - 1 : -1], event_count=len(events),
+        submitted=spec, last=_last_words(events),
+        why=_why(rooms, row, resource) if state in WAITING else None,
+        lease=_lease(rooms, row) if state is State.RUNNING else None,
+        actions=[each for each in ACTIONS.values() if each.fits(state, suspended=suspended) and may[each.verb]],
+        may_copy=may["create"] and "handler" in spec, timeline=timeline(events),
+        record=await rooms.actions.record.of(row["jobId"]),
+        siblings=siblings[:SIBLINGS], sibling_count=len(siblings),
+    )  # fmt: skip
+
+
+def _why(rooms: Rooms, row: Row, resource: Mapping[str, Any] | None) -> Why:
+    """Why it waits, as far as the events, the resource and the operator tell."""
+    if resource and resource["spec"].get("suspend"):
+        return Why("it is suspended, and waits until somebody resumes it")
+    why = rooms.board.reasons().why(rooms.board.get(row["jobId"]) or row)
+    if resource and why.guessed:
+        conditions = (resource.get("status") or {}).get("conditions") or []
+        said = next((each["message"] for each in conditions if each["type"] == "Succeeded"), "")
+        return Why(said) if said else why
+    return why
+
+
+def _lease(rooms: Rooms, row: Row) -> dict[str, Any]:
+    """Who holds the job's lease, and until when if they do not renew it any more, as they report themselves."""
+    worker = rooms.workers.get(row.get("worker", ""))
+    if worker is None or row["jobId"] not in worker.report.jobs:
+        return {"holder": row.get("worker", ""), "expires": None}
+    return {"holder": worker.report.worker, "expires": worker.lease_expires, "renewed": worker.alive}
+
+
+def _last_words(events: list[JobEvent]) -> dict[str, Any]:
+    """Result, error and traceback of the last attempt, if there are any."""
+    for event in reversed(events):
+        if event.data and {"result", "error"} & set(event.data):
+            return event.data
+        if event.status == "Started":
+            break
+    return {}
