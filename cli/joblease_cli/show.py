@@ -124,7 +124,7 @@ def _sections(job: Job) -> Iterator[tuple[str, dict[str, Any]]]:
             "Progress": None if job.progress is None else f"{job.progress}%",
             "Started": status.get("startedAt"),
             "Ended": status.get("completedAt"),
-            "Ran for": output.span((ended - began).total_seconds()) if began and ended else None,
+            "Duration": output.span((ended - began).total_seconds()) if began and ended else None,
             "Next attempt": status.get("nextAttemptAt"),
             "Result": output.compact(status["result"]) if "result" in status else None,
         },

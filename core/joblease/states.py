@@ -24,6 +24,10 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
 
 
+OUTCOMES = (Kind.COMPLETED, Kind.FAILED, Kind.CANCELLED, Kind.UNKNOWN)
+"""What ended jobs are counted as."""
+
+
 class State(StrEnum):
     """Where a job is. `State(text)` takes any text: see above."""
 
@@ -61,7 +65,7 @@ class State(StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether the job has its outcome; it is never changed again."""
-        return self.kind not in (Kind.WAITING, Kind.RUNNING)
+        return self.kind in OUTCOMES
 
     @property
     def admitted(self) -> bool:

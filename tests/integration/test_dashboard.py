@@ -23,6 +23,7 @@ from joblease_dashboard.live.workers import Workers
 from joblease_dashboard.read_model.writer import Writer
 from support.history import History
 from support.jobs import Jobs, open_jobs
+from support.listed import listed, pages
 from support.pages import NAVIGATION, without_form
 from support.programs import BIN, Program, check_metrics, program
 
@@ -64,42 +65,16 @@ async def http(dashboard: Program) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def listed(http: httpx.AsyncClient, path: str, key: str, enough: Callable[[list[Any]], bool]) -> list[Any]:
-    """Ask until all pages together are as expected: the read model is written a moment after the event."""
-    rows: list[Any] = []
-    try:
-        async with asyncio.timeout(15):
-            while True:
-                rows = [row for page in await pages(http, path) for row in page[key]]
-                if enough(rows):
-                    return rows
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise AssertionError(f"{path}: {rows}") from None
-
-
-async def pages(http: httpx.AsyncClient, path: str) -> list[dict[str, Any]]:
-    """All pages, from this one on."""
-    found: list[dict[str, Any]] = []
-    token = None
-    while token or not found:
-        answer = await http.get(httpx.URL(path).copy_merge_params({"page_token": token} if token else {}))
-        assert answer.status_code == 200, answer.text
-        found.append(answer.json())
-        token = found[-1].get("nextPageToken")
-    return found
-
-
 async def test_a_job_is_seen_from_all_sides(jobs: Jobs, http: httpx.AsyncClient) -> None:
     history = History(jobs, "seen", namespace="ns-seen")
     await history.complete()
     rows = await listed(
-        http, "/api/requests?namespace=ns-seen", "jobs", lambda rows: bool(rows) and "finishedAt" in rows[0]
+        http, "/api/requests?namespace=ns-seen", "jobs", lambda rows: bool(rows) and "completedAt" in rows[0]
     )
     assert len(rows) == 1
     job = rows[0]
     assert (job["state"], job["progress"], job["attempt"], job["worker"]) == ("Completed", 100, 1, "worker-1")
-    assert job["submittedAt"] < job["startedAt"] < job["finishedAt"]
+    assert job["submittedAt"] < job["startedAt"] < job["completedAt"]
 
     events = await listed(http, "/api/jobs?namespace=ns-seen", "events", lambda rows: len(rows) == 4)
     assert [event["status"] for event in events] == ["Completed", "Step 1", "Started", "Submitted"]
@@ -328,7 +303,7 @@ def _run(
         ("/api/jobs?from=2026-01-01T00:00:00", 400, "from: an RFC 3339 time with a zone"),
         ("/api/jobs?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", 400, "from: must not be later"),
         ("/api/jobs?nmespace=x", 400, "nmespace: there is no such parameter"),
-        ("/api/requests?state=Odd", 400, "state: one of Submitted"),
+        ("/api/requests?state=Odd", 400, "state: one of Unsupported"),
         ("/api/jobs/no-such-job", 404, "no job 'no-such-job'"),
         ("/api/jobs/a%27b", 404, "no job"),
         ("/api/nothing", 404, "there is nothing at /api/nothing"),

@@ -16,6 +16,8 @@ from joblease_dashboard.live.workers import Workers
 from joblease_dashboard.pages.formats import NOTHING, seconds
 from joblease_dashboard.pages.timeline import timeline
 from joblease_dashboard.problems import Problem
+from joblease_dashboard.read_model.rows import job_row
+from joblease_dashboard.read_model.statistics import Stats, bucket
 
 BEGIN = datetime(2026, 11, 24, 12, tzinfo=UTC)
 STATES = {"Submitted": State.SUBMITTED, "Queued": State.QUEUED, "Deferred": State.QUEUED, "Retrying": State.RETRYING,
@@ -86,6 +88,15 @@ def test_why_a_job_waits_for_its_time() -> None:
     assert (reason.text, reason.until) == (f"{failed}, at", due)
     board.add(event("retrying", "Retrying", sequence=2, data={"nextAttemptAt": rfc3339(BEGIN)}))
     assert why(board, "retrying").startswith("not admitted yet")
+
+
+def test_waiting_time_ends_with_the_first_run() -> None:
+    stats = Stats(Mock())
+    history = [event("job", "Submitted", 0, 1), event("job", "Started", 1, 2), event("job", "Interrupted", 559, 3),
+               event("job", "Started", 560, 4, epoch=2), event("job", "Completed", 570, 5, epoch=2)]  # fmt: skip
+    stats.count(job_row(history) or {})
+    ((minute,),) = (hour.values() for hour in stats._hours.values())
+    assert minute == {"ended": {"completed": 1}, "waited": {bucket(1): 1}, "ran": {bucket(10): 1}}
 
 
 def test_ten_thousand_waiting_jobs_are_explained_at_once() -> None:

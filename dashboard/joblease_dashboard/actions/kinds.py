@@ -4,14 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from joblease.states import State
+from joblease.states import Kind, State
 
 from joblease_dashboard.problems import Problem
 
 if TYPE_CHECKING:
     from joblease_dashboard.read_model.rows import Row
-
-WAITING = frozenset({State.SUBMITTED, State.QUEUED, State.RETRYING, State.INTERRUPTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ _ALL = (
         "suspend",
         "Suspend this job?",
         "It is held back until somebody resumes it, unless a worker is just taking it.",
-        lambda state: state in WAITING,
+        lambda state: state.kind is Kind.WAITING,
         {"suspend": True},
         suspended=False,
     ),
@@ -62,7 +60,7 @@ _ALL = (
         "resume",
         "Resume this job?",
         "It goes on as soon as its group and its time allow.",
-        lambda state: state in WAITING,
+        lambda state: state.kind is Kind.WAITING,
         {"suspend": False},
         suspended=True,
     ),

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from joblease_dashboard.api.lists import answer, read_page
 from joblease_dashboard.api.parameters import check_known
 from joblease_dashboard.problems import Problem
-from joblease_dashboard.read_model.rows import Row, fields, job_row
+from joblease_dashboard.read_model.rows import Row, event_fields, fields, job_row
 
 if TYPE_CHECKING:
     from joblease.messages import JobEvent
@@ -36,7 +36,7 @@ async def job(sources: "Sources", request: "Request") -> Response:
     """A job and its complete history."""
     check_known(request, ())
     row, events = await history(sources, request, request.path_params["job_id"])
-    return JSONResponse({"job": row, "events": [_json(event) for event in events]})
+    return JSONResponse({"job": row, "events": [event_fields(event) for event in events]})
 
 
 async def history(sources: "Sources", request: "Request", job_id: str) -> "tuple[Row, list[JobEvent]]":
@@ -50,9 +50,3 @@ async def history(sources: "Sources", request: "Request", job_id: str) -> "tuple
     except UnknownJob:
         raise Problem(404, "No such job", f"there is no job {job_id!r} in the audit trail", jobId=job_id) from None
     return fields(job_row(events) or {}), events
-
-
-def _json(event: "JobEvent") -> Row:
-    """An event of a history, with its data."""
-    found: Row = event.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"version"})
-    return found

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
-from joblease.states import State
+from joblease.states import REASONS
 from starlette.requests import Request
 
 from joblease_dashboard.problems import Problem
@@ -72,8 +72,8 @@ def filters(values: Mapping[str, str]) -> Filters:
     equal = {name: values[name] for name in ("namespace", "handler", "group") if values.get(name)}
     prefix = {"name": values["name"]} if values.get("name") else {}
     if "state" in values:
-        if values["state"] not in set(State):
-            raise bad("state", f"one of {', '.join(State)} is expected, not {values['state']!r}")
+        if values["state"] not in REASONS:
+            raise bad("state", f"one of {', '.join(REASONS)} is expected, not {values['state']!r}")
         equal["state"] = values["state"]
     if values.get("status"):
         if values["status"] == "Step":

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from joblease.states import State
+from joblease.messages import Status
+from joblease.states import OUTCOMES, REASONS
 
 TEXT = {"type": "string"}
 TIME = {"type": "string", "format": "date-time"}
 NUMBER = {"type": "integer"}
-STATE = {"type": "string", "enum": [state.value for state in State]}
+STATE = {"type": "string", "description": f"one of {', '.join(REASONS)}, or a word of a newer release"}
 
 
 def object_of(required: list[str], **properties: Any) -> dict[str, Any]:
@@ -22,8 +23,7 @@ EVENT = object_of(
     **JOB_KEYS,
     submittedAt=TIME,
     sequence={**NUMBER, "minimum": 1},
-    status={**TEXT, "description": "Submitted, Queued, Deferred, Started, Step N, Retrying, Interrupted, Completed, "
-            "Failed or Cancelled"},
+    status={**TEXT, "description": f"one of {', '.join(Status)}, Step N, or a word of a newer release"},
     state=STATE,
     message=TEXT,
     timestamp=TIME,
@@ -38,7 +38,8 @@ JOB = object_of(
     **JOB_KEYS,
     submittedAt=TIME,
     startedAt=TIME,
-    finishedAt=TIME,
+    runStartedAt=TIME,
+    completedAt=TIME,
     updatedAt=TIME,
     sequence=NUMBER,
     status=TEXT,
@@ -60,11 +61,9 @@ PROBLEM = {
 
 SECONDS = {"type": ["number", "null"], "minimum": 0, "description": "null: no such job"}
 POINT = object_of(
-    ["time", "completed", "failed", "cancelled", "waitedP50", "waitedP95", "ranP50", "ranP95"],
+    ["time", *OUTCOMES, "waitedP50", "waitedP95", "ranP50", "ranP95"],
     time=TIME,
-    completed=NUMBER,
-    failed=NUMBER,
-    cancelled=NUMBER,
+    **dict.fromkeys(OUTCOMES, NUMBER),
     waitedP50=SECONDS,
     waitedP95=SECONDS,
     ranP50=SECONDS,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError
 from joblease.messages import JobEvent, now
-from joblease.states import State
+from joblease.states import Kind, State
 
 from joblease_dashboard.live.why import Reasons
 from joblease_dashboard.read_model.keys import partition
@@ -33,8 +33,6 @@ MAX_ENDED = 50_000
 MAX_FAILED = 50
 RESTORE_DAYS = 31
 RETRY_SECONDS = 5.0
-TERMINAL = [state.value for state in State if state.terminal]
-FAILED = frozenset({State.FAILED, State.DEADLINE_EXCEEDED, State.WORKER_CRASHED})
 
 
 class Board:
@@ -63,10 +61,11 @@ class Board:
         job_id = row["jobId"]
         if job_id in self._awaited:
             self._awaited[job_id].set()
-        if row["state"] in TERMINAL:
+        state = State(row["state"])
+        if state.terminal:
             self._open.pop(job_id, None)
             self._end(row)
-            if row["state"] in FAILED:
+            if state.kind is Kind.FAILED:
                 self._failed.appendleft(row)
             return
         self._open[job_id] = row
@@ -100,7 +99,7 @@ class Board:
     def running(self, namespace: str = "") -> list[Row]:
         """What runs, the longest first."""
         found = (row for row in self._rows(namespace) if row["state"] == State.RUNNING)
-        return sorted(found, key=lambda row: str(row.get("startedAt", "")))
+        return sorted(found, key=lambda row: str(row.get("runStartedAt", "")))
 
     def waiting(self, namespace: str = "") -> list[Row]:
         """What waits, the oldest first."""
@@ -140,7 +139,7 @@ class Board:
                 self.restored = True
 
     async def _read(self, index: "TableClient") -> None:
-        is_open, values = _recent_but(TERMINAL)
+        is_open, values = _recent_but(state for state in State if state.terminal)
         async for row in index.query_entities(is_open, parameters=values):
             known = self._open.get(row["jobId"])
             if row["jobId"] not in self._ended and (not known or known["sequence"] < row["sequence"]):
@@ -149,7 +148,7 @@ class Board:
 
     async def _read_failed(self, index: "TableClient") -> None:
         """The last that failed; one request."""
-        has_failed, values = _recent_but([state for state in State if state not in FAILED])
+        has_failed, values = _recent_but(state for state in State if state.kind is not Kind.FAILED)
         pages: Any = index.query_entities(has_failed, parameters=values, results_per_page=MAX_FAILED).by_page()
         found = [fields(row) async for row in await anext(pages)]
         news = [row for row in found if row["jobId"] not in self._ended]  # the others were heard of meanwhile

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from joblease_dashboard.live.workers import Workers
     from joblease_dashboard.read_model.rows import Row
 
-ADMITTED = frozenset({State.QUEUED, State.RUNNING, State.INTERRUPTED})
-"""States in which a job has its group's slot."""
-
 
 @dataclass(frozen=True, slots=True)
 class Why:
@@ -40,7 +37,7 @@ class Reasons:
         self._holders: dict[str, list[Row]] = defaultdict(list)
         line: dict[str, list[Row]] = defaultdict(list)
         for row in open_jobs:
-            (self._holders if State(row["state"]) in ADMITTED else line)[row["group"]].append(row)
+            (self._holders if State(row["state"]).admitted else line)[row["group"]].append(row)
         self._places = {
             row["jobId"]: place
             for rows in line.values()
@@ -50,10 +47,12 @@ class Reasons:
     def why(self, row: "Mapping[str, Any]") -> Why:
         """Why an open job that does not run is waiting."""
         state, due = State(row["state"]), _due(row)
-        if state is State.RETRYING and due:
-            return Why(f"{row['message']}, at", due)
-        if state in (State.SUBMITTED, State.RETRYING):
-            return Why("it is scheduled for", due) if due else self._for_group(row)
+        if state is State.SUSPENDED:
+            return Why("it is suspended, and waits until somebody resumes it")
+        if not state.admitted and due:
+            return Why(f"{row['message']}, at" if state is State.RETRYING else "it is scheduled for", due)
+        if not state.admitted:
+            return self._for_group(row)
         if row["status"] == Status.DEFERRED:
             return Why(f"looked at again in a moment: {row['message']}")
         return self._for_worker(row)
@@ -76,7 +75,7 @@ class Reasons:
         serving = self._workers.serving(row["queue"])
         if not serving:
             return Why(f"no worker serves queue {row['queue']}")
-        if row["state"] == State.INTERRUPTED:
+        if row["status"] == Status.INTERRUPTED:
             return Why("its worker let go of it; another one takes it")
         free = any(each.concurrency > len(each.jobs) for each in serving)
         if len(serving) == 1:

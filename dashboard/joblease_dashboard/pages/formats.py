@@ -25,12 +25,20 @@ def _since(moment: datetime | str) -> str:
     return seconds(max(0.0, (now() - begin).total_seconds()))
 
 
-def _duration(row: Any) -> str:
-    """How long a job has run, as far as its row tells."""
-    if not row.get("startedAt") or not row.get("finishedAt"):
+def _until_end(row: Any, begin: str) -> str:
+    """From a time of a job's row to its end, as far as the row tells."""
+    if not row.get(begin) or not row.get("completedAt"):
         return ""
-    begin, end = (datetime.fromisoformat(row[name]) for name in ("startedAt", "finishedAt"))
-    return seconds((end - begin).total_seconds())
+    length = datetime.fromisoformat(row["completedAt"]) - datetime.fromisoformat(row[begin])
+    return seconds(length.total_seconds())
+
+
+def _duration(row: Any) -> str:
+    return _until_end(row, "startedAt")
+
+
+def _run_time(row: Any) -> str:
+    return _until_end(row, "runStartedAt")
 
 
 def seconds(length: float | None) -> str:
@@ -51,5 +59,6 @@ def _pretty(value: Any) -> str:
 
 
 FILTERS: dict[str, Callable[[Any], str]] = {
-    "clock": _clock, "iso": _iso, "duration": _duration, "seconds": seconds, "since": _since, "json": _pretty,
+    "clock": _clock, "iso": _iso, "duration": _duration, "run_time": _run_time, "seconds": seconds, "since": _since,
+    "json": _pretty,
 }  # fmt: skip

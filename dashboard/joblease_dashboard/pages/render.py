@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from joblease import __version__
-from joblease.states import State
+from joblease.messages import Status
+from joblease.states import REASONS, State
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
@@ -19,6 +20,8 @@ from joblease_dashboard.problems import wants_page
 if TYPE_CHECKING:
     from joblease_dashboard.access.access import Access
 
+STATUSES = [*Status, "Step"]
+"""What events can be filtered by."""
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -55,7 +58,8 @@ class Renderer:
             return f"/static/{name}?{known.get(name, '')}"
 
         self._templates.globals |= {
-            "version": __version__, "states": list(State), "assets": known, "asset": asset, "scoped": self._scoped,
+            "version": __version__, "reasons": REASONS, "State": State, "statuses": STATUSES, "assets": known,
+            "asset": asset, "scoped": self._scoped,
             "navigation": [link for link in links if link.name],
         }  # fmt: skip
         self._templates.filters |= FILTERS

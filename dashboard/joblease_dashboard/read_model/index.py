@@ -29,13 +29,15 @@ if TYPE_CHECKING:
     from joblease_dashboard.read_model.statistics import Stats
 
 REMEMBERED_JOBS = 50_000
+TIMES = ("startedAt", "runStartedAt")
 
 
 @dataclass(frozen=True, slots=True)
 class _Version:
     sequence: int
     etag: str
-    started_at: str
+    times: Mapping[str, str]
+    """Of the row: when the job and its last run began."""
 
 
 class Index:
@@ -76,10 +78,11 @@ class Index:
                 return
 
     def _written(self, row: Row, etag: str) -> None:
-        started_at = row.get("startedAt") or self._started(row["jobId"])
-        self._remember(row["jobId"], _Version(row["sequence"], etag, started_at))
-        if "finishedAt" in row:
-            self._stats.count({"startedAt": started_at, **row})
+        known = self._versions.get(row["jobId"])
+        times = {**(known.times if known else {}), **_times(row)}
+        self._remember(row["jobId"], _Version(row["sequence"], etag, times))
+        if "completedAt" in row:
+            self._stats.count({**times, **row})
 
     async def _complete(self, job_id: str, events: list[JobEvent]) -> tuple[str, list[JobEvent]]:
         """A job and its new events; all its events when some are missing between its row and them."""
@@ -100,25 +103,24 @@ class Index:
         version = self._versions.get(job_id)
         return {"sequence": version.sequence} if version else None
 
-    def _started(self, job_id: str) -> str:
-        version = self._versions.get(job_id)
-        return version.started_at if version else ""
-
     def _write(self, row: Row) -> Write:
         version = self._versions.get(row["jobId"])
         return Write("merge", row, version.etag) if version else Write("insert", row)
 
     async def _read(self, job_id: str, partition_key: str, row_key: str) -> None:
         try:
-            found = await self._table.get_entity(partition_key, row_key, select=["sequence", "startedAt"])
+            found = await self._table.get_entity(partition_key, row_key, select=["sequence", *TIMES])
         except ResourceNotFoundError:
             self._versions.pop(job_id, None)
         else:
-            etag, started_at = str(found.metadata["etag"]), str(found.get("startedAt", ""))
-            self._remember(job_id, _Version(found["sequence"], etag, started_at))
+            self._remember(job_id, _Version(found["sequence"], str(found.metadata["etag"]), _times(found)))
 
     def _remember(self, job_id: str, version: _Version) -> None:
         self._versions[job_id] = version
         self._versions.move_to_end(job_id)
         if len(self._versions) > REMEMBERED_JOBS:
             self._versions.popitem(last=False)
+
+
+def _times(row: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(row[name]) for name in TIMES if row.get(name)}

@@ -15,19 +15,26 @@ MESSAGE_LENGTH = 1_024
 ON_WAITING = ("priority", "startAfter", "nextAttemptAt")
 """What an event's data says about how a job waits: kept in its row."""
 Row = dict[str, Any]
+_NAMES = {"finishedAt": "completedAt"}
+"""What columns were called before 0.2; `joblease-dashboard rebuild` writes those rows anew."""
+
+
+def event_fields(event: JobEvent) -> Row:
+    """An event as the API shows it, its state in the word that people see."""
+    found: Row = event.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"version", "reason"})
+    return found | {"state": event.shown.value}
 
 
 def feed_row(event: JobEvent) -> Row:
     """An event in `JobFeed`: everything but its data, which only the job's history has."""
     partition, row = key(event.timestamp, event.event_id)
-    fields = event.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"version", "data"})
-    fields["message"] = event.message[:MESSAGE_LENGTH]
-    return {"PartitionKey": partition, "RowKey": row, **fields}
+    kept = {name: value for name, value in event_fields(event).items() if name != "data"}
+    return {"PartitionKey": partition, "RowKey": row, **kept, "message": event.message[:MESSAGE_LENGTH]}
 
 
 def fields(row: Mapping[str, Any]) -> Row:
     """A row without the table's keys: a job or an event as the API shows it."""
-    return {name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
+    return {_NAMES.get(name, name): value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
 
 
 def job_row(events: Iterable[JobEvent], known: Mapping[str, Any] | None = None) -> Row | None:
@@ -49,7 +56,7 @@ def job_row(events: Iterable[JobEvent], known: Mapping[str, Any] | None = None) 
         "group": newest.group,
         "submittedAt": rfc3339(newest.submitted_at),
         "sequence": newest.sequence,
-        "state": newest.state.value,
+        "state": newest.shown.value,
         "status": newest.status,
         "attempt": newest.attempt,
         "message": newest.message[:MESSAGE_LENGTH],
@@ -60,9 +67,11 @@ def job_row(events: Iterable[JobEvent], known: Mapping[str, Any] | None = None) 
         if event.worker:
             row["worker"] = event.worker
         if event.status == Status.STARTED:
-            row |= {"startedAt": rfc3339(event.timestamp), "progress": 0}
+            row |= {"runStartedAt": rfc3339(event.timestamp), "progress": 0}
+            if event.epoch == 1:
+                row["startedAt"] = rfc3339(event.timestamp)
         if event.progress is not None:
             row["progress"] = event.progress
         if event.state.terminal:
-            row["finishedAt"] = rfc3339(event.timestamp)
+            row["completedAt"] = rfc3339(event.timestamp)
     return row

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from azure.data.tables import UpdateMode
 from joblease.messages import now
-from joblease.states import State
+from joblease.states import OUTCOMES, State
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
@@ -72,16 +72,18 @@ class Stats:
 
     def count(self, row: Mapping[str, Any]) -> None:
         """Count a job that has just ended; `row` is its row in `JobIndex`."""
-        finished = datetime.fromisoformat(row["finishedAt"]).astimezone(UTC)
-        hour = finished.strftime(HOUR)
-        minute = self._hours[hour][finished.minute]
-        minute["ended"][_kind(row["state"])] += 1
-        if row.get("startedAt"):
-            started = datetime.fromisoformat(row["startedAt"])
-            minute["ran"][bucket((finished - started).total_seconds())] += 1
-            if row["attempt"] == 1:
-                waited = started - datetime.fromisoformat(row["submittedAt"])
-                minute["waited"][bucket(waited.total_seconds())] += 1
+        submitted, started, run_started, completed = (
+            datetime.fromisoformat(row[name]).astimezone(UTC) if row.get(name) else None
+            for name in ("submittedAt", "startedAt", "runStartedAt", "completedAt")
+        )
+        assert submitted and completed  # noqa: S101, PT018 - it was submitted, and has ended
+        hour = completed.strftime(HOUR)
+        minute = self._hours[hour][completed.minute]
+        minute["ended"][State(row["state"]).kind.value] += 1
+        if started:
+            minute["waited"][bucket((started - submitted).total_seconds())] += 1
+        if run_started:
+            minute["ran"][bucket((completed - run_started).total_seconds())] += 1
         self._changed.add(hour)
 
     async def write(self) -> None:
@@ -124,19 +126,15 @@ class Stats:
 
 def totals(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The window as a whole."""
-    ended = sum(point["completed"] + point["failed"] + point["cancelled"] for point in points)
+    ended = sum(point[kind] for point in points for kind in OUTCOMES)
     judged = sum(point["completed"] + point["failed"] for point in points)
     completed = sum(point["completed"] for point in points)
     return {"ended": ended, "successRate": completed / judged if judged else None}
 
 
-def _kind(state: str) -> str:
-    return {State.COMPLETED: "completed", State.CANCELLED: "cancelled"}.get(State(state), "failed")
-
-
 def _point(at: datetime, minute: Minute) -> dict[str, Any]:
     point: dict[str, Any] = {"time": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
-    point |= {kind: minute["ended"].get(kind, 0) for kind in ("completed", "failed", "cancelled")}
+    point |= {kind: minute["ended"].get(kind, 0) for kind in OUTCOMES}
     for name in ("waited", "ran"):
         point |= {f"{name}P{share}": percentile(minute[name], share / 100) for share in (50, 95)}
     return point

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from joblease.messages import JobEvent
-from joblease.states import State
+from joblease.states import Kind, State
 from starlette.requests import Request
 from starlette.responses import Response
 
-from joblease_dashboard.actions.kinds import ACTIONS, WAITING
+from joblease_dashboard.actions.kinds import ACTIONS
 from joblease_dashboard.actions.submission import submitted
 from joblease_dashboard.api.jobs import history
 from joblease_dashboard.live.why import Why
@@ -26,7 +26,7 @@ async def job(rooms: Rooms, request: Request) -> Response:
     row, events = await history(rooms, request, request.path_params["job_id"])
     state, namespace = State(row["state"]), row["namespace"]
     spec = submitted(events)
-    resource = await rooms.actions.resource(row) if state in WAITING else None
+    resource = await rooms.actions.resource(row) if state.kind is Kind.WAITING else None
     suspended = bool(resource["spec"].get("suspend")) if resource else None
     may = {
         verb: rooms.access.can_act and await rooms.access.allows(request, verb, namespace)
@@ -36,7 +36,7 @@ async def job(rooms: Rooms, request: Request) -> Response:
     return rooms.render.page(
         request, "job.html", job=row, events=events[: -EVENTS - 1 : -1], event_count=len(events),
         submitted=spec, last=_last_words(events),
-        why=_why(rooms, row, resource) if state in WAITING else None,
+        why=_why(rooms, row, resource) if state.kind is Kind.WAITING else None,
         lease=_lease(rooms, row) if state is State.RUNNING else None,
         actions=[each for each in ACTIONS.values() if each.fits(state, suspended=suspended) and may[each.verb]],
         may_copy=may["create"] and "handler" in spec, timeline=timeline(events),

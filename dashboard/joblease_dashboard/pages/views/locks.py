@@ -21,6 +21,6 @@ async def locks(rooms: Rooms, request: Request) -> Response:
         raise bad("page_token", str(error)) from None
     for row in rows:
         row["job"] = job = rooms.board.get(row["jobId"])
-        row["since"] = (job or {}).get("startedAt") or row["since"]
+        row["since"] = (job or {}).get("runStartedAt") or row["since"]
     more = "/locks?" + urlencode({"page_token": following}) if following else None
     return rooms.render.page(request, "locks.html", locks=rows, more=more, first=not token)
