@@ -53,12 +53,16 @@ async def submit(table: "TableClient", writes: Sequence[Write]) -> list[str]:
     Raises `HttpResponseError` with the first refused row's `status_code`: 409 exists already, 404 is not there, 412 has
     another ETag. Raises other `AzureError`s when storage cannot be reached.
     """
-    boundary = f"batch_{uuid4()}"
+    name = str(uuid4())
     request = HttpRequest(
         "POST",
         f"{table.url}/$batch",
-        headers={**_HEADERS, "Content-Type": f"multipart/mixed; boundary={boundary}"},
-        content=_body(table, writes, boundary).encode(),
+        headers={
+            **_HEADERS,
+            "Content-Type": f"multipart/mixed; boundary=batch_{name}",
+            "x-ms-client-request-id": name,  # the SDK's own costs nine system calls
+        },
+        content=_body(table, writes, name).encode(),
     )
     # Not public, but the SDK's documented way to send a request of one's own through a client's policies.
     # Streamed, so that no policy tries to make sense of the answer.
@@ -73,8 +77,8 @@ async def submit(table: "TableClient", writes: Sequence[Write]) -> list[str]:
     return [found[1] if (found := _ETAG.search(head)) else "" for _, head in answers]
 
 
-def _body(table: "TableClient", writes: Sequence[Write], boundary: str) -> str:
-    changes = f"changeset_{uuid4()}"
+def _body(table: "TableClient", writes: Sequence[Write], name: str) -> str:
+    boundary, changes = f"batch_{name}", f"changeset_{name}"
     parts = [f"--{boundary}\r\nContent-Type: multipart/mixed; boundary={changes}\r\n\r\n"]
     for write in writes:
         target = f"{table.url}/{table.table_name}"
