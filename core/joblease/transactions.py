@@ -30,6 +30,7 @@ _HEADERS = {
     "MaxDataServiceVersion": "3.0;NetFx",
     "x-ms-version": "2019-02-02",
 }
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _ANSWER = re.compile(r"^HTTP/1\.1 (\d{3})[^\r\n]*\r?\n(.*?)\r?\n\r?\n", re.MULTILINE | re.DOTALL)
 _ETAG = re.compile(r"^ETag:\s*(.*?)\s*$", re.MULTILINE | re.IGNORECASE)
 
@@ -89,7 +90,7 @@ def _body(table: "TableClient", writes: Sequence[Write], name: str) -> str:
             f"--{changes}\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
             f"{_METHODS[write.kind]} {target} HTTP/1.1\r\nContent-Type: application/json\r\n"
             f"Accept: application/json;odata=nometadata\r\nPrefer: return-no-content\r\nDataServiceVersion: 3.0\r\n"
-            f"{condition}\r\n{json.dumps(write.row, separators=(',', ':'), ensure_ascii=False)}\r\n"
+            f"{condition}\r\n{_encode(write.row)}\r\n"
         )
     parts.append(f"--{changes}--\r\n--{boundary}--\r\n")
     return "".join(parts)
