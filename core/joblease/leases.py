@@ -175,9 +175,10 @@ class LeaseBlobs:
             f"{url}/{quote(blob)}?{'&'.join(filter(None, (query, token)))}",
             headers={"x-ms-version": container.api_version, "Accept": "application/xml", **headers},
         )
-        # Not public, but the SDK's documented way to send a request of one's own through a client's policies. For the
-        # id of a request the SDK would make nine system calls.
-        response = await container._client._send_request(request, client_request_id=str(uuid4()))  # noqa: SLF001
+        # Through the client's policies. Its own `_send_request` does the same with a copy of the request; and for an id
+        # of the request the SDK makes nine system calls.
+        pipeline = container._client._client  # noqa: SLF001
+        response = await pipeline.send_request(request, client_request_id=str(uuid4()))
         if response.status_code >= 300:
             raise HttpResponseError(response.headers.get("x-ms-error-code") or response.reason, response=response)
 

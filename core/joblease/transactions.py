@@ -65,9 +65,9 @@ async def submit(table: "TableClient", writes: Sequence[Write]) -> list[str]:
         },
         content=_body(table, writes, name).encode(),
     )
-    # Not public, but the SDK's documented way to send a request of one's own through a client's policies.
-    # Streamed, so that no policy tries to make sense of the answer.
-    response = await table._client.send_request(request, stream=True)  # noqa: SLF001
+    # Through the client's policies. Its own `send_request` does the same, with a copy of the request. Streamed, so that
+    # no policy tries to make sense of the answer.
+    response = await table._client._client.send_request(request, stream=True)  # noqa: SLF001
     text = (await response.read()).decode()
     answers = [(int(status), head) for status, head in _ANSWER.findall(text)]
     refused = next((status for status, _ in answers if status >= 300), None)
