@@ -1,16 +1,19 @@
-"""How long the operator's event loop is held up with very many waiting jobs: `python bench/waiting.py`.
+"""How long the operator's event loop is held up with very many waiting jobs: `make bench-waiting`.
 
 The real engine, without network: a listing is parsed from its JSON as the client does, a head row is an object that is
 made anew, and what the engine writes goes nowhere. A turn of the event loop is measured in processor time of its
-thread, so that other programs on the machine do not count. kopf's own work is not part of it.
+thread, so that other programs on the machine do not count. kopf's own work is not part of it. Each round is a process
+of its own, since memory is what it grew to at most.
 """
 
 import asyncio
 import gc
 import json
+import multiprocessing
 import resource
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,6 +31,8 @@ from report import Report, Row, Target, arguments, number, spread
 
 JOBS = 100_000
 LIMIT_MS = 50.0
+LIMIT_KIB = 6.0
+"""What a waiting job took at commit 0ec3466, by the same measure."""
 NAMESPACE = "default"
 START = datetime.now(UTC) - timedelta(days=1)
 
@@ -264,26 +269,38 @@ def _resident() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def measured(jobs: int) -> dict[str, float]:
+    """One round."""
+    Collector().install()
+    return asyncio.run(measure(jobs))
+
+
 def main() -> None:
     """Entry point."""
     jobs = {"type": int, "default": JOBS, "help": f"waiting jobs (default: {JOBS:,})"}
-    options = arguments(__doc__, rounds=1, jobs=jobs)
-    Collector().install()
-    runs = [asyncio.run(measure(options.jobs)) for _ in range(options.rounds)]
-    rows: list[Row] = [
-        {"while": what, "longest turn, ms": spread([run[what] for run in runs])}
-        for what in runs[0]
-        if not what.endswith((", s", "job"))
-    ]
-    worst = max(value for run in runs for what, value in run.items() if not what.endswith((", s", "job")))
-    took, memory = (spread([run[what] for run in runs]) for what in ("restored, s", "KiB a job"))
+    options = arguments(__doc__, rounds=3, jobs=jobs)
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, fresh, max_tasks_per_child=1) as processes:
+        runs = list(processes.map(measured, [options.jobs] * options.rounds))
+    found = {what: spread([run[what] for run in runs]) for what in runs[0]}
+    took, memory = found.pop("restored, s"), found.pop("KiB a job")
+    worst = max(turn.high for turn in found.values())
+    rows: list[Row] = [{"while": what, "longest turn, ms": turn} for what, turn in found.items()]
     Report(
-        "waiting",
-        f"How long the operator's event loop is held up with {options.jobs:,} waiting jobs.",
-        options.rounds,
-        rows,
-        [Target("the longest turn", f"<= {LIMIT_MS:g} ms", f"{number(worst)} ms", worst <= LIMIT_MS)],
-        [f"Restored in {took} s, without network. {memory} KiB of memory a job."],
+        name="waiting",
+        question=f"How long the operator's event loop is held up with {options.jobs:,} waiting jobs.",
+        rounds=options.rounds,
+        rows=rows,
+        targets=[
+            Target("the longest turn of all", f"<= {LIMIT_MS:g} ms", f"{number(worst)} ms", worst <= LIMIT_MS),
+            Target("memory of a waiting job", f"<= {LIMIT_KIB:g} KiB", f"{memory} KiB", memory.high <= LIMIT_KIB),
+        ],
+        notes=[
+            "A turn is one iteration of the event loop, in processor time of its thread.",
+            "The engine is the operator's own; API server, storage and broker answer at once, without network.",
+            f"Restored in {took} s: that is the wait of an operator that is replaced, less the requests.",
+            "Memory is the most that the process grew to, divided by the jobs.",
+        ],
     ).publish(options.write)
 
 

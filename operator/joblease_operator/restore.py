@@ -38,12 +38,12 @@ async def restore(
                 number += 1
                 if number % OBSERVED_IN_ONE_TURN == 0:
                     await asyncio.sleep(0)
-            await _recall([*jobs.values()], record)
+            await _recall(jobs, record)
             break
         except Exception as error:  # noqa: BLE001 - whatever is away, it is waited for
             log.log(log_level(error), "the present jobs cannot be read yet, trying again: %s", error)
             await asyncio.sleep(pause)
-    for number, job in enumerate([*jobs.values()]):
+    for number, job in enumerate(_present(jobs)):
         _place(job, admissions)
         if number % PLACED_IN_ONE_TURN == 0:
             await asyncio.sleep(0)
@@ -51,8 +51,18 @@ async def restore(
     log.info("%d jobs found; %d wait, %d were admitted", len(jobs), scheduler.waiting, scheduler.admitted)
 
 
-async def _recall(jobs: "list[Job]", record: "Record") -> None:
-    unread = (job for job in jobs if job.state is None)
+def _present(jobs: "Mapping[str, Job]") -> "Iterator[Job]":
+    """All jobs; those that come or go meanwhile do not matter.
+
+    By their ids: the garbage collector leaves a tuple of texts alone, and would walk a list of jobs again and again.
+    """
+    for uid in tuple(jobs):
+        if job := jobs.get(uid):
+            yield job
+
+
+async def _recall(jobs: "Mapping[str, Job]", record: "Record") -> None:
+    unread = (job for job in _present(jobs) if job.state is None)
     async with asyncio.TaskGroup() as readers:
         for _ in range(READERS):
             readers.create_task(_read(unread, record))

@@ -4,10 +4,14 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from azure.core.exceptions import HttpResponseError
+from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
 from joblease.leases import Grant, LeaseBlobs, LeaseHeld, LeaseLost, LeaseMissing, job_blob, slot_blob
+from joblease.messages import now
 from joblease.settings import StorageSettings
 from joblease.storage import Storage
 from joblease_worker.clock import boot_seconds
@@ -64,7 +68,7 @@ async def test_a_missing_blob_is_told_apart(blobs: LeaseBlobs, blob: str) -> Non
 async def test_a_stranger_can_neither_renew_nor_describe_nor_release(blobs: LeaseBlobs, blob: str) -> None:
     await blobs.create(blob, {})
     held = await blobs.acquire(blob, 15)
-    stranger = Grant(held.client, str(uuid4()))
+    stranger = Grant(held.blob, str(uuid4()))
     with pytest.raises(LeaseLost):
         await blobs.renew(stranger)
     with pytest.raises(LeaseLost):
@@ -78,6 +82,29 @@ async def test_a_finished_jobs_blob_goes_with_its_lease(blobs: LeaseBlobs, blob:
     assert await blobs.release(await blobs.acquire(blob, 15), delete=True)
     with pytest.raises(LeaseMissing):
         await blobs.acquire(blob, 15)
+
+
+async def test_what_storage_refuses_for_good_is_raised_in_its_words(blobs: LeaseBlobs, blob: str) -> None:
+    await blobs.create(blob, {})
+    with pytest.raises(HttpResponseError, match="InvalidHeaderValue") as error:
+        await blobs.acquire(blob, 5)  # a lease has 15 seconds at least
+    assert error.value.status_code == 400
+
+
+async def test_a_shared_access_signature_serves_as_well(storage: str, blobs: LeaseBlobs, blob: str) -> None:
+    await blobs.create(blob, {})
+    account = dict(item.split("=", 1) for item in storage.rstrip(";").split(";"))
+    signature = generate_account_sas(
+        account["AccountName"], account["AccountKey"], ResourceTypes(object=True, container=True, service=True),
+        AccountSasPermissions(read=True, write=True, delete=True), now() + timedelta(minutes=5),
+    )  # fmt: skip
+    places = ";".join(f"{name}={value}" for name, value in account.items() if name.endswith("Endpoint"))
+    text = SecretStr(f"{places};SharedAccessSignature={signature}")
+    async with Storage(StorageSettings(storage_connection_string=text)) as signed:
+        theirs = LeaseBlobs(signed.locks())
+        grant = await theirs.acquire(blob, 15)
+        await theirs.renew(grant)
+        assert await theirs.release(grant, delete=True)
 
 
 async def test_the_keeper_says_who_holds_a_lease_that_lasts(keeper: Keeper, blobs: LeaseBlobs, blob: str) -> None:

@@ -35,3 +35,21 @@ def test_short_looks_leave_everything_as_it_is(collector: Collector, monkeypatch
     gc.collect()
     assert gc.get_freeze_count() <= before
     assert len(many) == 1_000
+
+
+def test_no_look_meets_very_many_new_objects(collector: Collector) -> None:
+    met: list[int] = []
+
+    def look(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] == module.OLDEST:
+            met.append(sum(len(gc.get_objects(generation)) for generation in range(3)))
+
+    gc.collect()
+    gc.callbacks.append(look)
+    try:
+        many = [[number] for number in range(300_000)]
+    finally:
+        gc.callbacks.remove(look)
+    assert len(met) >= 3
+    assert max(met) < 50_000
+    assert len(many) == 300_000

@@ -232,24 +232,23 @@ class Keeper:
 
     async def _attend(self, lease: Lease) -> None:
         """Make the one request that is due. Ends after the storage timeout, or when the lease is dropped."""
-        grant = self._own_blobs.here(lease.grant)
         try:
             if lease.renew_at <= boot_seconds():
-                await self._renew(lease, grant)
+                await self._renew(lease)
             elif lease.metadata:
                 lease.describe_at = math.inf
                 with contextlib.suppress(LeaseUnknown):  # only for people to read: not worth another try
-                    await self._bounded(self._own_blobs.describe(grant, lease.metadata))
+                    await self._bounded(self._own_blobs.describe(lease.grant, lease.metadata))
         except LeaseLost as error:
             self._lose(lease, str(error))
         except Exception as error:
             log.exception("the keeper of %s failed", lease.grant.blob)
             self._lose(lease, f"{lease.grant.blob}: {error}")
 
-    async def _renew(self, lease: Lease, grant: Grant) -> None:
+    async def _renew(self, lease: Lease) -> None:
         sent, result = boot_seconds(), "lost"
         try:
-            await self._bounded(self._own_blobs.renew(grant))
+            await self._bounded(self._own_blobs.renew(lease.grant))
             result = "renewed"
         except LeaseUnknown as error:
             result = "unknown"

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from _signal import getsignal as _getsignal  # type: ignore[import-not-found] # signal's makes an enum of it, slowly
-from typing import Any
+from operator import attrgetter
 
 from joblease_worker.guard import children
 
@@ -29,7 +29,10 @@ _SIGNALS = (
 )  # fmt: skip
 """Those that programs handle."""
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-_LIMITS = tuple(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
+_LIMITS = {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
+_WRITING = ("encoding", "errors", "line_buffering", "write_through")
+"""How a stream writes."""
+_writing = attrgetter(*_WRITING)
 
 
 class Leftovers:
@@ -69,7 +72,7 @@ class Leftovers:
 
 def _threads() -> dict[int, threading.Thread | None]:
     """All threads, by a number that may become another one's when it has ended: so with the object, if it has one."""
-    known = {thread.ident: thread for thread in threading.enumerate()}
+    known = threading._active  # type: ignore[attr-defined] # noqa: SLF001 - `enumerate` would make a list of it
     return {ident: known.get(ident) for ident in sys._current_frames()}  # noqa: SLF001 - the one that sees every thread
 
 
@@ -121,7 +124,7 @@ class Surroundings:
         for stream, writing in zip((sys.stdout, sys.stderr), self._writing, strict=True):
             stream.flush()
             if _writing(stream) != writing:
-                stream.reconfigure(**writing)  # type: ignore[union-attr]
+                stream.reconfigure(**dict(zip(_WRITING, writing, strict=True)))  # type: ignore[union-attr]
         self._restore_logging()
         if self._locale != (now := _locale()) and now:
             sys.modules["locale"].setlocale(sys.modules["locale"].LC_ALL, self._locale)
@@ -162,10 +165,6 @@ class Surroundings:
 def _places() -> list[tuple[int, int]]:
     """Where standard input, output and error lead to."""
     return [(found.st_dev, found.st_ino) for found in map(os.fstat, range(3))]
-
-
-def _writing(stream: Any) -> dict[str, Any]:
-    return {name: getattr(stream, name) for name in ("encoding", "errors", "line_buffering", "write_through")}
 
 
 def _environment() -> dict[bytes, bytes]:

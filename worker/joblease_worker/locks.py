@@ -56,8 +56,11 @@ class Leases:
 
     async def release(self, *, finished: bool) -> None:
         """Give all back; the blob of a finished job is not needed again. Ends after the storage timeout."""
-        slot = [self._keeper.release(self._slot)] if self._slot else []  # first: somebody may wait for it
-        await asyncio.gather(*slot, self._keeper.release(self._job, delete=finished))
+        job = self._keeper.release(self._job, delete=finished)
+        if self._slot:  # first: somebody may wait for it
+            await asyncio.gather(self._keeper.release(self._slot), job)
+        else:
+            await job
 
 
 async def take_leases(keeper: "Keeper", trail: AuditTrail, message: JobMessage, on_lost: OnLost) -> Leases:

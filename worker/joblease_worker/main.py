@@ -1,6 +1,7 @@
 """`joblease-worker`: starts the parts in order, and stops them in the reverse order."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -123,6 +124,8 @@ def main() -> None:
     announce("worker")
     linux.adopt_orphans()  # what handler processes leave when they die
     linux.hide_memory()  # it holds the keys to broker and storage, and handlers are of the same user
+    gc.collect()
+    gc.freeze()  # what was imported stays: the collector would hold up everybody with it, once in a thousand jobs
     try:
         asyncio.run(work(settings))
     except StartFailed as error:
