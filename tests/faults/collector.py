@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import sys
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -15,12 +17,14 @@ from joblease import topology
 from joblease.broker import EVENTS
 from joblease.messages import JobEvent
 from joblease.settings import StorageSettings
+from joblease.states import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
 from pydantic import SecretStr
 from support.cluster import Cluster
 
 TAP = "tap"
+LOOK_SECONDS = 2.0
 
 
 class Collector:
@@ -40,15 +44,12 @@ class Collector:
             await queue.bind(EVENTS, "#")
 
     async def collect(self, jobs: list[Submitted], patience: float) -> History:
-        """Wait until all is quiet, for `patience` seconds at most, and collect."""
+        """Wait until all is quiet, and collect. It is given up when no job has ended for `patience` seconds."""
         connection = SecretStr(self._installation.connection_string)
         async with Storage(StorageSettings(storage_connection_string=connection)) as storage:
             trail = AuditTrail(storage.table(TRAIL_TABLE))
             history = History(list(jobs), [], {}, {})
-            with suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    while not await self._quiet(trail, history):
-                        await asyncio.sleep(1)
+            await self._wait_for_quiet(trail, history, patience)
             with suppress(TimeoutError):
                 async with asyncio.timeout(LEASE_SECONDS + 20):  # what a killed worker held, and what was deferred
                     while not await self._empty(storage, history):
@@ -67,6 +68,14 @@ class Collector:
         history.announced = await self._announced()
         return history
 
+    async def _wait_for_quiet(self, trail: AuditTrail, history: History, patience: float) -> None:
+        """What was submitted faster than it could run under faults is run now, so the wait goes on while jobs end."""
+        least, since = sys.maxsize, time.monotonic()
+        while (still_open := await self._open(trail, history)) and time.monotonic() - since < patience:
+            if still_open < least:
+                least, since = still_open, time.monotonic()
+            await asyncio.sleep(LOOK_SECONDS)
+
     def _reasons(self) -> dict[str, str]:
         """The reason of each job whose resource exists."""
         reasons = {}
@@ -76,18 +85,16 @@ class Collector:
             reasons[body["metadata"]["uid"]] = reason
         return reasons
 
-    async def _quiet(self, trail: AuditTrail, history: History) -> bool:
-        """Whether every job has its outcome, and every resource says so."""
+    async def _open(self, trail: AuditTrail, history: History) -> int:
+        """How many jobs have no outcome, or a resource that does not say so. The whole trail is only read at the end."""
         history.statuses = await asyncio.to_thread(self._reasons)
+        if waiting := sum(not (reason and State(reason).terminal) for reason in history.statuses.values()):
+            return waiting
         await self._read_trail(trail, history)
-        heads = history.heads
-        begun = all(job.job_id in heads or job.deleted for job in history.jobs)
-        ended = all(head.state.terminal for head in heads.values())
-        return (
-            begun
-            and ended
-            and all(heads[uid].state == reason for uid, reason in history.statuses.items() if uid in heads)
-        )
+        heads, statuses = history.heads, history.statuses
+        not_begun = sum(job.job_id not in heads and not job.deleted for job in history.jobs)
+        not_ended = sum(not head.state.terminal for head in heads.values())
+        return not_begun + not_ended + sum(uid in heads and heads[uid].state != statuses[uid] for uid in statuses)
 
     async def _read_trail(self, trail: AuditTrail, history: History) -> None:
         with suppress(ResourceNotFoundError):  # no program has lived long enough to make the table
