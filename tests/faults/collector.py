@@ -86,7 +86,7 @@ class Collector:
         return reasons
 
     async def _open(self, trail: AuditTrail, history: History) -> int:
-        """How many jobs have no outcome, or a resource that does not say so. The whole trail is only read at the end."""
+        """How many jobs have no outcome, or a resource that does not say so. The trail is only read at the end."""
         history.statuses = await asyncio.to_thread(self._reasons)
         if waiting := sum(not (reason and State(reason).terminal) for reason in history.statuses.values()):
             return waiting
