@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator
 from enum import Enum
 
-from aiohttp import ClientConnectionError, ClientPayloadError
+from aiohttp import ClientConnectionError, ClientPayloadError, ClientResponseError
 from azure.core.exceptions import AzureError
 
 _NOT_AS_THOUGHT = (404, 409, 410, 412)
@@ -34,7 +34,9 @@ class TransientError(Exception):
     """Base of our own errors that mean "later": the broker did not confirm, storage did not answer."""
 
 
-_NO_ANSWER = (TransientError, AzureError, OSError, TimeoutError, ClientConnectionError, ClientPayloadError)
+_GARBLED = ClientResponseError
+"""aiohttp could not read an answer; the status that it gives is its own, mostly 400, and no server's."""
+_NO_ANSWER = (TransientError, AzureError, OSError, TimeoutError, ClientConnectionError, ClientPayloadError, _GARBLED)
 
 
 def classify(error: BaseException) -> ErrorClass:
@@ -69,7 +71,7 @@ def pauses(first: float = 0.2, longest: float = 5.0) -> Iterator[float]:
 
 def _status(error: BaseException) -> int | None:
     """The HTTP status: Azure calls it `status_code`, the Kubernetes client `status`. 0 is its word for no answer."""
-    for name in ("status_code", "status"):
+    for name in () if isinstance(error, _GARBLED) else ("status_code", "status"):
         status = getattr(error, name, None)
         if isinstance(status, int) and status:
             return status

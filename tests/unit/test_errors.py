@@ -1,3 +1,4 @@
+import asyncio
 from itertools import islice
 
 import aiohttp
@@ -6,6 +7,7 @@ from azure.core.exceptions import DecodeError, HttpResponseError, ServiceRequest
 from joblease.broker import PublishFailed
 from joblease.errors import ErrorClass, classify, pauses
 from joblease.leases import LeaseUnknown
+from kubernetes.aio import client
 from kubernetes.aio.client import ApiException
 
 
@@ -46,6 +48,21 @@ def storage(status: int, kind: type[HttpResponseError] = HttpResponseError) -> H
 )
 def test_each_error_has_a_class(error: BaseException, expected: ErrorClass) -> None:
     assert classify(error) is expected
+
+
+async def test_an_answer_that_is_no_http_may_be_better_the_next_time() -> None:
+    async def garble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x00\xff nonsense\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(garble, "127.0.0.1", 0) as server:
+        here = client.Configuration(host=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with client.ApiClient(here) as api:
+            with pytest.raises(aiohttp.ClientResponseError) as raised:
+                await client.VersionApi(api).get_code()
+    assert raised.value.status == 400  # which no API server has said
+    assert classify(raised.value) is ErrorClass.TRANSIENT
 
 
 def test_pauses_grow_to_a_limit_and_never_come_together() -> None:
