@@ -1,6 +1,7 @@
 """Which jobs the workers have, or should have: those that somebody must look after when they are silent."""
 
 import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from joblease.messages import State
@@ -16,7 +17,7 @@ class Active:
 
     def __init__(self) -> None:
         self.running: dict[str, Job] = {}
-        self.handed: dict[str, dict[str, float]] = {}
+        self.handed: dict[str, OrderedDict[str, float]] = {}
         """By queue: the jobs whose messages should lie there, and when each was heard of or looked at last (monotonic
         seconds); the longest silent first."""
         self._queues: dict[str, str] = {}
@@ -30,11 +31,15 @@ class Active:
             self.miss(job, since)
 
     def miss(self, job: "Job", since: float | None = None) -> None:
-        """Nobody has this job: its message should lie in its queue."""
+        """Nobody has this job: its message should lie in its queue. `since`: now, or before all others (-inf)."""
         if job.spec:
             self.forget(job.uid)
             self._queues[job.uid] = job.spec.queue
-            self.handed.setdefault(job.spec.queue, {})[job.uid] = time.monotonic() if since is None else since
+            jobs = self.handed.setdefault(job.spec.queue, OrderedDict())
+            since = time.monotonic() if since is None else since
+            first = since <= next(iter(jobs.values()), since)
+            jobs[job.uid] = since
+            jobs.move_to_end(job.uid, last=not first)
 
     def forget(self, uid: str) -> None:
         """The workers have nothing to do with it any more."""

@@ -65,19 +65,19 @@ class Engine:
         self._publisher = Publisher(settings, broker)
         self._admissions = Admissions(settings, self._jobs, self._queue.add)
         self._record = Record(trail, self._take_note, self._changed)
-        self._ending = Ending(settings, trail, self._record, self._publisher, blobs)
+        self._sweeper = Sweeper(
+            settings, trail, blobs, requests, self._publisher, self._admissions, self._jobs, self._adopt
+        )
+        self._ending = Ending(settings, trail, self._record, self._publisher, blobs, self._sweeper.discard)
         self._expiry = Expiry(settings, requests, self._gone)
         scheduler = self._admissions.scheduler
         self.status_writer = StatusWriter(settings, requests, scheduler, self._expiry.see_to, self._gone)
         self._resync = Resync(settings, self._active, self._record, blobs)
         self._pools = Pools(
             settings, broker, self._jobs, self._active, self._admissions, self._record, self._publish,
-            self.status_writer.write,
+            self._fail_handed, self.status_writer.write,
         )  # fmt: skip
         self._drift = Drift(settings, requests, self._jobs, self._gone)
-        self._sweeper = Sweeper(
-            settings, trail, blobs, requests, self._publisher, self._admissions, self._jobs, self._adopt
-        )
 
     async def run(self) -> None:
         """Restore the picture from the API server and the trail, then reconcile until cancelled."""
@@ -279,7 +279,13 @@ class Engine:
             head = self._new_head(job)
             events = [NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=facts(job, parameters=False)), *events]
         await self._record.write(job, events, head, state=State.FAILED)
-        await self._blobs.discard(job_blob(job.uid))
+        await self._sweeper.discard(job)
+
+    async def _fail_handed(self, job: Job, reason: str) -> None:
+        """End a job that no worker has, and none will get."""
+        await self._record.write(job, [failed(ValueError(reason))], state=State.FAILED)
+        if job.finished:
+            await self._sweeper.discard(job)
 
     def _new_head(self, job: Job) -> Head:
         handler, queue = (job.spec.handler, job.spec.queue) if job.spec else ("unknown", "unknown")

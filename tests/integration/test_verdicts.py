@@ -131,7 +131,7 @@ async def test_errors_that_nobody_foresaw_end_the_job_after_a_few_tries(
 async def test_a_message_never_reaches_the_brokers_limit_of_deliveries(
     jobs: Jobs, channel: Any, amqp_url: str, storage: str, errors: int, state: State
 ) -> None:
-    """Where the broker parks it nobody ends its job."""
+    """Where the broker parks it without saying what happened."""
     job = await jobs.submit("noop", publish=False)
     await jobs.publish(job, **({ERRORS_HEADER: errors} if errors else {}))
     queue = await channel.get_queue(jobs_queue("default"))
