@@ -165,6 +165,7 @@ class HeadHint(Wire):
     epoch: int
     submitted_at: Moment
     order: int = 0
+    announced: int = 0
 
 
 class ControlMessage(Wire):

@@ -74,7 +74,7 @@ class Run:
         `head` is the job's as it was claimed. Returns the head as this run left it, and the last events, which are not
         announced yet: whoever hears of the end sends the next job, and must find the leases free.
         """
-        self._record = Record(self._trail, head, lambda: self.why is Why.LOST)
+        self._record = Record(self._trail, head, lambda: announcer.said, lambda: self.why is Why.LOST)
         self._leases, self._announcer = leases, announcer
         started = boot_seconds()
         metrics.JOB_QUEUE_WAIT_SECONDS.observe(max(0.0, (now() - head.submitted_at).total_seconds()))
