@@ -4,6 +4,9 @@
 the thing is not as the caller thought; read it, then decide anew. `PERMANENT`: the same request fails each time; the
 job that caused it fails with this error, at once, and no other job notices.
 
+What nobody foresaw (`unforeseen`) is permanent too, but most likely a fault of ours: it is loud, and the job, which is
+innocent, is tried again.
+
 Refused credentials (401, 403) are `TRANSIENT`: they concern the installation, not a job, and whoever repairs them must
 find the jobs intact. They are logged as errors (`log_level`), not as warnings.
 """
@@ -51,6 +54,12 @@ def classify(error: BaseException) -> ErrorClass:
     if isinstance(error, _NO_ANSWER):
         return ErrorClass.TRANSIENT
     return ErrorClass.PERMANENT
+
+
+def unforeseen(error: BaseException) -> bool:
+    """Whether an error is neither an answer nor about a value that cannot be stored or sent."""
+    refused = _status(error) is not None or isinstance(error, ValueError | RecursionError)
+    return not refused and classify(error) is ErrorClass.PERMANENT
 
 
 def log_level(error: BaseException) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from joblease import logs
 from joblease.broker import Broker, acknowledge
-from joblease.errors import ErrorClass, classify, log_level
+from joblease.errors import ErrorClass, classify, log_level, unforeseen
 from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import JobEvent, State, Status
 from joblease.resource import check_parameters
@@ -174,9 +174,18 @@ class Engine:
             return None
 
     async def _after(self, job: Job, error: Exception) -> float | None:
-        """Try again, or give up what can never succeed: that concerns this job alone, and it holds up nobody."""
-        log.log(log_level(error), "%s: %s", job.label, describe(error), exc_info=log.isEnabledFor(logging.DEBUG))
-        if classify(error) is ErrorClass.PERMANENT:
+        """Try again, or give up what can never succeed: that concerns this job alone, and it holds up nobody.
+
+        A fault of ours is no reason to fail a job, nor all jobs, if it is one that meets them all: whoever repairs the
+        operator finds them waiting.
+        """
+        if unforeseen(error):
+            log.error("%s: unforeseen, it will be tried again", job.label, exc_info=error)
+            if job.state not in (State.RUNNING, State.INTERRUPTED):
+                self._admissions.leave(job)
+        else:
+            log.log(log_level(error), "%s: %s", job.label, describe(error), exc_info=log.isEnabledFor(logging.DEBUG))
+        if classify(error) is ErrorClass.PERMANENT and not unforeseen(error):
             try:
                 await self._fail(job, error)
                 await self._publisher.announce(job)

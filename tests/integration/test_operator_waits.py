@@ -660,6 +660,30 @@ async def test_an_ended_job_keeps_its_outcome_whatever_fails_afterwards(
         assert (await jobs.trail.head(uid)).state is State.COMPLETED
 
 
+async def test_a_fault_of_ours_fails_no_job_and_holds_up_nobody(
+    jobs: Jobs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    append = jobs.trail.append
+
+    async def faulty(head: Any, events: Any, **changes: Any) -> Any:
+        if head.name == "innocent" and changes.get("state") is State.QUEUED:
+            raise KeyError("ours")
+        return await append(head, events, **changes)
+
+    monkeypatch.setattr(jobs.trail, "append", faulty)
+    async with operator(jobs, cluster) as running:
+        cluster.create(name="innocent")
+        uid = running.uid("innocent")
+        await until(lambda: uid in running.jobs and running.jobs[uid].trouble)
+        behind = cluster.create()
+        await cluster.reaches(behind, "Queued")
+        assert "the operator tries again after: KeyError: 'ours'" in cluster.get("innocent")["status"]["message"]
+        assert "test_operator_waits.py" in caplog.text  # where it was raised
+        monkeypatch.setattr(jobs.trail, "append", append)
+        await play(jobs, running.uid(behind), (Status.STARTED, State.RUNNING), (Status.COMPLETED, State.COMPLETED))
+        await cluster.reaches("innocent", "Queued")
+
+
 async def test_what_storage_refuses_of_all_jobs_is_tried_again_when_it_is_repaired(
     jobs: Jobs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ import aiohttp
 import pytest
 from azure.core.exceptions import DecodeError, HttpResponseError, ServiceRequestError, ServiceResponseError
 from joblease.broker import PublishFailed
-from joblease.errors import ErrorClass, classify, pauses
+from joblease.errors import ErrorClass, classify, pauses, unforeseen
 from joblease.leases import LeaseUnknown
 from kubernetes.aio import client
 from kubernetes.aio.client import ApiException
@@ -48,6 +48,13 @@ def storage(status: int, kind: type[HttpResponseError] = HttpResponseError) -> H
 )
 def test_each_error_has_a_class(error: BaseException, expected: ErrorClass) -> None:
     assert classify(error) is expected
+
+
+def test_what_nobody_foresaw_is_no_answer_and_about_no_value() -> None:
+    for ours in (KeyError("x"), AttributeError("x"), TypeError("x"), AssertionError(), RuntimeError("x")):
+        assert unforeseen(ours)
+    for other in (storage(400), storage(503), ValueError("x"), RecursionError(), TimeoutError(), ApiException(422)):
+        assert not unforeseen(other)
 
 
 async def test_an_answer_that_is_no_http_may_be_better_the_next_time() -> None:
