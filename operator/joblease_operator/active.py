@@ -21,6 +21,7 @@ class Active:
         """By queue: the jobs whose messages should lie there, and when each was heard of or looked at last (monotonic
         seconds); the longest silent first."""
         self._queues: dict[str, str] = {}
+        self._fresh: set[str] = set()
 
     def note(self, job: "Job", since: float | None = None) -> None:
         """Put a job where its state says. `since`: when it was heard of last, if that was not now."""
@@ -40,9 +41,20 @@ class Active:
             first = since <= next(iter(jobs.values()), since)
             jobs[job.uid] = since
             jobs.move_to_end(job.uid, last=not first)
+            self.mark(job.uid)
+
+    def mark(self, uid: str) -> None:
+        """Count a job among the fresh ones."""
+        self._fresh.add(uid)
+
+    def fresh(self) -> set[str]:
+        """Jobs that were handed over, or have taken a slot, since this was asked last."""
+        fresh, self._fresh = self._fresh, set()
+        return fresh
 
     def forget(self, uid: str) -> None:
         """The workers have nothing to do with it any more."""
+        self._fresh.discard(uid)
         self.running.pop(uid, None)
         queue = self._queues.pop(uid, None)
         if queue is not None:

@@ -227,6 +227,7 @@ class Engine:
             return
         if job.spec and (job.state is State.RUNNING or (job.state in HANDED and not self._admissions.admitted(job))):
             self._admissions.hold(job)
+            self._active.mark(job.uid)  # if nobody serves its queue, it gives the slot back
         if job.wants_cancel:
             await self._end(job)
         elif job.state is None:

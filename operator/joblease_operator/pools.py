@@ -143,11 +143,13 @@ class Pools:
             log.warning("queue %r is %s", queue, "served by no worker" if queue in queues else "served again")
         if changed:
             self._admissions.pass_over(queues)
-        for number, uid in enumerate([uid for queue in queues | changed for uid in self._active.handed.get(queue, {})]):
+        affected = [uid for queue in changed for uid in self._active.handed.get(queue, ())]
+        for number, uid in enumerate(dict.fromkeys([*affected, *self._active.fresh()])):
             job = self._jobs.get(uid)
-            if job and job.spec:
-                gave_back = job.spec.queue in queues and self._admissions.give_back(job)
-                if gave_back or job.spec.queue in changed:
+            queue = job.spec.queue if job and job.spec else ""
+            if job and uid in self._active.handed.get(queue, ()):
+                gave_back = queue in queues and self._admissions.give_back(job)
+                if gave_back or queue in changed:
                     self._reflect(job)
             if number % IN_ONE_TURN == 0:
                 await asyncio.sleep(0)
