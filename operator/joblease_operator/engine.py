@@ -256,9 +256,11 @@ class Engine:
         known = {"jobId": job.uid, "namespace": job.namespace, "name": job.name}
         submitted = NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=facts(job))
         try:
+            if not self._admissions.admitted(job):  # in the order in which they are heard of, whose blob is made first
+                self._admissions.wait(job)
             # The blob comes first: by it the sweeper finds every job that was begun, also when its resource has gone.
             await self._blobs.create(job_blob(job.uid), known)
-            if self._admissions.admitted(job) or self._admissions.wait(job):
+            if self._admissions.admitted(job):
                 await self._record.write(job, [submitted, queued(job)], self._new_head(job), state=State.QUEUED)
             else:
                 await self._record.write(job, [submitted], self._new_head(job))

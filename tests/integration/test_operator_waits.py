@@ -1,6 +1,8 @@
 """Nothing waits for ever, and no job holds up another: part B of the faults that were found, on the operator's side."""
 
 import asyncio
+import json
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -517,6 +519,31 @@ async def test_a_time_to_live_without_end(jobs: Jobs, cluster: Cluster) -> None:
 
 
 # Order, restarts, leftovers
+
+
+async def test_jobs_of_one_file_start_in_its_order(
+    jobs: Jobs, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long storage takes for each of them."""
+    create, names = jobs.blobs.create, [f"{letter}-job" for letter in "hebjcfaidg"]
+
+    async def slowly(blob: str, metadata: Any) -> bool:
+        await asyncio.sleep(0.1 * (len(names) - names.index(metadata["name"])))
+        return await create(blob, metadata)
+
+    monkeypatch.setattr(jobs.blobs, "create", slowly)
+    kind = {"apiVersion": "joblease.dev/v1alpha1", "kind": "JobRequest", "spec": {"handler": "noop"}}
+    items = [{**kind, "metadata": {"name": name, "namespace": cluster.namespace}} for name in names]
+    file = tmp_path / "jobs.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    async with operator(jobs, cluster) as running:
+        command = ["kubectl", "create", "-f", str(file)]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=30)
+        assert done.returncode == 0, done.stderr
+        for name in names:
+            await cluster.reaches(name, "Queued")
+            assert [job.name for job in running.jobs.values() if job.state is State.QUEUED] == [name]
+            await play(jobs, running.uid(name), (Status.STARTED, State.RUNNING), (Status.COMPLETED, State.COMPLETED))
 
 
 async def test_the_order_is_the_api_servers_also_after_a_restart(jobs: Jobs, cluster: Cluster) -> None:
