@@ -6,6 +6,8 @@ namespace per test, a vhost and a storage account per test module.
 
 import base64
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,14 @@ from support.parts import CACHE, need, say
 
 MODULES = 40
 """Test modules that can have a vhost and a storage account each."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _reaper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A process that outlives this one when it is killed, and ends its parts and programs."""
+    command = [sys.executable, "-m", "support.reaper", str(tmp_path_factory.getbasetemp())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parent, start_new_session=True):
+        yield
 
 
 @pytest.fixture(scope="session")

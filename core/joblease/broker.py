@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aio_pika import DeliveryMode, Message
-from aio_pika.exceptions import DeliveryError
+from aio_pika.exceptions import ChannelClosed, DeliveryError
 
 from joblease.errors import TransientError
 from joblease.metrics import BROKER_BLOCKED, BROKER_CONNECTED, MESSAGES_PUBLISHED
@@ -194,8 +194,9 @@ class Broker:
         """Do something on a channel of its own, which is closed afterwards; not publish. Raises `PublishFailed`.
 
         What the work has got and not acknowledged goes back to its queue. An error of the work's own, such as a queue
-        that does not exist, costs nothing but that channel, and is raised as it is.
+        that does not exist (`ChannelClosed`), costs nothing but that channel, and is raised as it is.
         """
+        link: Link | None = None
         try:
             with _library():
                 async with asyncio.timeout(self.timeout):
@@ -206,8 +207,14 @@ class Broker:
                     finally:
                         with contextlib.suppress(*BROKEN):
                             await alone(channel.close(), CLOSE_SECONDS)
+        except (TransientError, ChannelClosed):
+            raise
         except TimeoutError as error:
             raise PublishFailed("the broker does not answer") from error
+        except Exception as error:  # whatever the library raises when its connection is lost
+            if isinstance(error, BROKEN) or (link and (link.lost.done() or not link.alive)):
+                raise PublishFailed(f"the broker cannot be asked: {error or type(error).__name__}") from error
+            raise
 
     async def publish(
         self,

@@ -4,6 +4,9 @@
 the thing is not as the caller thought; read it, then decide anew. `PERMANENT`: the same request fails each time; the
 job that caused it fails with this error, at once, and no other job notices.
 
+What nobody foresaw (`unforeseen`) is permanent too, but most likely a fault of ours: it is loud, and the job, which is
+innocent, is tried again.
+
 Refused credentials (401, 403) are `TRANSIENT`: they concern the installation, not a job, and whoever repairs them must
 find the jobs intact. They are logged as errors (`log_level`), not as warnings.
 """
@@ -13,7 +16,7 @@ import random
 from collections.abc import Iterator
 from enum import Enum
 
-from aiohttp import ClientConnectionError, ClientPayloadError
+from aiohttp import ClientConnectionError, ClientPayloadError, ClientResponseError
 from azure.core.exceptions import AzureError
 
 _NOT_AS_THOUGHT = (404, 409, 410, 412)
@@ -34,7 +37,9 @@ class TransientError(Exception):
     """Base of our own errors that mean "later": the broker did not confirm, storage did not answer."""
 
 
-_NO_ANSWER = (TransientError, AzureError, OSError, TimeoutError, ClientConnectionError, ClientPayloadError)
+_GARBLED = ClientResponseError
+"""aiohttp could not read an answer; the status that it gives is its own, mostly 400, and no server's."""
+_NO_ANSWER = (TransientError, AzureError, OSError, TimeoutError, ClientConnectionError, ClientPayloadError, _GARBLED)
 
 
 def classify(error: BaseException) -> ErrorClass:
@@ -49,6 +54,12 @@ def classify(error: BaseException) -> ErrorClass:
     if isinstance(error, _NO_ANSWER):
         return ErrorClass.TRANSIENT
     return ErrorClass.PERMANENT
+
+
+def unforeseen(error: BaseException) -> bool:
+    """Whether an error is neither an answer nor about a value that cannot be stored or sent."""
+    refused = _status(error) is not None or isinstance(error, ValueError | RecursionError)
+    return not refused and classify(error) is ErrorClass.PERMANENT
 
 
 def log_level(error: BaseException) -> int:
@@ -69,7 +80,7 @@ def pauses(first: float = 0.2, longest: float = 5.0) -> Iterator[float]:
 
 def _status(error: BaseException) -> int | None:
     """The HTTP status: Azure calls it `status_code`, the Kubernetes client `status`. 0 is its word for no answer."""
-    for name in ("status_code", "status"):
+    for name in () if isinstance(error, _GARBLED) else ("status_code", "status"):
         status = getattr(error, name, None)
         if isinstance(status, int) and status:
             return status

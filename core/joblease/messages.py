@@ -59,6 +59,11 @@ class Status(StrEnum):
         return f"Step {number}"
 
 
+def message_id(job_id: str, attempt: int) -> str:
+    """Id of the broker message that asks for an attempt of a job."""
+    return f"{job_id}.{attempt}"
+
+
 class JobEvent(Wire):
     """One row of the audit trail, and the message that tells the others about it."""
 
@@ -134,7 +139,7 @@ class JobMessage(Wire):
 
     def message_id(self, attempt: int) -> str:
         """Id of the broker message that asks for an attempt."""
-        return f"{self.job_id}.{attempt}"
+        return message_id(self.job_id, attempt)
 
 
 class HeadHint(Wire):
@@ -149,6 +154,7 @@ class HeadHint(Wire):
     epoch: int
     submitted_at: Moment
     order: int = 0
+    announced: int = 0
 
 
 class ControlMessage(Wire):

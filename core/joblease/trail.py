@@ -80,6 +80,8 @@ class Head:
     """When the present attempt began, on whichever worker that was."""
     updated_at: datetime | None = None
     write: str = ""
+    announced: int = 0
+    """The last event that a run is known to have announced, as of its last write: others can lack those after it."""
     order: int = 0
     """Place among jobs of the same second: the resourceVersion with which the API server accepted the JobRequest."""
     etag: str = field(default="", compare=False)
@@ -276,6 +278,7 @@ def _head_properties(head: Head) -> dict[str, Any]:
         "attemptStartedAt": rfc3339(head.attempt_started_at) if head.attempt_started_at else None,
         "updatedAt": rfc3339(head.updated_at) if head.updated_at else None,
         "write": head.write,
+        "announced": head.announced,
         "order": str(head.order),  # a number of 64 bits would need a type annotation
     }
     return {name: value for name, value in properties.items() if value is not None}
@@ -304,6 +307,7 @@ def _head_from(row: Any) -> Head:
         attempt_started_at=moment("attemptStartedAt"),
         updated_at=moment("updatedAt"),
         write=row.get("write", ""),
+        announced=row.get("announced", 0),
         order=int(row.get("order", 0)),
         etag=row.metadata["etag"],
     )

@@ -125,10 +125,17 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, numbers.Integral):
         return operator.index(value)
     if isinstance(value, numbers.Real):
-        return float(value)
+        return _float(value, name)
     if isinstance(value, Iterator):  # pydantic would run it, for ever perhaps
         raise TypeError(f"{name} is {_kind(value)}, not JSON: {_ACCEPTED}")
     return _as_pydantic_writes(value, name)
+
+
+def _float(value: numbers.Real, name: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is a {_kind(value)} of more than 64 bits; pass it as text") from None
 
 
 def _as_pydantic_writes(value: Any, name: str) -> Any:

@@ -1,7 +1,9 @@
 """TCP ports of this machine: which are free, and who has the ones that are not."""
 
 import contextlib
+import random
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from joblease_local.processes import PartFailed
@@ -10,13 +12,50 @@ LISTEN = "0A"
 """The kernel's number for a listening socket."""
 
 
+FIRST, BLOCK = 10_000, 100
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Free ports that nobody takes before they are used: neither a connection nor another process that asks here.
+
+    They are below those that the kernel gives to connections, and each process has blocks of them for itself.
+    """
+    return [next(_ours) for _ in range(count)]
+
+
+def _free() -> Iterator[int]:
+    limit = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    blocks = [*range(FIRST, limit - BLOCK, BLOCK)]
+    random.shuffle(blocks)
+    for first in blocks:
+        if _claimed(first):
+            yield from filter(_can_be_bound, range(first, first + BLOCK))
+    raise PartFailed(f"all ports from {FIRST} to {limit} are taken")
+
+
+_ours = _free()
+_claims: list[socket.socket] = []
+
+
+def _claimed(block: int) -> bool:
+    """Whether a block is ours until this process ends: an abstract address can be had once in a network namespace."""
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0joblease-ports-{block}")
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim)
+    return True
+
+
+def _can_be_bound(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def listening(port: int) -> bool:

@@ -1,6 +1,7 @@
 """Which jobs the workers have, or should have: those that somebody must look after when they are silent."""
 
 import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from joblease.states import State
@@ -16,10 +17,11 @@ class Active:
 
     def __init__(self) -> None:
         self.running: dict[str, Job] = {}
-        self.handed: dict[str, dict[str, float]] = {}
+        self.handed: dict[str, OrderedDict[str, float]] = {}
         """By queue: the jobs whose messages should lie there, and when each was heard of or looked at last (monotonic
         seconds); the longest silent first."""
         self._queues: dict[str, str] = {}
+        self._fresh: set[str] = set()
 
     def note(self, job: "Job", since: float | None = None) -> None:
         """Put a job where its state says. `since`: when it was heard of last, if that was not now."""
@@ -30,14 +32,29 @@ class Active:
             self.miss(job, since)
 
     def miss(self, job: "Job", since: float | None = None) -> None:
-        """Nobody has this job: its message should lie in its queue."""
+        """Nobody has this job: its message should lie in its queue. `since`: now, or before all others (-inf)."""
         if job.spec:
             self.forget(job.uid)
             self._queues[job.uid] = job.spec.queue
-            self.handed.setdefault(job.spec.queue, {})[job.uid] = time.monotonic() if since is None else since
+            jobs = self.handed.setdefault(job.spec.queue, OrderedDict())
+            since = time.monotonic() if since is None else since
+            first = since <= next(iter(jobs.values()), since)
+            jobs[job.uid] = since
+            jobs.move_to_end(job.uid, last=not first)
+            self.mark(job.uid)
+
+    def mark(self, uid: str) -> None:
+        """Count a job among the fresh ones."""
+        self._fresh.add(uid)
+
+    def fresh(self) -> set[str]:
+        """Jobs that were handed over, or have taken a slot, since this was asked last."""
+        fresh, self._fresh = self._fresh, set()
+        return fresh
 
     def forget(self, uid: str) -> None:
         """The workers have nothing to do with it any more."""
+        self._fresh.discard(uid)
         self.running.pop(uid, None)
         queue = self._queues.pop(uid, None)
         if queue is not None:

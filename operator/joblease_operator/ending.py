@@ -6,6 +6,7 @@ it meanwhile, since an order goes to every worker.
 
 import math
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from joblease.leases import LeaseBlobs, job_blob
@@ -35,12 +36,15 @@ class Ending:
         record: "Record",
         publisher: "Publisher",
         blobs: LeaseBlobs,
+        discard: Callable[[Job], Awaitable[None]],
     ) -> None:
+        """`discard` deletes the blob of a job that has ended."""
         self._lost_after = settings.operator_resync_seconds
         self._trail = trail
         self._record = record
         self._publisher = publisher
         self._blobs = blobs
+        self._discard = discard
         self._unheld: dict[str, tuple[int, float]] = {}
         """Running jobs that nobody holds: in which epoch and since when. Their handler may have to be killed yet."""
         self._ordered: dict[str, float] = {}
@@ -58,7 +62,7 @@ class Ending:
         if not job.finished:
             return REPEAT_SECONDS
         self.forget(job.uid)
-        await self._blobs.discard(job_blob(job.uid))
+        await self._discard(job)
         return None
 
     def forget(self, uid: str) -> None:

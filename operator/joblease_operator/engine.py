@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from joblease import logs
 from joblease.broker import Broker, acknowledge
-from joblease.errors import ErrorClass, classify, log_level
+from joblease.errors import ErrorClass, classify, log_level, unforeseen
 from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import JobEvent, Status
 from joblease.resource import check_parameters
@@ -70,19 +70,19 @@ class Engine:
         self._publisher = Publisher(settings, broker)
         self._admissions = Admissions(settings, self._jobs, self._queue.add)
         self._record = Record(trail, self._take_note, self._changed)
-        self._ending = Ending(settings, trail, self._record, self._publisher, blobs)
+        self._sweeper = Sweeper(
+            settings, trail, blobs, requests, self._publisher, self._admissions, self._jobs, self._adopt
+        )
+        self._ending = Ending(settings, trail, self._record, self._publisher, blobs, self._sweeper.discard)
         self._expiry = Expiry(settings, requests, self._gone)
         scheduler = self._admissions.scheduler
         self.status_writer = StatusWriter(settings, requests, scheduler, self._expiry.see_to, self._gone)
         self._resync = Resync(settings, self._active, self._record, blobs)
         self._pools = Pools(
             settings, broker, self._jobs, self._active, self._admissions, self._record, self._publish,
-            self.status_writer.write,
+            self._fail_handed, self.status_writer.write,
         )  # fmt: skip
         self._drift = Drift(settings, requests, self._jobs, self._gone)
-        self._sweeper = Sweeper(
-            settings, trail, blobs, requests, self._publisher, self._admissions, self._jobs, self._adopt
-        )
 
     async def run(self) -> None:
         """Restore the picture from the API server and the trail, then reconcile until cancelled."""
@@ -179,9 +179,18 @@ class Engine:
             return None
 
     async def _after(self, job: Job, error: Exception) -> float | None:
-        """Try again, or give up what can never succeed: that concerns this job alone, and it holds up nobody."""
-        log.log(log_level(error), "%s: %s", job.label, describe(error), exc_info=log.isEnabledFor(logging.DEBUG))
-        if classify(error) is ErrorClass.PERMANENT:
+        """Try again, or give up what can never succeed: that concerns this job alone, and it holds up nobody.
+
+        A fault of ours is no reason to fail a job, nor all jobs, if it is one that meets them all: whoever repairs the
+        operator finds them waiting.
+        """
+        if unforeseen(error):
+            log.error("%s: unforeseen, it will be tried again", job.label, exc_info=error)
+            if job.state not in (State.RUNNING, State.INTERRUPTED):
+                self._admissions.leave(job)
+        else:
+            log.log(log_level(error), "%s: %s", job.label, describe(error), exc_info=log.isEnabledFor(logging.DEBUG))
+        if classify(error) is ErrorClass.PERMANENT and not unforeseen(error):
             try:
                 await self._fail(job, error)
                 await self._publisher.announce(job)
@@ -223,6 +232,7 @@ class Engine:
             return
         if job.spec and (job.state is State.RUNNING or (job.state in HANDED and not self._admissions.admitted(job))):
             self._admissions.hold(job)
+            self._active.mark(job.uid)  # if nobody serves its queue, it gives the slot back
         if job.wants_cancel:
             await self._end(job)
         elif job.state is None:
@@ -251,9 +261,11 @@ class Engine:
         known = {"jobId": job.uid, "namespace": job.namespace, "name": job.name}
         submitted = NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=facts(job))
         try:
+            if not self._admissions.admitted(job):  # in the order in which they are heard of, whose blob is made first
+                self._admissions.wait(job)
             # The blob comes first: by it the sweeper finds every job that was begun, also when its resource has gone.
             await self._blobs.create(job_blob(job.uid), known)
-            if self._admissions.admitted(job) or self._admissions.wait(job):
+            if self._admissions.admitted(job):
                 await self._record.write(job, [submitted, queued(job)], self._new_head(job), state=State.QUEUED)
             else:
                 reason, _ = reason_of(job, self._admissions.scheduler.why_waiting(job.uid))
@@ -289,7 +301,13 @@ class Engine:
             head = self._new_head(job)
             events = [NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=facts(job, parameters=False)), *events]
         await self._record.write(job, events, head, state=State.FAILED)
-        await self._blobs.discard(job_blob(job.uid))
+        await self._sweeper.discard(job)
+
+    async def _fail_handed(self, job: Job, reason: str) -> None:
+        """End a job that no worker has, and none will get."""
+        await self._record.write(job, [failed(ValueError(reason))], state=State.FAILED)
+        if job.finished:
+            await self._sweeper.discard(job)
 
     def _new_head(self, job: Job) -> Head:
         handler, queue = (job.spec.handler, job.spec.queue) if job.spec else ("unknown", "unknown")

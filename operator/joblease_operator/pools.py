@@ -1,8 +1,9 @@
 """Looks after jobs that were handed to a queue and that no worker has started: is their message there, who takes it.
 
 The broker is asked, about such queues alone. A queue that holds fewer messages than there are jobs has lost one, or a
-job was started and nobody told: then the silent ones are looked at, and as many are published again as are missing. So
-there are never more messages than jobs, however long nobody takes them.
+job was started and nobody told: then the silent ones are looked at. Those whose messages are dead letters end with that
+reason, and of the others as many are published again as are missing. So there are never more messages than jobs,
+however long nobody takes them.
 
 A queue without consumers is not served. Its jobs keep their messages, which wake a pool that scales from zero; they
 hold up nobody else meanwhile (`scheduler`), and their statuses say what they wait for.
@@ -19,6 +20,8 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from joblease.broker import Broker
 from joblease.errors import log_level
 from joblease.topology import defer_queue, jobs_queue
+
+from joblease_operator import dead
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel
@@ -52,9 +55,10 @@ class Pools:
         admissions: "Admissions",
         record: "Record",
         publish: "Callable[[Job], Awaitable[None]]",
+        fail: "Callable[[Job, str], Awaitable[None]]",
         reflect: "Callable[[Job], None]",
     ) -> None:
-        """`publish` hands a job to the workers, `reflect` has its status written."""
+        """`publish` hands a job to the workers, `fail` ends it for a reason, `reflect` has its status written."""
         self._settings = settings
         self._broker = broker
         self._jobs = jobs
@@ -62,6 +66,7 @@ class Pools:
         self._admissions = admissions
         self._record = record
         self._publish = publish
+        self._fail = fail
         self._reflect = reflect
         self._unserved: dict[str, float] = {}
         """Queues without consumers, and since when; monotonic seconds."""
@@ -110,15 +115,24 @@ class Pools:
 
     async def _look_at(self, queue: str, missing: int) -> None:
         now = time.monotonic()
-        jobs = self._active.handed.get(queue, {})
+        jobs: Mapping[str, float] = self._active.handed.get(queue, {})
         silent = now - self._settings.operator_resync_seconds
         first = islice(jobs.items(), LOOKED_AT if missing > 0 else 1)
+        letters: Mapping[str, str] | None = None
         for uid in [uid for uid, since in first if since < silent]:
+            if uid not in jobs:
+                continue  # there was news of it just now
             job = self._jobs[uid]
             self._active.miss(job)  # whatever comes of it, the others are next
-            if await self._record.look(job):
+            if missing > 0 and letters is None:
+                letters = await dead.reasons(self._broker)
+            if await self._record.look(job) or missing <= 0 or letters is None:
                 continue
-            if missing > 0 and now - job.last_news >= self._settings.operator_republish_seconds:
+            if reason := dead.why_dead(job, letters):
+                log.error("%s ends: %s", job.label, reason)
+                await self._fail(job, reason)
+                missing -= 1
+            elif now - job.last_news >= self._settings.operator_republish_seconds:
                 log.warning("%s has been %s without news for long; it is published again", job.label, job.state)
                 await self._publish(job)
                 missing -= 1
@@ -129,11 +143,13 @@ class Pools:
             log.warning("queue %r is %s", queue, "served by no worker" if queue in queues else "served again")
         if changed:
             self._admissions.pass_over(queues)
-        for number, uid in enumerate([uid for queue in queues | changed for uid in self._active.handed.get(queue, {})]):
+        affected = [uid for queue in changed for uid in self._active.handed.get(queue, ())]
+        for number, uid in enumerate(dict.fromkeys([*affected, *self._active.fresh()])):
             job = self._jobs.get(uid)
-            if job and job.spec:
-                gave_back = job.spec.queue in queues and self._admissions.give_back(job)
-                if gave_back or job.spec.queue in changed:
+            queue = job.spec.queue if job and job.spec else ""
+            if job and uid in self._active.handed.get(queue, ()):
+                gave_back = queue in queues and self._admissions.give_back(job)
+                if gave_back or queue in changed:
                     self._reflect(job)
             if number % IN_ONE_TURN == 0:
                 await asyncio.sleep(0)

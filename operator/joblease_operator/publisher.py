@@ -78,6 +78,7 @@ def _message(job: Job, group: str, limit: int, slot: int | None) -> JobMessage:
         epoch=head.epoch,
         submitted_at=head.submitted_at,
         order=head.order,
+        announced=head.announced,
     )
     backoff = spec.retry.backoff
     return JobMessage(

@@ -29,13 +29,14 @@ class Record:
         self._changed = changed
 
     async def write(self, job: Job, events: Sequence[NewEvent], head: Head | None = None, **changes: Any) -> None:
-        """Write if the job is still in the state that led here; else learn what it is by now.
+        """Write if the job is still in the state that led here, and nobody has claimed it since; else learn what it is.
 
         `head` is for a new job's first events; `changes` are fields of the head.
         """
         before = job.state
         head = head or job.head or await self._trail.head(job.uid)
-        while before is None or head.state is before:
+        epoch = head.epoch
+        while before is None or (head.state, head.epoch) == (before, epoch):
             try:
                 job.head, written = await self._trail.append(head, events, **changes)
             except HeadChanged as changed:

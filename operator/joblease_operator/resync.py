@@ -6,6 +6,7 @@ Jobs that wait are nobody's but the operator's; those that were handed to a queu
 
 import asyncio
 import logging
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -47,4 +48,4 @@ class Resync:
         if silent < self._settings.operator_resync_seconds or await self._record.look(job):
             return
         if silent >= self._settings.operator_republish_seconds and await self._blobs.holder(job_blob(job.uid)) is None:
-            self._active.miss(job, since=job.last_news)
+            self._active.miss(job, since=-math.inf)  # known to be lost: it does not wait behind those that may be

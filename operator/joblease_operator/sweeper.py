@@ -59,6 +59,14 @@ class Sweeper:
         self._left: dict[str, Mapping[str, str]] = {}
         """Blobs that are looked at again in the next round, and what they say."""
 
+    async def discard(self, job: "Job") -> None:
+        """Delete the blob of a job that has ended; with what is left, if it cannot be done now. Raises nothing."""
+        try:
+            await self._blobs.discard(job_blob(job.uid))
+        except Exception as error:  # noqa: BLE001 - the job has its outcome, whatever becomes of its blob
+            log.log(log_level(error), "the blob of %s cannot be deleted yet: %s", job.label, error)
+            self._left[job.uid] = {"namespace": job.namespace, "name": job.name}
+
     async def run(self) -> None:
         """Sweep until cancelled: what is left each `…_RESYNC_SECONDS`, everything each `…_SWEEP_SECONDS`."""
         next_sweep = time.monotonic()

@@ -11,9 +11,10 @@ import aio_pika
 import pytest
 from joblease import topology, tracing
 from joblease.broker import EVENTS, Broker, PublishFailed
-from joblease.messages import JobEvent
+from joblease.messages import JobEvent, Status
 from joblease.settings import BrokerSettings
 from joblease.states import State
+from joblease.trail import NewEvent
 from joblease_worker import announcer as announcing
 from joblease_worker.announcer import MAX_WAITING, Announcer
 from pydantic import SecretStr
@@ -101,6 +102,41 @@ async def test_what_could_not_be_said_is_said_while_the_run_goes_on(
         (tmp_path / "4").touch()
         assert (await jobs.outcome(job.job_id))[0] is State.COMPLETED
         assert await hear(tap, 2) == [7, 8]
+
+
+async def test_what_was_announced_is_noted_with_the_next_step(
+    jobs: Jobs, proxied_url: str, tap: Any, storage: str, tmp_path: Path
+) -> None:
+    async with open_worker(proxied_url, storage):
+        job = await jobs.submit("paced", parameters={"folder": str(tmp_path), "count": 3})
+        (tmp_path / "1").touch()
+        await hear(tap, 2)  # Started, Step 1
+        (tmp_path / "2").touch()
+        await hear(tap, 1)
+        assert (await jobs.trail.head(job.job_id)).announced in (3, 4)
+        (tmp_path / "3").touch()
+        await jobs.outcome(job.job_id)
+        assert (await jobs.trail.head(job.job_id)).announced >= 5
+
+
+async def test_a_history_that_cannot_be_read_for_a_reason_nobody_foresaw_ends_no_run(
+    jobs: Jobs, proxied_url: str, tap: Any, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await jobs.submit("noop", publish=False)
+    head = await jobs.trail.head(job.job_id)
+    await jobs.trail.append(head, [NewEvent(Status.STARTED)], state=State.RUNNING, attempt=1, epoch=1)
+    async with open_worker(proxied_url, storage) as worker:
+        trail = worker.consumer._work._trail
+        history = trail.history
+
+        async def fails_once(*_: Any, **__: Any) -> Any:
+            monkeypatch.setattr(trail, "history", history)
+            raise KeyError("sequence")
+
+        monkeypatch.setattr(trail, "history", fails_once)
+        await jobs.publish(job)
+        assert await hear(tap, 3) == [4, 5, 6]  # Interrupted, Started, Completed
+        assert (await jobs.outcome(job.job_id))[0] is State.COMPLETED
 
 
 async def test_an_event_that_cannot_be_encoded_holds_up_nobody(proxied: Broker, tap: Any) -> None:

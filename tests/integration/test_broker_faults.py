@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import aio_pika
 import pytest
+from aio_pika.exceptions import ChannelNotFoundEntity
 from joblease import topology
 from joblease.broker import WORKERS, Broker, PublishFailed, Subscription, acknowledge
 from joblease.settings import BrokerSettings
@@ -256,6 +257,42 @@ async def test_what_publishing_has_lost_consuming_keeps(settings: BrokerSettings
         await until(lambda: len(came) == 2)
         assert (broker.connections, [each.redelivered for each in came]) == (1, [False, False])
         assert all([await acknowledge(each) for each in came])
+
+
+@pytest.mark.parametrize("way", ["cut", "odd error of the library"])
+async def test_a_connection_that_is_lost_under_a_question_is_no_error_of_the_question(
+    settings: BrokerSettings, proxy: TcpProxy, way: str
+) -> None:
+    async def ask(channel: Any) -> Any:
+        if way == "cut":
+            proxy.cut()
+            return await channel.declare_queue(topology.DEAD, passive=True)
+        assert broker._consumer.present is not None
+        broker._consumer.present.condemn()
+        raise KeyError("frame")
+
+    async with Broker(settings, "test", topology.declare_exchanges) as broker:
+        for method in (broker.ask, broker.declare):
+            await asyncio.wait_for(broker.connected(), 15)
+            with pytest.raises(PublishFailed):
+                await method(ask)
+
+
+async def test_an_error_of_the_question_is_raised_as_it_is(settings: BrokerSettings) -> None:
+    async def unknown(channel: Any) -> Any:
+        return await channel.declare_queue("nobody-has-declared-it", passive=True)
+
+    async def wrong(_: Any) -> None:
+        raise KeyError("ours")
+
+    async with Broker(settings, "test", topology.declare_exchanges) as broker:
+        await broker.connected()
+        with pytest.raises(ChannelNotFoundEntity):
+            await broker.ask(unknown)
+        for method in (broker.ask, broker.declare):
+            with pytest.raises(KeyError, match="ours"):
+                await method(wrong)
+        assert broker.connections == 1
 
 
 class Fatal(BaseException):

@@ -68,7 +68,7 @@ class Lane:
         assert (state, events[3].message) == (State.COMPLETED, "mine")
         assert {event.epoch for event in events[2:]} == {1}
         found: dict[str, Any] = result(events)
-        assert set(found["threads"]) - {"warm-up"} == {"orders"}
+        assert set(found["threads"]) - {"warm-up"} == set()
         assert set(found["environment"]) - {"JOBLEASE_JOBS_PER_PROCESS", "JOBLEASE_PROCESS_MEMORY_MIB"} == set(SHOWN)
         assert (found["folder"], found["umask"], found["path"]) == (str(Path.cwd()), UMASK, False)
         assert (found["alarm"], found["timeout"]) == ("0", None)  # SIG_DFL
@@ -285,6 +285,17 @@ def _handler_process(worker: Program) -> int:
         ("raise-error", {"which": "base"}, "BaseException: caf\\xe9"),
         ("raise-error", {"which": "cancelled"}, "CancelledError: caf\\xe9"),
         ("raise-error", {"which": "group"}, "ExceptionGroup: two (2 sub-exceptions)"),
+        ("raise-error", {"which": "nameless"}, "1 of 1 failed: Nameless: caf\\xe9"),
+        ("raise-error", {"which": "odd"}, "1 of 1 failed: Odd: caf\\xe9"),
+        ("raise-error", {"which": "wordless"}, "Wordless (its text cannot be read: TypeError in __str__)"),
+        ("raise-error", {"which": "circular"}, "Circular (its text cannot be read: RecursionError in __str__)"),
+        ("raise-error", {"which": "endless"}, "Endless (its text cannot be read: TimeoutError in __str__)"),
+        ("raise-error", {"which": "wordy"}, "1 of 1 failed: Wordy: caf\\xe9"),
+        ("raise-error", {"which": "wordy for good"}, "failed for good (PermanentError): caf\\xe9"),
+        ("raise-error", {"which": "two-faced"}, "1 of 1 failed: TwoFaced: caf\\xe9"),
+        ("raise-too-late", {}, "1 of 1 failed: TimeoutError: this took too long"),
+        ("return-value", {"which": "interrupted"}, "1 of 1 failed: TimeoutError: this took too long"),
+        ("return-value", {"which": "fraction"}, "the result is a fractions.Fraction of more than 64 bits"),
     ],
 )
 async def test_what_cannot_be_kept_is_the_handlers_own_error(
@@ -293,6 +304,8 @@ async def test_what_cannot_be_kept_is_the_handlers_own_error(
     state, events = await shared_lane.run(handler, **parameters)
     assert (state, [event.status for event in events[3:]]) == (State.FAILED, ["Failed"])
     assert message in events[-1].message
+    if handler == "raise-error":
+        assert "raise_error" in (events[-1].data or {})["traceback"]  # where it happened
     await shared_lane.run_next()
 
 
@@ -478,3 +491,31 @@ async def test_lines_without_letters_count_against_the_limit(lane: Lane) -> None
 async def test_an_error_of_memory_without_a_limit_says_what_it_says(shared_lane: Lane) -> None:
     _, events = await shared_lane.run("out-of-memory")
     assert "MemoryError: Unable to allocate 7 TiB" in events[-1].message
+
+
+@pytest.mark.parametrize("who", ["imitation", "gevent"])
+async def test_handlers_whose_library_replaces_the_standard_one_are_served(closed_lane: Lane, who: str) -> None:
+    if who == "gevent":
+        pytest.importorskip("gevent", reason="gevent is not installed")
+    variables = {"JOBLEASE_HANDLERS": "support.replaced", **({"GEVENT": "1"} if who == "gevent" else {})}
+    async with closed_lane.open(**variables) as lane:
+        processes = set()
+        for _ in range(3):
+            state, events = await lane.run("replaced")
+            assert state is State.COMPLETED, events[-1]
+            assert events[3].message == "one"
+            processes.add(result(events))
+        assert len(processes) == 1  # it is as good as any other
+        _, events = await lane.run("replaced", fail=True)
+        assert "ValueError: asked for" in events[-1].message
+        job_id = await lane.submit("replaced-hold")
+        await lane.jobs.reaches(job_id, State.RUNNING)
+        async with asyncio.timeout(20):
+            while (await lane.jobs.trail.history(job_id))[-1].message != "holding":
+                await asyncio.sleep(0.05)
+        await lane.jobs.cancel(job_id)
+        state, events = await lane.jobs.outcome(job_id)
+        assert (state, events[-1].message) == (
+            State.CANCELLED, "cancelled while it was running: the handler ended when it was asked to"
+        )  # fmt: skip
+        assert (await lane.run("replaced"))[0] is State.COMPLETED

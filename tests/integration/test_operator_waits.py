@@ -1,23 +1,26 @@
 """Nothing waits for ever, and no job holds up another: part B of the faults that were found, on the operator's side."""
 
 import asyncio
+import json
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from azure.core.exceptions import HttpResponseError
+from azure.core.exceptions import HttpResponseError, ServiceResponseError
 from joblease.broker import CONTROL, EVENTS
 from joblease.leases import job_blob, slot_blob
 from joblease.limits import API_DEPTH
-from joblease.messages import Status
+from joblease.messages import Status, now, rfc3339
 from joblease.states import State
-from joblease.topology import declare_private
+from joblease.topology import DEAD, DELIVERY_LIMIT, REASON_HEADER, declare_private, jobs_queue
 from joblease.trail import NewEvent
+from joblease_dashboard.actions import deadletters
 from joblease_operator import ending, engine, pools, sweeper
 from support.cluster import Cluster
-from support.engine import messages, operator, until
+from support.engine import Operator, messages, operator, until
 from support.jobs import Jobs, open_jobs
 from support.play import play, tell
 
@@ -60,6 +63,14 @@ async def heard(jobs: Jobs) -> AsyncIterator[asyncio.Queue[Any]]:
         await queue.consume(said.put, no_ack=True)
     yield said
     await channel.close()
+
+
+async def taken(queue: Any) -> Any:
+    """The next message of a queue, once there is one."""
+    async with asyncio.timeout(20):
+        while (message := await queue.get(fail=False)) is None:
+            await asyncio.sleep(0.02)
+    return message
 
 
 # No job holds what it does not need
@@ -169,6 +180,7 @@ async def test_nothing_is_published_again_while_its_message_is_there(jobs: Jobs,
         for name in names:
             await cluster.reaches(name, "Queued")
         uids = [running.uid(name) for name in names]
+        await until(lambda: all(running.jobs[uid].published for uid in uids))
         first = {uid: running.jobs[uid].last_news for uid in uids}
         await asyncio.sleep(6 * 0.3)  # the periods after which it would have been
         assert await messages(jobs, queue) == 5
@@ -180,6 +192,106 @@ async def test_nothing_is_published_again_while_its_message_is_there(jobs: Jobs,
                 await asyncio.sleep(0.05)
         await asyncio.sleep(6 * 0.3)
         assert await messages(jobs, queue) == 5
+
+
+@pytest.mark.parametrize("way", ["delivery limit", "policy", "worker"])
+async def test_a_job_whose_message_is_a_dead_letter_ends_with_the_reason(
+    jobs: Jobs, cluster: Cluster, soon: None, way: str
+) -> None:
+    """Whoever has parked it, without giving the job an outcome."""
+    queue = cluster.namespace
+    async with operator(jobs, cluster, resync_seconds=0.3, republish_seconds=0.6) as running:
+        name = cluster.create(queue=queue)
+        await cluster.reaches(name, "Queued")
+        uid = running.uid(name)
+        pool = await _pool(jobs, queue)
+        if way == "delivery limit":
+            for _ in range(DELIVERY_LIMIT + 1):
+                await (await taken(pool)).nack(requeue=True)
+        elif way == "policy":  # or somebody who rejects it by hand
+            await (await taken(pool)).reject(requeue=False)
+        else:
+            message = await taken(pool)
+            await jobs.broker.publish(
+                "", DEAD, message.body, message_id=message.message_id or "", headers={REASON_HEADER: "no trail"}
+            )
+            await message.ack()
+        resource = await cluster.reaches(name, "Failed")
+        reason = {"delivery limit": "delivery_limit", "policy": "rejected", "worker": "no trail"}[way]
+        assert resource["status"]["message"].startswith("its message was parked in joblease.dead: ")
+        assert resource["status"]["message"].endswith(reason)
+        assert not await jobs.storage.locks().get_blob_client(job_blob(uid)).exists()
+        assert await messages(jobs, queue) == 0
+        letters = await deadletters.look(jobs.broker)
+        assert [letter.job_id for letter in letters if letter.job_id == uid] == [uid]
+        wanted = next(letter.id for letter in letters if letter.job_id == uid)
+        done = await deadletters.replay(jobs.broker, jobs.trail, wanted)
+        assert [(letter.job_id, state) for letter, state in done.ended] == [(uid, State.FAILED)]
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.INTERRUPTED])
+async def test_a_begun_job_whose_message_is_a_dead_letter_ends(
+    jobs: Jobs, cluster: Cluster, soon: None, state: State
+) -> None:
+    """Its worker died, or handed it back; nobody holds it."""
+    async with operator(jobs, cluster, resync_seconds=0.2, republish_seconds=0.4) as running:
+        uid, name = await _begun_and_dead(jobs, cluster, running)
+        if state is State.INTERRUPTED:
+            await play(jobs, uid, (Status.INTERRUPTED, state))
+        await cluster.reaches(name, "Failed")
+
+
+async def test_a_job_that_is_claimed_in_the_moment_of_its_end_goes_on(
+    jobs: Jobs, cluster: Cluster, soon: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, tries = jobs.trail.append, 0
+
+    async def too_late(head: Any, events: Any, **changes: Any) -> Any:
+        nonlocal tries
+        if changes.get("state") is State.FAILED:
+            tries += 1
+            await play(jobs, head.job_id, (Status.STARTED, State.RUNNING))
+        return await append(head, events, **changes)
+
+    async with operator(jobs, cluster, resync_seconds=0.2, republish_seconds=0.4) as running:
+        monkeypatch.setattr(jobs.trail, "append", too_late)
+        uid, _ = await _begun_and_dead(jobs, cluster, running)
+        assert (await taken(await _pool(jobs, cluster.namespace))).message_id == f"{uid}.3"  # it was not lost at once
+        assert [event.status for event in await jobs.trail.history(uid)][2:] == [Status.STARTED, Status.STARTED]
+        assert tries == 1
+
+
+async def _begun_and_dead(jobs: Jobs, cluster: Cluster, running: Operator) -> tuple[str, str]:
+    """Id and name of a job that a worker has begun, and whose message was rejected."""
+    name = cluster.create(queue=cluster.namespace)
+    await cluster.reaches(name, "Queued")
+    uid = running.uid(name)
+    message = await taken(await _pool(jobs, cluster.namespace))
+    await play(jobs, uid, (Status.STARTED, State.RUNNING))
+    await message.reject(requeue=False)
+    return uid, name
+
+
+async def _pool(jobs: Jobs, queue: str) -> Any:
+    return await (await jobs.broker._consumer.link()).channels[0].get_queue(jobs_queue(queue))
+
+
+async def test_a_dead_letter_of_an_attempt_before_ends_nothing(jobs: Jobs, cluster: Cluster, soon: None) -> None:
+    queue = cluster.namespace
+    async with operator(jobs, cluster, resync_seconds=0.2, republish_seconds=0.6) as running:
+        name = cluster.create(queue=queue)
+        await cluster.reaches(name, "Queued")
+        uid = running.uid(name)
+        pool = await _pool(jobs, queue)
+        await (await taken(pool)).reject(requeue=False)
+        due = {"nextAttemptAt": rfc3339(now())}
+        await play(jobs, uid, (Status.STARTED, State.RUNNING), (Status.RETRYING, State.RETRYING), data=due)
+        lost = await taken(pool)
+        assert lost.message_id == f"{uid}.2"
+        await lost.ack()
+        again = await taken(pool)
+        assert again.message_id == f"{uid}.2"
+        assert running.jobs[uid].state is State.QUEUED
 
 
 # Cancelled and deleted
@@ -221,6 +333,31 @@ async def test_a_cancelled_job_whose_worker_is_lost_ends_without_another_worker(
         cluster.change(name, cancel=True)
         resource = await cluster.reaches(name, "Cancelled")
         assert resource["status"]["message"] == "cancelled; its worker was lost"
+
+
+async def test_the_blob_of_a_job_is_deleted_later_when_storage_is_away_at_its_end(
+    jobs: Jobs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    discard, refused = jobs.blobs.discard, asyncio.Event()
+
+    async def unavailable(_: str) -> None:
+        refused.set()
+        raise ServiceResponseError("no answer")
+
+    monkeypatch.setattr(jobs.blobs, "discard", unavailable)
+    async with operator(jobs, cluster, resync_seconds=0.3) as running:
+        name = cluster.create()
+        await cluster.reaches(name, "Queued")
+        blob = jobs.storage.locks().get_blob_client(job_blob(running.uid(name)))
+        cluster.change(name, cancel=True)
+        resource = await cluster.reaches(name, "Cancelled")
+        await refused.wait()
+        assert "tries again" not in resource["status"]["message"]
+        assert await blob.exists()
+        monkeypatch.setattr(jobs.blobs, "discard", discard)
+        async with asyncio.timeout(20):
+            while await blob.exists():
+                await asyncio.sleep(0.05)
 
 
 async def test_what_is_not_in_a_listing_has_gone(jobs: Jobs, cluster: Cluster) -> None:
@@ -370,6 +507,31 @@ async def test_a_time_to_live_without_end(jobs: Jobs, cluster: Cluster) -> None:
 # Order, restarts, leftovers
 
 
+async def test_jobs_of_one_file_start_in_its_order(
+    jobs: Jobs, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long storage takes for each of them."""
+    create, names = jobs.blobs.create, [f"{letter}-job" for letter in "hebjcfaidg"]
+
+    async def slowly(blob: str, metadata: Any) -> bool:
+        await asyncio.sleep(0.1 * (len(names) - names.index(metadata["name"])))
+        return await create(blob, metadata)
+
+    monkeypatch.setattr(jobs.blobs, "create", slowly)
+    kind = {"apiVersion": "joblease.dev/v1alpha1", "kind": "JobRequest", "spec": {"handler": "noop"}}
+    items = [{**kind, "metadata": {"name": name, "namespace": cluster.namespace}} for name in names]
+    file = tmp_path / "jobs.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    async with operator(jobs, cluster) as running:
+        command = ["kubectl", "create", "-f", str(file)]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=30)
+        assert done.returncode == 0, done.stderr
+        for name in names:
+            await cluster.reaches(name, "Queued")
+            assert [job.name for job in running.jobs.values() if job.state is State.QUEUED] == [name]
+            await play(jobs, running.uid(name), (Status.STARTED, State.RUNNING), (Status.COMPLETED, State.COMPLETED))
+
+
 async def test_the_order_is_the_api_servers_also_after_a_restart(jobs: Jobs, cluster: Cluster) -> None:
     async with operator(jobs, cluster):
         cluster.create(name="holder")
@@ -509,6 +671,30 @@ async def test_an_ended_job_keeps_its_outcome_whatever_fails_afterwards(
         await cluster.reaches(name, "Completed")
         assert (await jobs.trail.history(uid))[-1].status == Status.COMPLETED
         assert (await jobs.trail.head(uid)).state is State.COMPLETED
+
+
+async def test_a_fault_of_ours_fails_no_job_and_holds_up_nobody(
+    jobs: Jobs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    append = jobs.trail.append
+
+    async def faulty(head: Any, events: Any, **changes: Any) -> Any:
+        if head.name == "innocent" and changes.get("state") is State.QUEUED:
+            raise KeyError("ours")
+        return await append(head, events, **changes)
+
+    monkeypatch.setattr(jobs.trail, "append", faulty)
+    async with operator(jobs, cluster) as running:
+        cluster.create(name="innocent")
+        uid = running.uid("innocent")
+        await until(lambda: uid in running.jobs and running.jobs[uid].trouble)
+        behind = cluster.create()
+        await cluster.reaches(behind, "Queued")
+        assert "the operator tries again after: KeyError: 'ours'" in cluster.get("innocent")["status"]["message"]
+        assert "test_operator_waits.py" in caplog.text  # where it was raised
+        monkeypatch.setattr(jobs.trail, "append", append)
+        await play(jobs, running.uid(behind), (Status.STARTED, State.RUNNING), (Status.COMPLETED, State.COMPLETED))
+        await cluster.reaches("innocent", "Queued")
 
 
 async def test_what_storage_refuses_of_all_jobs_is_tried_again_when_it_is_repaired(

@@ -84,6 +84,27 @@ async def test_what_storage_refuses_for_good_fails_its_job_at_once_and_no_other(
         assert (await jobs.outcome(after.job_id))[0] is (State.COMPLETED if b"step" in poison else State.FAILED)
 
 
+@pytest.mark.parametrize("what", ["Step 1", "Completed"])
+async def test_a_fault_of_ours_costs_an_attempt_and_not_the_job(
+    jobs: Jobs, worker: Worker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
+) -> None:
+    trail = worker.consumer._work._trail
+    append = trail.append
+
+    async def faulty(head: Any, events: Any, **changes: Any) -> Any:
+        if any(event.status == what for event in events):
+            raise KeyError("ours")
+        return await append(head, events, **changes)
+
+    monkeypatch.setattr(trail, "append", faulty)
+    (tmp_path / "1").touch()
+    job = await jobs.submit("paced", parameters={"folder": str(tmp_path), "count": 1 if what == "Completed" else 2})
+    await jobs.reaches(job.job_id, State.RETRYING)
+    event = (await jobs.trail.history(job.job_id))[-1]
+    assert event.message.startswith("attempt 1 of 3 failed: ")
+    assert "cannot be recorded: KeyError: 'ours'" in event.message
+
+
 @pytest.mark.parametrize("order", ["cancel", "deadline"])
 async def test_a_handler_is_stopped_while_the_trail_cannot_be_written(
     jobs: Jobs, amqp_url: str, storage: str, tmp_path: Path, order: str

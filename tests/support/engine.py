@@ -60,7 +60,7 @@ class Operator:
 
     def _tell(self, there: dict[str, dict[str, Any]]) -> None:
         before, self._seen = self._seen, there
-        for uid, body in there.items():
+        for uid, body in sorted(there.items(), key=lambda each: int(each[1]["metadata"]["resourceVersion"])):
             if uid not in before:
                 self.engine.observe("ADDED", self.seen_as(body))
             elif body["metadata"]["resourceVersion"] != before[uid]["metadata"]["resourceVersion"]:

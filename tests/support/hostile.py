@@ -11,6 +11,7 @@ import datetime as dt
 import decimal
 import enum
 import faulthandler
+import fractions
 import gc
 import logging
 import multiprocessing
@@ -23,8 +24,9 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from joblease import JobCancelled, JobContext, PermanentError, handler
@@ -235,7 +237,86 @@ class Ruder(BaseException):
         return "caf\udce9\x00"
 
 
+class _Nothing(type):
+    """Its classes do not say what they are."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        raise ZeroDivisionError
+
+
+class Nameless(Exception, metaclass=_Nothing):
+    pass
+
+
+class Odd(Exception):
+    __module__ = 5  # type: ignore[assignment]
+    __qualname__ = "\ud800.\x00"
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        return 5  # type: ignore[return-value] # noqa: PLE0307
+
+
+class Circular(Exception):
+    def __str__(self) -> str:
+        return str(self)
+
+
+class Endless(Exception):
+    def __str__(self) -> str:  # noqa: PLE0307 - it does not return at all
+        while True:
+            pass
+
+
+class _Word(str):
+    __slots__ = ()
+
+    def _never(self, *_: Any) -> Any:
+        raise ZeroDivisionError
+
+    __format__ = __bool__ = __len__ = __getitem__ = isascii = _never
+
+
+class Wordy(Exception):
+    def __str__(self) -> str:
+        return _Word("caf\udce9")
+
+
+class WordyForGood(Wordy, PermanentError):
+    pass
+
+
+class TwoFaced(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        raise ZeroDivisionError
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        raise ZeroDivisionError
+
+
+def _too_late(*_: object) -> None:
+    raise TimeoutError("this took too long")
+
+
+class Interrupted(Mapping[str, int]):
+    """The handler's alarm goes off in the moment in which its result is read."""
+
+    def __iter__(self) -> Any:
+        signal.signal(signal.SIGALRM, _too_late)
+        signal.raise_signal(signal.SIGALRM)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, _: str) -> int:
+        return 1
+
+
 VALUES: dict[str, Any] = {
+    "interrupted": Interrupted(),
+    "fraction": fractions.Fraction(10**400, 3),
     "huge": 10**400,
     "deep": _deep(300),
     "just deep enough": _deep(60),
@@ -263,7 +344,9 @@ VALUES: dict[str, Any] = {
 }
 ERRORS: dict[str, type[BaseException]] = {
     "file name": ValueError, "rude": Rude, "ruder": Ruder, "interrupt": KeyboardInterrupt, "close": GeneratorExit,
-    "stop": StopIteration, "base": BaseException, "cancelled": asyncio.CancelledError,
+    "stop": StopIteration, "base": BaseException, "cancelled": asyncio.CancelledError, "nameless": Nameless, "odd": Odd,
+    "wordless": Wordless, "circular": Circular, "endless": Endless, "wordy": Wordy, "wordy for good": WordyForGood,
+    "two-faced": TwoFaced,
 }  # fmt: skip
 
 
@@ -292,6 +375,17 @@ def raise_error(job: JobContext, which: str) -> None:
     if which == "group":
         raise ExceptionGroup("two", [ValueError("caf\udce9"), Rude()])
     raise ERRORS[which](os.fsdecode(b"caf\xe9"))
+
+
+@handler("raise-too-late")
+def raise_too_late(job: JobContext) -> None:
+    """As an alarm may do it that goes off when the handler has returned."""
+
+    def at_the_end(frame: FrameType, event: str, _: Any) -> None:
+        if (frame.f_code.co_name, event) == ("_execute", "return"):
+            _too_late()
+
+    sys.setprofile(at_the_end)
 
 
 @handler("fail-deep")

@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -14,17 +13,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from joblease_local.ports import free_ports
+from joblease_local.processes import forget, record
 
 BIN = Path(sys.executable).parent
 TESTS = Path(__file__).parent.parent
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Program:
@@ -97,7 +90,7 @@ async def check_metrics(running: Program) -> None:
 @asynccontextmanager
 async def program(name: str, environment: Mapping[str, str], output: Path, port: int = 0) -> AsyncIterator[Program]:
     """Run a console script, ready to work; killed at the end if it still runs."""
-    port = port or free_port()
+    port = port or free_ports(1)[0]
     variables = {
         **{key: value for key, value in os.environ.items() if not key.startswith("JOBLEASE_")},
         "PYTHONPATH": str(TESTS),
@@ -108,7 +101,11 @@ async def program(name: str, environment: Mapping[str, str], output: Path, port:
         **environment,
     }
     with output.open("ab") as log:
-        process = await asyncio.create_subprocess_exec(BIN / name, env=variables, stdout=log, stderr=log)
+        process = await asyncio.create_subprocess_exec(
+            BIN / name, env=variables, stdout=log, stderr=log, start_new_session=True
+        )
+    entry = f"{name}-{process.pid}"
+    record(output.parent, entry, process.pid)
     running = Program(process, port, output)
     try:
         await running.ready()
@@ -117,3 +114,4 @@ async def program(name: str, environment: Mapping[str, str], output: Path, port:
         if process.returncode is None:
             process.kill()
             await process.wait()
+        forget(output.parent, entry)

@@ -1,11 +1,13 @@
+import asyncio
 from itertools import islice
 
 import aiohttp
 import pytest
 from azure.core.exceptions import DecodeError, HttpResponseError, ServiceRequestError, ServiceResponseError
 from joblease.broker import PublishFailed
-from joblease.errors import ErrorClass, classify, pauses
+from joblease.errors import ErrorClass, classify, pauses, unforeseen
 from joblease.leases import LeaseUnknown
+from kubernetes.aio import client
 from kubernetes.aio.client import ApiException
 
 
@@ -46,6 +48,28 @@ def storage(status: int, kind: type[HttpResponseError] = HttpResponseError) -> H
 )
 def test_each_error_has_a_class(error: BaseException, expected: ErrorClass) -> None:
     assert classify(error) is expected
+
+
+def test_what_nobody_foresaw_is_no_answer_and_about_no_value() -> None:
+    for ours in (KeyError("x"), AttributeError("x"), TypeError("x"), AssertionError(), RuntimeError("x")):
+        assert unforeseen(ours)
+    for other in (storage(400), storage(503), ValueError("x"), RecursionError(), TimeoutError(), ApiException(422)):
+        assert not unforeseen(other)
+
+
+async def test_an_answer_that_is_no_http_may_be_better_the_next_time() -> None:
+    async def garble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x00\xff nonsense\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(garble, "127.0.0.1", 0) as server:
+        here = client.Configuration(host=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with client.ApiClient(here) as api:
+            with pytest.raises(aiohttp.ClientResponseError) as raised:
+                await client.VersionApi(api).get_code()
+    assert raised.value.status == 400  # which no API server has said
+    assert classify(raised.value) is ErrorClass.TRANSIENT
 
 
 def test_pauses_grow_to_a_limit_and_never_come_together() -> None:

@@ -1,11 +1,13 @@
 """The embedded default's own logic: processes, ports, settings, and what is started again when."""
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -181,8 +183,42 @@ def test_a_taken_port_is_reported_with_its_owner_and_the_setting() -> None:
     assert owner_of(port) is None
 
 
-def test_free_ports_differ() -> None:
-    assert len(set(free_ports(20))) == 20
+def test_free_ports_are_those_of_one_process_and_of_no_connection() -> None:
+    connections = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    command = [sys.executable, "-c", "from joblease_local.ports import *; print(free_ports(150)); input()"]
+    others = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(5)]
+    ports = free_ports(150)
+    for other in others:
+        assert other.stdout
+        ports += json.loads(other.stdout.readline())
+    for other in others:
+        other.communicate(b"\n", timeout=20)
+    assert len(set(ports)) == 6 * 150
+    assert max(ports) < connections
+
+
+def test_what_a_killed_test_run_has_started_ends(tmp_path: Path) -> None:
+    script = (
+        "from joblease_local.processes import *; import subprocess, sys, time\n"
+        "process = Process('part', Path(sys.argv[1]) / 'deep')\n"
+        "process.start(['sleep', '600'])\n"
+        "command = [sys.executable, '-m', 'support.reaper', sys.argv[1]]\n"
+        "subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)\n"
+        "print(process._child.pid, flush=True); time.sleep(600)\n"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent
+    )
+    assert run.stdout
+    part = int(run.stdout.readline())
+    assert recorded(tmp_path / "deep") == {"part": part}
+    run.kill()
+    run.wait()
+    run.stdout.close()
+    deadline = time.monotonic() + 20
+    while recorded(tmp_path / "deep"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_ports_of_all_parts_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,8 @@ class Announcer:
     def __init__(self, broker: Broker, traceparent: str) -> None:
         self._broker = broker
         self._headers = {tracing.HEADER: traceparent}
+        self.said = 0
+        """The number of the last event that was published."""
         self._unsaid: asyncio.Queue[JobEvent | Reading | None] = asyncio.Queue(MAX_WAITING)
 
     async def __aenter__(self) -> Self:
@@ -87,4 +89,5 @@ class Announcer:
                 log.exception("%s cannot be announced; it is in the trail", event.event_id)
                 return
             else:
+                self.said = event.sequence
                 return

@@ -4,6 +4,9 @@ It knows nothing of brokers, leases or storage: it gets a job over a socket from
 one ending. That is what makes it safe to kill at any moment. It dies with its worker (Linux' parent death signal), even
 when a handler never lets go of the interpreter: a handler without a lease must not live on. During a run the kernel
 only stops it, since its guardian then kills it together with what it has started, which without it nobody could find.
+
+A handler's module may put others in the place of the standard library's functions (gevent does). So what is used here
+once the handlers are imported was taken before, by name; a `threading.Thread` would be theirs all the same.
 """
 
 import contextlib
@@ -11,15 +14,17 @@ import contextvars
 import faulthandler
 import inspect
 import os
-import queue
 import resource
 import signal
 import socket
 import sys
-import threading
 import traceback
+from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Mapping
 from pathlib import Path
+from queue import SimpleQueue
+from signal import pthread_kill
+from signal import signal as set_handler
 from typing import TYPE_CHECKING, Any
 
 from joblease import values
@@ -45,8 +50,9 @@ class Child:
         self._socket = connection
         self._place = _place(connection.fileno())
         self._pid = os.getpid()
-        self._sending = threading.Lock()
-        self._orders: queue.SimpleQueue[Run] = queue.SimpleQueue()
+        self._thread = get_ident()
+        self._sending, self._listening = allocate_lock(), allocate_lock()
+        self._orders: SimpleQueue[Run] = SimpleQueue()
         self._run: Run | None = None
         self._task: asyncio.Task[Any] | None = None
         self._interruptible = False
@@ -59,14 +65,19 @@ class Child:
             names = load_handlers()
         handlers = [describe(name, find(name)) for name in names]
         faulthandler.unregister(signal.SIGUSR1)  # whoever took it for a stack dump took the cancel order's signal
-        signal.signal(signal.SIGUSR1, self._interrupt)
-        threading.Thread(target=self._listen, name="orders", daemon=True).start()
+        set_handler(signal.SIGUSR1, self._interrupt)
+        self._listening.acquire()
+        start_new_thread(self._listen, ())
+        self._listening.acquire()
         surroundings, leftovers = Surroundings(), Leftovers()
         self._send(frames.Ready(handlers=handlers))
         while True:
             run = self._orders.get()
             linux.on_parents_death(signal.SIGSTOP)
-            ending = contextvars.copy_context().run(self._execute, run)
+            try:
+                ending = contextvars.copy_context().run(self._execute, run)
+            except BaseException as error:  # noqa: BLE001 - of the job's signal handler, which came too late
+                ending = frames.Failed(run=run.id, **failure(error))
             try:
                 surroundings.restore()
                 ending.left = values.printable(leftovers.find())
@@ -81,6 +92,7 @@ class Child:
             os.close(self._socket.detach())
 
     def _listen(self) -> None:
+        self._listening.release()
         try:
             for order in frames.orders(self._socket):
                 if isinstance(order, frames.Run):
@@ -101,7 +113,7 @@ class Child:
             with contextlib.suppress(RuntimeError):  # its loop has just ended
                 task.get_loop().call_soon_threadsafe(task.cancel)
         else:
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+            pthread_kill(self._thread, signal.SIGUSR1)
 
     def _interrupt(self, *_: object) -> None:
         if self._interruptible and self._run and self._run.job.cancelled:  # not the next run, should this come late
@@ -156,7 +168,7 @@ class Child:
         """Send a step; what a cancel order finds here is raised."""
         if os.getpid() != self._pid:
             raise RuntimeError("job.step was called in a copy of the handler's process; only the original may")
-        if threading.current_thread() is not threading.main_thread() or not self._interruptible:
+        if get_ident() != self._thread or not self._interruptible:
             return run.tell(step)
         self._interruptible = False  # half a line on the socket would end this process' usefulness
         try:
@@ -183,7 +195,9 @@ def _result(returned: Any) -> Any:
     try:
         return values.result(returned)
     except Exception as error:
-        raise PermanentError(f"the handler returned what cannot be recorded: {error}") from error
+        if type(error) in (TypeError, ValueError):  # ours; what the value's own code raises is as a handler's error
+            raise PermanentError(f"the handler returned what cannot be recorded: {error}") from error
+        raise
 
 
 def main() -> None:

@@ -54,10 +54,12 @@ async def claim(trail: AuditTrail, message: JobMessage, worker: str) -> Claim:
 async def recent(trail: AuditTrail, head: Head) -> list[JobEvent]:
     """A job's last events: what others can lack of them, who may each take more from the trail.
 
-    Of an ended job the outcome alone: with the events before it, it would seem to run again for whoever hears them.
+    That is what was written after the last event that is known to have been announced, and not more than fits into a
+    transaction. Of an ended job it is the outcome alone: with the events before it, it would seem to run again for
+    whoever hears them.
     """
     count = 1 if head.state.terminal else REPEATED_EVENTS
-    return await trail.history(head.job_id, after=max(0, head.sequence - count))
+    return await trail.history(head.job_id, after=max(head.announced, head.sequence - count))
 
 
 def _hinted_head(message: JobMessage) -> Head | None:
@@ -73,6 +75,7 @@ def _hinted_head(message: JobMessage) -> Head | None:
         group=message.group,
         submitted_at=hint.submitted_at,
         order=hint.order,
+        announced=hint.announced,
         state=State.QUEUED,
         epoch=hint.epoch,
         attempt=hint.attempt,

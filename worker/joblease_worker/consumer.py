@@ -114,7 +114,7 @@ class Consumer:
             return HandedBack()
         if count(delivery, DELIVERIES_HEADER) >= DELIVERY_LIMIT // 2:
             log.error("%s was delivered again and again, and nobody said why", delivery.message_id)
-            return await self._after_error(delivery, traceparent)  # the broker would park it, and nobody end its job
+            return await self._after_error(delivery, traceparent)  # not at the broker's limit, without a reason
         try:
             return await self._read(delivery, traceparent)
         except UnknownJob as error:

@@ -16,6 +16,8 @@ import threading
 import time
 from _signal import getsignal as _getsignal  # type: ignore[import-not-found] # signal's makes an enum of it, slowly
 from operator import attrgetter
+from signal import signal as set_handler  # by name, as in `child`
+from time import sleep
 
 from joblease_worker.guard import children
 
@@ -47,7 +49,7 @@ class Leftovers:
         for _ in range(_LOOKS):  # by no clock: a handler may have put one of its own in its place
             if not (found := [*self._new_threads(), *self._new_processes()]):
                 return ""
-            time.sleep(_PAUSE_SECONDS)
+            sleep(_PAUSE_SECONDS)
         return ", ".join(found)
 
     def _new_threads(self) -> list[str]:
@@ -110,7 +112,7 @@ class Surroundings:
         socket.setdefaulttimeout(self._timeout)
         for number, known in self._signals.items():
             if _getsignal(number) is not known and known is not None:  # None: not set from Python
-                signal.signal(number, known)
+                set_handler(number, known)
         os.fchdir(self._folder)
         os.umask(self._umask)
         os.environ = self._environ  # noqa: B003 - a handler has put another object there, which nobody else knows

@@ -26,9 +26,10 @@ class CancelRequested(Exception):
 class Record:
     """Of one run; `head` is the job's head row as it was left."""
 
-    def __init__(self, trail: AuditTrail, head: Head, lost: Callable[[], bool]) -> None:
-        """`lost` says whether the lease has been lost."""
+    def __init__(self, trail: AuditTrail, head: Head, announced: Callable[[], int], lost: Callable[[], bool]) -> None:
+        """`announced` says up to which event everybody has been told, `lost` whether the lease has been lost."""
         self._trail = trail
+        self._announced = announced
         self._lost = lost
         self.head = head
 
@@ -45,7 +46,10 @@ class Record:
             if changes and self._lost():
                 raise Fenced("the lease was lost")
             try:
-                self.head, written = await self._trail.append(self.head, events, write=mark, **changes)
+                announced = max(self.head.announced, self._announced())
+                self.head, written = await self._trail.append(
+                    self.head, events, write=mark, announced=announced, **changes
+                )
             except HeadChanged as changed:
                 if changed.written:
                     self.head = changed.current

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from joblease.errors import unforeseen
 from joblease.messages import JobEvent, JobMessage, Status, now
 from joblease.states import State
 from joblease.trail import MAX_EVENTS, AuditTrail, Head, NewEvent, fitting
@@ -75,7 +76,7 @@ class Run:
         `head` is the job's as it was claimed. Returns the head as this run left it, and the last events, which are not
         announced yet: whoever hears of the end sends the next job, and must find the leases free.
         """
-        self._record = Record(self._trail, head, lambda: self.why is Why.LOST)
+        self._record = Record(self._trail, head, lambda: announcer.said, lambda: self.why is Why.LOST)
         self._leases, self._announcer = leases, announcer
         started = boot_seconds()
         metrics.JOB_QUEUE_WAIT_SECONDS.observe(max(0.0, (now() - head.submitted_at).total_seconds()))
@@ -229,17 +230,22 @@ class Run:
             await self._announcer.announce(written)
 
     def _unrecorded(self, what: str, error: Exception) -> Ending:
-        """Give up what storage refuses for good; the rest goes with it, or there would be a gap."""
-        log.error("%s cannot be recorded: %s", what, error)
+        """Give up what storage refuses; the rest goes with it, or there would be a gap.
+
+        For good, unless nobody foresaw it: then the next attempt may fare better.
+        """
+        ours = unforeseen(error)
+        log.error("%s cannot be recorded: %s", what, error, exc_info=error if ours else None)
         self._unwritten.clear()
         text = f"{what} cannot be recorded: {type(error).__name__}: {error}"
-        return Ending(UNRECORDED, error=text[:500].encode("ascii", "backslashreplace").decode())
+        return Ending("died" if ours else UNRECORDED, error=text[:500].encode("ascii", "backslashreplace").decode())
 
     async def _finish(self, ending: Ending) -> list[JobEvent]:
         """Write the last steps and the closing event in one transaction. Raises `Fenced`.
 
         Ends with an answer of storage, or with the lease.
         """
+        said = ending
         while True:
             if boot_seconds() > self._leases.deadline:  # this worker stood still, and its keeper with it
                 self.stop(Why.LOST)
@@ -256,7 +262,7 @@ class Run:
             except Fenced:
                 raise
             except Exception as error:
-                if ending.kind == UNRECORDED:  # not even that
+                if ending is not said:  # not even that
                     raise
                 ending = self._unrecorded("the outcome", error)
 

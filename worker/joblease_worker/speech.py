@@ -1,7 +1,7 @@
 """The right to speak for a run, in its handler process."""
 
-import threading
 from collections.abc import Callable, Mapping
+from threading import Lock
 from typing import Any
 
 from joblease.handlers import JobContext
@@ -24,7 +24,7 @@ class Run:
         self._send = send
         self._steps = 0
         self._ended = False
-        self._speaking = threading.Lock()
+        self._speaking = Lock()
 
     def tell(self, step: Mapping[str, Any]) -> None:
         """Say a step; they are numbered in the order in which they are said. Raises `RuntimeError` after the end."""

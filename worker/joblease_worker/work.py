@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from azure.core.exceptions import AzureError
 from joblease.broker import Broker
+from joblease.errors import ErrorClass, classify, log_level
 from joblease.messages import JobEvent, JobMessage, Status
 from joblease.states import State
 from joblease.topology import DEFERRALS_HEADER
@@ -115,13 +115,15 @@ class Work:
         return head, outcome
 
     def _history(self, claimed: Claim) -> Reading:
-        """A job's last events up to its claim: read beside the run, which does not wait for it."""
+        """What others can lack of a job's events up to its claim: read beside the run, which does not wait for it."""
 
         async def read() -> list[JobEvent]:
             try:
                 events = await recent(self._trail, claimed.head)
-            except AzureError as error:
-                log.warning("what an earlier worker has written is not announced again: %s", error)
+            except Exception as error:
+                unforeseen = classify(error) is ErrorClass.PERMANENT
+                text = "what an earlier worker has written is not announced again: %s"
+                log.log(log_level(error), text, error, exc_info=unforeseen)
                 return claimed.events
             return [event for event in events if event.sequence <= claimed.head.sequence]
 
