@@ -22,17 +22,11 @@ from joblease_dashboard.locks import held
 from joblease_dashboard.stats import Stats
 from joblease_dashboard.workers import Workers
 from support.history import History
-from support.jobs import Jobs, open_jobs
+from support.jobs import Jobs
 from support.programs import BIN, Program, check_metrics, program
 
 HOUR = timedelta(hours=1)
 Start = Callable[..., AbstractAsyncContextManager[Program]]
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from joblease.messages import JobEvent, RetryPolicy, State
 from support.hostile import CHANGES, WAYS
 from support.jobs import Jobs, open_jobs
-from support.programs import Program, program
+from support.programs import Program, alive, program
 
 ONCE = RetryPolicy(max_attempts=1)
 SHOWN = sorted(
@@ -83,12 +83,6 @@ os.umask(UMASK)
 
 
 @pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
-
-
-@pytest.fixture
 def closed_lane(jobs: Jobs, amqp_url: str, storage: str, tmp_path: Path) -> Lane:
     settings = {"JOBLEASE_AMQP_URL": amqp_url, "JOBLEASE_STORAGE_CONNECTION_STRING": storage}
     return Lane(jobs, settings, tmp_path)
@@ -116,14 +110,6 @@ def record(tmp_path: Path) -> Path:
 
 def result(events: list[JobEvent]) -> Any:
     return (events[-1].data or {})["result"]
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 def pids(record: Path) -> list[int]:
