@@ -34,7 +34,6 @@ def _free() -> Iterator[int]:
 
 
 _ours = _free()
-_claims: list[socket.socket] = []
 
 
 def _claimed(block: int) -> bool:
@@ -45,7 +44,7 @@ def _claimed(block: int) -> bool:
     except OSError:
         claim.close()
         return False
-    _claims.append(claim)
+    claim.detach()  # it stays open until then
     return True
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from joblease_local.control_plane import ControlPlane
@@ -15,6 +16,7 @@ from joblease_local.settings import ROOT
 from support.cluster import Cluster
 from support.jobs import Jobs, open_jobs
 from support.programs import Program, program
+from support.tcp_proxy import TcpProxy
 
 Start = Callable[..., AbstractAsyncContextManager[Program]]
 
@@ -37,6 +39,13 @@ def cluster(crd: Path, kube_namespace: str) -> Cluster:
 @pytest.fixture
 async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
     async with open_jobs(amqp_url, storage) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def proxy(amqp_url: str) -> AsyncIterator[TcpProxy]:
+    """Between a test and the broker."""
+    async with TcpProxy(urlsplit(amqp_url).port or 0) as opened:
         yield opened
 
 

@@ -18,26 +18,14 @@ from joblease.trail import NewEvent
 from joblease_worker import announcer as announcing
 from joblease_worker.announcer import MAX_WAITING, Announcer
 from pydantic import SecretStr
-from support.jobs import Jobs, open_jobs
+from support.jobs import Jobs
 from support.tcp_proxy import TcpProxy
 from support.worker import open_worker
 
 
 @pytest.fixture
-async def proxy(amqp_url: str) -> AsyncIterator[TcpProxy]:
-    async with TcpProxy(urlsplit(amqp_url).port or 0) as opened:
-        yield opened
-
-
-@pytest.fixture
 def proxied_url(amqp_url: str, proxy: TcpProxy) -> str:
     return amqp_url.replace(f":{urlsplit(amqp_url).port}/", f":{proxy.port}/")
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
 
 
 @pytest.fixture

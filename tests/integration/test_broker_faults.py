@@ -21,12 +21,6 @@ TIMEOUT_SECONDS = 1.0
 
 
 @pytest.fixture
-async def proxy(amqp_url: str) -> AsyncIterator[TcpProxy]:
-    async with TcpProxy(urlsplit(amqp_url).port or 0) as opened:
-        yield opened
-
-
-@pytest.fixture
 def settings(amqp_url: str, proxy: TcpProxy) -> BrokerSettings:
     """By way of the proxy."""
     parts = urlsplit(amqp_url)

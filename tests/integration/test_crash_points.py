@@ -8,7 +8,6 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,7 +18,7 @@ from joblease.messages import JobEvent
 from joblease.states import State
 from joblease_local.manifests import apply
 from support.cluster import Cluster
-from support.jobs import Jobs, open_jobs
+from support.jobs import Jobs
 from support.programs import program
 from support.tcp_proxy import TcpProxy, storage_through_proxies
 
@@ -35,12 +34,6 @@ OPERATOR_POINTS = [
     ("broker", 2),  # its first event
     ("broker", 3),  # its second one
 ]
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
 
 
 class Killer:

@@ -22,19 +22,13 @@ from joblease_dashboard.live.locks import held
 from joblease_dashboard.live.workers import Workers
 from joblease_dashboard.read_model.writer import Writer
 from support.history import History
-from support.jobs import Jobs, open_jobs
+from support.jobs import Jobs
 from support.listed import listed, pages
 from support.pages import NAVIGATION, without_form
 from support.programs import BIN, Program, check_metrics, program
 
 HOUR = timedelta(hours=1)
 Start = Callable[..., AbstractAsyncContextManager[Program]]
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
 
 
 @pytest.fixture

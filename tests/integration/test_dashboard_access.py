@@ -23,7 +23,7 @@ from joblease_dashboard.actions.kinds import ACTIONS
 from joblease_dashboard.app import application
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply, apply_file
-from support.jobs import Jobs, open_jobs
+from support.jobs import Jobs
 from support.pages import OF_A_NAMESPACE, OF_ALL_NAMESPACES
 from support.programs import BIN, program
 
@@ -33,12 +33,6 @@ RBAC = "rbac.authorization.k8s.io"
 HTML = {"Accept": "text/html"}
 SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
 Start = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

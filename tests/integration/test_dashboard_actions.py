@@ -14,18 +14,12 @@ from joblease.topology import DEAD, REASON_HEADER
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply_file
 from support.cluster import Cluster
-from support.jobs import Jobs, open_jobs
+from support.jobs import Jobs
 from support.programs import program
 
 ROOT = Path(__file__).parent.parent.parent
 ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
 HTML = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -19,17 +19,11 @@ from joblease.broker import EVENTS
 from joblease.messages import JobEvent
 from joblease.states import State
 from support.history import History
-from support.jobs import Jobs, open_jobs
+from support.jobs import Jobs
 from support.programs import Program, program
 from support.tcp_proxy import TcpProxy
 
 Start = Callable[..., AbstractAsyncContextManager[Program]]
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
 
 
 @pytest.fixture

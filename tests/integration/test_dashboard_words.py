@@ -7,15 +7,9 @@ import httpx
 import pytest
 from joblease.states import REASONS, State
 from support.history import History
-from support.jobs import Jobs, open_jobs
+from support.jobs import Jobs
 from support.listed import listed
 from support.programs import program
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
 
 
 @pytest.fixture

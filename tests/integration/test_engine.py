@@ -1,7 +1,6 @@
 """The operator's engine in this process, where a write can be interrupted at a chosen point."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,7 @@ from joblease_operator.engine import Engine
 from joblease_operator.kube import JobRequests
 from joblease_operator.settings import OperatorSettings
 from support.cluster import Cluster
-from support.jobs import Jobs, open_jobs
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
+from support.jobs import Jobs
 
 
 async def test_a_submission_whose_answer_was_lost_is_not_written_twice(

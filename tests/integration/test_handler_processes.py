@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
@@ -13,18 +13,12 @@ from joblease.leases import job_blob
 from joblease.messages import RetryPolicy
 from joblease.states import State
 from joblease_worker.guardian import Guardian
-from support.jobs import Jobs, open_jobs
-from support.programs import Program, program
+from support.jobs import Jobs
+from support.programs import Program, alive, program
 from support.tcp_proxy import storage_through_proxies
 
 StartWorker = Callable[..., AbstractAsyncContextManager[Program]]
 LEASE_SECONDS = 15
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -45,14 +39,6 @@ def start_worker(amqp_url: str, storage: str, tmp_path: Path) -> StartWorker:
         return program("joblease-worker", variables, tmp_path / f"{name}.log")
 
     return start
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 async def until(condition: Callable[[], bool], timeout: float = 2 * LEASE_SECONDS) -> None:

@@ -15,7 +15,7 @@ from joblease.messages import JobEvent, RetryPolicy
 from joblease.states import State
 from support.hostile import CHANGES, WAYS
 from support.jobs import Jobs, open_jobs
-from support.programs import Program, program
+from support.programs import Program, alive, program
 
 ONCE = RetryPolicy(max_attempts=1)
 SHOWN = sorted(
@@ -84,12 +84,6 @@ os.umask(UMASK)
 
 
 @pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
-
-
-@pytest.fixture
 def closed_lane(jobs: Jobs, amqp_url: str, storage: str, tmp_path: Path) -> Lane:
     settings = {"JOBLEASE_AMQP_URL": amqp_url, "JOBLEASE_STORAGE_CONNECTION_STRING": storage}
     return Lane(jobs, settings, tmp_path)
@@ -117,14 +111,6 @@ def record(tmp_path: Path) -> Path:
 
 def result(events: list[JobEvent]) -> Any:
     return (events[-1].data or {})["result"]
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 def pids(record: Path) -> list[int]:

@@ -21,14 +21,8 @@ from joblease_dashboard.actions import deadletters
 from joblease_operator import ending, engine, pools, sweeper
 from support.cluster import Cluster
 from support.engine import Operator, messages, operator, until
-from support.jobs import Jobs, open_jobs
+from support.jobs import Jobs
 from support.play import play, tell
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
 
 
 @pytest.fixture

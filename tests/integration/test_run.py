@@ -144,6 +144,29 @@ async def test_the_trail_says_whether_a_stopped_handler_had_to_be_killed(
         "killed": "the handler did not end within 1 s of being asked to, and was killed",
     }
     assert events[-1].message == f"cancelled while it was running: {said[how]}"
+    assert "support/handlers.py" in (events[-1].data or {})["traceback"]
+
+
+@pytest.mark.parametrize("handler", ["hold", "stubborn", "spin"])
+async def test_the_trail_says_where_a_handler_stood_when_its_time_was_over(
+    jobs: Jobs, worker: Worker, handler: str
+) -> None:
+    job = await jobs.submit(handler, active_deadline_seconds=1, retry=RetryPolicy(max_attempts=1))
+    state, events = await jobs.outcome(job.job_id)
+    assert state is State.DEADLINE_EXCEEDED
+    lines = (events[-1].data or {})["traceback"].splitlines()
+    assert lines[0] == "Where it stood (most recent call first):"
+    assert "support/handlers.py" in lines[-1]
+    assert lines[-1].endswith(f" in {handler}")
+    assert (await jobs.outcome((await jobs.submit("noop")).job_id))[0] is State.COMPLETED
+
+
+async def test_nobody_waits_for_a_handler_that_does_not_say_where_it_stands(jobs: Jobs, worker: Worker) -> None:
+    job = await jobs.submit("silent", active_deadline_seconds=1, retry=RetryPolicy(max_attempts=1))
+    state, events = await jobs.outcome(job.job_id)
+    assert state is State.DEADLINE_EXCEEDED
+    assert "traceback" not in (events[-1].data or {})
+    assert (events[-1].timestamp - events[2].timestamp).total_seconds() < 4  # the deadline, and the grace period
 
 
 async def test_a_run_whose_lease_was_lost_uses_up_an_attempt(jobs: Jobs, worker: Worker, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """What a job waits for: the trail says it in the words of the resource's conditions, each time that it changes."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,14 +8,8 @@ from joblease.messages import Status
 from joblease.states import State
 from support.cluster import Cluster
 from support.engine import operator, until
-from support.jobs import Jobs, open_jobs
+from support.jobs import Jobs
 from support.play import play
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -14,16 +14,10 @@ from joblease.leases import job_blob
 from joblease.messages import JobEvent, RetryPolicy, Status
 from joblease.states import State
 from joblease.trail import NewEvent
-from support.jobs import Jobs, open_jobs
+from support.jobs import Jobs
 from support.programs import Program, program
 
 StartWorker = Callable[[str], AbstractAsyncContextManager[Program]]
-
-
-@pytest.fixture
-async def jobs(amqp_url: str, storage: str) -> AsyncIterator[Jobs]:
-    async with open_jobs(amqp_url, storage) as opened:
-        yield opened
 
 
 @pytest.fixture

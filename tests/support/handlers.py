@@ -3,6 +3,8 @@
 import asyncio
 import ctypes
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -49,6 +51,19 @@ async def hold_async(job: JobContext, seconds: float = 60.0) -> str:
     job.step("holding")
     await asyncio.sleep(seconds)
     return "held"
+
+
+@handler("spin")
+def spin(job: JobContext) -> None:
+    """Never lets go of the interpreter."""
+    re.match(r"(a+)+$", "a" * 40 + "b")
+
+
+@handler("silent")
+def silent(job: JobContext) -> None:
+    """Hears no signals."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    time.sleep(60)
 
 
 @handler("stubborn")

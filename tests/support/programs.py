@@ -71,6 +71,15 @@ class Program:
         return await asyncio.wait_for(self.process.wait(), timeout)
 
 
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
 async def check_metrics(running: Program) -> None:
     """Hold a program's metrics to Prometheus' own rules."""
     promtool = shutil.which("promtool")

@@ -23,14 +23,14 @@ from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Mapping
 from pathlib import Path
 from queue import SimpleQueue
-from signal import pthread_kill
+from signal import pthread_kill, pthread_sigmask
 from signal import signal as set_handler
 from typing import TYPE_CHECKING, Any
 
 from joblease import values
 from joblease.handlers import JobCancelled, JobContext, PermanentError, find, load_handlers
 
-from joblease_worker import frames, linux
+from joblease_worker import frames, linux, where
 from joblease_worker.clock import boot_seconds
 from joblease_worker.copies import no_copies
 from joblease_worker.failure import failure
@@ -92,6 +92,7 @@ class Child:
             os.close(self._socket.detach())
 
     def _listen(self) -> None:
+        pthread_sigmask(signal.SIG_BLOCK, [where.SIGNAL])  # it is for the handler's thread
         self._listening.release()
         try:
             for order in frames.orders(self._socket):
@@ -201,7 +202,7 @@ def _result(returned: Any) -> Any:
 
 
 def main() -> None:
-    """Entry point of the process: `python -m joblease_worker.child SOCKET PARENT MEMORY_LIMIT_MIB LOG_LEVEL`."""
+    """Entry point of the process: `python -m joblease_worker.child SOCKET PARENT MEMORY_LIMIT_MIB LOG_LEVEL WHERE`."""
     connection, parent, memory_limit = map(int, sys.argv[1:4])
     os.set_inheritable(connection, False)  # noqa: FBT003 - it has no other form
     linux.on_parents_death(signal.SIGKILL)
@@ -214,6 +215,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     log_to_stderr(sys.argv[4])
+    where.answer(int(sys.argv[5]))
     try:
         Child(socket.socket(fileno=connection)).serve()
     except BaseException:  # noqa: BLE001 - nothing is left to be done here, and no thread is worth waiting for

@@ -68,7 +68,7 @@ def _how(ending: Ending) -> str:
 
 
 def _facts(ending: Ending) -> dict[str, Any] | None:
-    facts = {"error": ending.error, "traceback": ending.traceback} if ending.kind == "failed" else {}
+    facts = {"error": ending.error if ending.kind == "failed" else "", "traceback": ending.traceback}
     return {name: value for name, value in facts.items() if value} or None
 
 

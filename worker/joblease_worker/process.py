@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from joblease import values
 from joblease.messages import HandlerDescription
 
 from joblease_worker import frames, guard, offspring
@@ -25,6 +26,7 @@ from joblease_worker.ending import Ending, died, told
 from joblease_worker.environment import without_keys
 from joblease_worker.metrics import FOREIGN_FRAMES, HANDLER_PROCESSES, HANDLER_PROCESSES_RETIRED
 from joblease_worker.output import Output
+from joblease_worker.where import Where
 
 if TYPE_CHECKING:
     from joblease_worker.settings import WorkerSettings
@@ -50,11 +52,14 @@ class StartFailed(Exception):
 class HandlerProcess:
     """One warm process."""
 
-    def __init__(self, settings: "WorkerSettings", process: asyncio.subprocess.Process, output: Output) -> None:
+    def __init__(
+        self, settings: "WorkerSettings", process: asyncio.subprocess.Process, output: Output, where: Where
+    ) -> None:
         self.handlers: list[HandlerDescription] = []
         self._settings = settings
         self._process = process
         self._output = output
+        self._where = where
         self._run: frames.Run | None = None
         self._jobs = 0
         self._killed = ""
@@ -68,13 +73,14 @@ class HandlerProcess:
     async def start(cls, settings: "WorkerSettings") -> "HandlerProcess":
         """Start a process and wait until its handlers are imported. Raises `StartFailed`."""
         ours, theirs = socket.socketpair()
-        output = Output(settings.output_limit_bytes)
+        output, where = Output(settings.output_limit_bytes), Where()
         try:
             with offspring.birth():
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, *CHILD),
                     *map(str, (theirs.fileno(), os.getpid(), settings.job_memory_limit_mib, settings.log_level)),
-                    pass_fds=[theirs.fileno()],
+                    str(where.fd),
+                    pass_fds=[theirs.fileno(), where.fd],
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output.write_end,
                     stderr=asyncio.subprocess.STDOUT,
@@ -84,13 +90,14 @@ class HandlerProcess:
                 offspring.handler_processes.add(process.pid)
         except BaseException:
             ours.close()
+            where.close()
             await output.close()
             raise
         finally:
             theirs.close()
             os.close(output.write_end)
         HANDLER_PROCESSES.inc()
-        self = cls(settings, process, output)
+        self = cls(settings, process, output, where)
         self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=frames.MAX_FRAME)
         self._exit = asyncio.create_task(self._watch_exit(), name=f"handler process {process.pid}")
         try:
@@ -147,9 +154,14 @@ class HandlerProcess:
         return told(ended)
 
     def ask_to_stop(self, job_id: str) -> None:
-        """Raise `JobCancelled` inside the handler, if it still runs that job."""
+        """Raise `JobCancelled` inside the handler, if it still runs that job; it notes where that stands."""
         if self._run and self._run.job["id"] == job_id:
+            self._where.ask(self.pid)
             self._send(frames.Cancel(run=self._run.run))
+
+    def stood(self) -> str:
+        """Where the handler stood when it was asked to stop, if that is known."""
+        return values.printable(self._where.read())
 
     def kill(self, why: str) -> None:
         """End the process and all that it started, at once. May be called from any thread.
@@ -162,6 +174,7 @@ class HandlerProcess:
 
     async def close(self) -> None:
         """Kill the process and wait until it is gone, with all that it started."""
+        self._where.close()
         await self._end("closed")
         self._writer.close()
         await self._output.close()

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,8 @@ class Run:
         try:
             self._leases.guard(process.pid)
             ending = await process.run(self._context(), self._leases.deadline, self._on_step, self._log_fields())
+            if self.why in (Why.DEADLINE, Why.CANCEL) and not ending.traceback:
+                ending = replace(ending, traceback=process.stood())
             return ending
         finally:
             if ending is None or self._stopping.is_set():  # what it does, or has left behind, must not go on
