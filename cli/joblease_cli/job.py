@@ -1,6 +1,6 @@
 """A JobRequest as the commands look at it.
 
-Read leniently from the API server's JSON rather than through the strict models of `joblease.resource`: a command line
+Read leniently from the API server's JSON rather than through the strict models of `joblease.jobrequest`: a command line
 of last year must still be able to show a job of this year's operator.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from joblease.resource import GROUP
+from joblease.jobrequest import GROUP
 from joblease.states import Kind, State
 
 from joblease_cli.failures import Exit

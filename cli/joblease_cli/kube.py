@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
+from joblease.jobrequest import GROUP, KIND, PLURAL, VERSION
 from joblease.kubeconfig import Unusable, merged, proxy_for
-from joblease.resource import GROUP, KIND, PLURAL, VERSION
 from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from joblease import __version__
+from joblease.jobrequest import NEVER
 from joblease.limits import API_DEPTH
-from joblease.resource import NEVER
 from joblease.states import REASONS
 
 from joblease_cli import actions, follow, output, publish, show, submit

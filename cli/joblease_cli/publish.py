@@ -61,7 +61,7 @@ def random_name() -> str:
 
 
 def _submit(jobs: JobRequests, options: Namespace) -> None:
-    submit.announce(jobs.create(submit.manifest(options, random_name())), options.output)
+    submit.print_created(jobs.create(submit.manifest(options, random_name())), options.output)
 
 
 def _many(jobs: JobRequests, options: Namespace) -> Exit:

@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from joblease.jobrequest import KIND, JobRequestSpec, check_parameters
 from joblease.limits import MAX_PARAMETERS_BYTES
 from joblease.names import RETRY_OF, job_name, retry_name
-from joblease.resource import KIND, JobRequestSpec, check_parameters
 from joblease.tracing import ANNOTATION, child_of
 from pydantic import ValidationError
 
@@ -30,7 +30,7 @@ from joblease_cli.kube import API_VERSION, JobRequests
 def run(jobs: JobRequests, options: Namespace) -> Exit:
     """`joblease submit`."""
     job = jobs.create(manifest(options))
-    announce(job, options.output)
+    print_created(job, options.output)
     return follow.as_asked(jobs, job, options)
 
 
@@ -45,7 +45,7 @@ def retry(jobs: JobRequests, options: Namespace) -> Exit:
         )
     spec = {field: value for field, value in old.spec.items() if field not in ("cancel", "suspend")}
     job = jobs.create(_resource({"name": retry_name(old.name)}, spec, {RETRY_OF: old.name}))
-    announce(job, options.output)
+    print_created(job, options.output)
     return follow.as_asked(jobs, job, options)
 
 
@@ -136,7 +136,7 @@ def seconds(text: str) -> int:
     return int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
 
 
-def announce(job: Job, form: str | None) -> None:
+def print_created(job: Job, form: str | None) -> None:
     """Say what was created, as kubectl does."""
     if form in ("json", "yaml"):
         output.objects(job.raw, form)

@@ -24,6 +24,6 @@ AUDIT_WRITE_SECONDS = Histogram("joblease_audit_write_seconds", "Time of a trans
 BUILD_INFO = Gauge("joblease_build_info", "1, with the running version as a label.", ["program", "version"])
 
 
-def announce(program: str) -> None:
+def set_build_info(program: str) -> None:
     """Export which program and version this is."""
     BUILD_INFO.labels(program, __version__).set(1)

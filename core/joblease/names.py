@@ -4,7 +4,7 @@ import re
 import secrets
 import string
 
-from joblease.resource import GROUP
+from joblease.jobrequest import GROUP
 
 RETRY_OF = f"{GROUP}/retry-of"
 """Annotation: the job whose spec this one repeats."""

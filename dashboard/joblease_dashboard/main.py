@@ -8,7 +8,7 @@ import sys
 
 from joblease import logs
 from joblease.limits import API_DEPTH
-from joblease.metrics import announce
+from joblease.metrics import set_build_info
 from joblease.settings import argument_parser, load
 
 from joblease_dashboard.read_model.rebuild import rebuild
@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = load(DashboardSettings)
     logs.configure(settings, "dashboard")
-    announce("dashboard")
+    set_build_info("dashboard")
     sys.setrecursionlimit(API_DEPTH + sys.getrecursionlimit())
     if arguments.command == "rebuild":
         sys.stdout.write(f"{asyncio.run(rebuild(settings))} jobs are in the read model\n")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from joblease.jobrequest import JobRequestSpec
 from joblease.messages import now
-from joblease.resource import JobRequestSpec
 from joblease.states import State
 
 from joblease_operator import alarm, metrics
@@ -60,9 +60,9 @@ class Admissions:
         metrics.JOBS_ADMITTED.set(self.scheduler.admitted)
         self._changed.set()
 
-    def wait(self, job: Job) -> bool:
+    def enqueue(self, job: Job) -> bool:
         """Put a job in line, or change its place; whether it may go at once."""
-        self.scheduler.wait(self._candidate(job))
+        self.scheduler.enqueue(self._candidate(job))
         self.admit(job)
         return self.admitted(job)
 

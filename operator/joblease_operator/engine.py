@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from joblease import logs
 from joblease.broker import Broker, acknowledge
 from joblease.errors import ErrorClass, classify, log_level, unforeseen
+from joblease.jobrequest import check_parameters
 from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import JobEvent, Status
-from joblease.resource import check_parameters
 from joblease.states import State
 from joblease.trail import AuditTrail, Head, NewEvent, UnknownJob
 from pydantic import ValidationError
@@ -112,7 +112,7 @@ class Engine:
             job = self._jobs[uid] = Job.of(body)
             if ended := outcome(job.written):  # its trail need not be read
                 job.state, job.completed_at = ended
-                job.settle()
+                job.mark_settled()
         if not job.see(kind, body):
             return
         status = body.get("status") or {}
@@ -144,7 +144,7 @@ class Engine:
             metrics.JOBS_ENDED.labels(str(job.state)).inc()
             self._admissions.leave(job)  # first of all: somebody waits for this slot
         elif job.state is State.RETRYING and job.spec:
-            self._admissions.wait(job)
+            self._admissions.enqueue(job)
         self._active.note(job, job.last_news)
         self._queue.add(job.uid)
 
@@ -193,7 +193,7 @@ class Engine:
         if classify(error) is ErrorClass.PERMANENT and not unforeseen(error):
             try:
                 await self._fail(job, error)
-                await self._publisher.announce(job)
+                await self._publisher.publish_events(job)
             except Exception as another:
                 if classify(another) is ErrorClass.PERMANENT:
                     log.exception("%s cannot even fail; it is looked at again in %.0f s", job.label, MAX_PAUSE_SECONDS)
@@ -213,7 +213,7 @@ class Engine:
         try:
             await self._see_to_state(job)
         finally:  # after the job itself was published: nobody waits for its events, somebody may wait for it
-            await self._publisher.announce(job)
+            await self._publisher.publish_events(job)
         if not job.finished:
             return
         if job.gone:
@@ -262,7 +262,7 @@ class Engine:
         submitted = NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=facts(job))
         try:
             if not self._admissions.admitted(job):  # in the order in which they are heard of, whose blob is made first
-                self._admissions.wait(job)
+                self._admissions.enqueue(job)
             # The blob comes first: by it the sweeper finds every job that was begun, also when its resource has gone.
             await self._blobs.create(job_blob(job.uid), known)
             if self._admissions.admitted(job):
@@ -275,7 +275,7 @@ class Engine:
             raise
 
     async def _admit(self, job: Job) -> None:
-        if job.spec and (self._admissions.admitted(job) or self._admissions.wait(job)):
+        if job.spec and (self._admissions.admitted(job) or self._admissions.enqueue(job)):
             await self._record.write(job, [queued(job)], state=State.QUEUED)
             if job.state is State.QUEUED:
                 await self._publish_once(job)

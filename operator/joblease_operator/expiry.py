@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from joblease.errors import log_level
+from joblease.jobrequest import NEVER
 from joblease.messages import now
-from joblease.resource import NEVER
 
 from joblease_operator import alarm
 from joblease_operator.job import Job

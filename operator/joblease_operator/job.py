@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from joblease import tracing
+from joblease.jobrequest import JobRequestSpec
 from joblease.messages import JobEvent, Status, now
-from joblease.resource import JobRequestSpec
 from joblease.states import State
 from joblease.trail import Head
 from pydantic import ValidationError
@@ -128,7 +128,7 @@ class Job:
         """Whether it was cancelled, or its resource deleted."""
         return self.cancel or self.deleting or self.gone
 
-    def settle(self) -> None:
+    def mark_settled(self) -> None:
         """Forget what the final status says: it is written, once and for all."""
         self.settled, self.written, self.message, self.result = True, {}, "", None
 

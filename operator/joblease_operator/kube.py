@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from joblease.errors import TransientError
+from joblease.jobrequest import GROUP, PLURAL, VERSION
 from joblease.kube import connect
-from joblease.resource import GROUP, PLURAL, VERSION
 from kubernetes.aio import client
 from kubernetes.aio.client import ApiException
 

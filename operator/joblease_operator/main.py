@@ -14,7 +14,7 @@ from joblease import logs, topology
 from joblease.broker import Broker, Subscription, newest_first
 from joblease.leases import LeaseBlobs
 from joblease.limits import API_DEPTH
-from joblease.metrics import announce
+from joblease.metrics import set_build_info
 from joblease.probes import Probes
 from joblease.settings import argument_parser, load
 from joblease.storage import TRAIL_TABLE, Storage
@@ -140,7 +140,7 @@ def main() -> None:
     ).parse_args()
     settings = load(OperatorSettings)
     logs.configure(settings, "operator")
-    announce("operator")
+    set_build_info("operator")
     Collector().install()
     sys.setrecursionlimit(API_DEPTH + sys.getrecursionlimit())
     asyncio.run(operate(settings))

@@ -41,13 +41,13 @@ class Publisher:
         metrics.JOBS_PUBLISHED.inc()
         job.published, job.last_news = job.attempt + 1, time.monotonic()
 
-    async def announce(self, job: Job) -> None:
+    async def publish_events(self, job: Job) -> None:
         """Tell everybody what the operator has written to the trail."""
         while job.unannounced:
-            await self.tell(job.unannounced[0], _trace(job))
+            await self.publish_event(job.unannounced[0], _trace(job))
             job.unannounced.pop(0)
 
-    async def tell(self, event: JobEvent, trace: str) -> None:
+    async def publish_event(self, event: JobEvent, trace: str) -> None:
         """Publish one event that is in the trail."""
         await self._broker.publish(
             EVENTS, event.routing_key, event.encode(), message_id=event.event_id, headers={tracing.HEADER: trace}

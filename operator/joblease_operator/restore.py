@@ -85,4 +85,4 @@ def _place(job: "Job", admissions: "Admissions") -> None:
     if job.state and job.state.admitted:
         admissions.hold(job)
     elif not job.wants_cancel:
-        admissions.wait(job)
+        admissions.enqueue(job)

@@ -121,7 +121,7 @@ class Scheduler:
         group = self._groups.get(candidate.line) if candidate else None
         return group.slots.get(uid) if group else None
 
-    def wait(self, candidate: Candidate) -> None:
+    def enqueue(self, candidate: Candidate) -> None:
         """Put a job in line, or change what is known about a waiting one. An admitted job gives up its slot."""
         if self._waiting.get(candidate.uid) == candidate:
             return
@@ -130,7 +130,7 @@ class Scheduler:
         if candidate.not_before:
             heapq.heappush(self._not_due, (candidate.not_before, candidate.uid))
         else:
-            self._enqueue(candidate)
+            self._push(candidate)
 
     def hold_slot(self, candidate: Candidate) -> None:
         """Count a job as admitted that was admitted elsewhere or earlier, or that starts without a slot."""
@@ -173,7 +173,7 @@ class Scheduler:
             candidate = self._waiting.get(uid)
             if candidate and candidate.not_before == due:
                 self._waiting[uid] = candidate = replace(candidate, not_before=None)
-                self._enqueue(candidate)
+                self._push(candidate)
                 self._due.append(uid)
         while self._changed and steps:
             steps -= 1
@@ -220,7 +220,7 @@ class Scheduler:
         held = f", held by {shown}{more}" if shown else ""
         return State.WAITING_FOR_GROUP, f"waits for group {candidate.group!r} (limit {candidate.limit}){held}"
 
-    def _enqueue(self, candidate: Candidate) -> None:
+    def _push(self, candidate: Candidate) -> None:
         if not candidate.suspended:
             lines = self._groups.setdefault(candidate.line, _Group()).lines
             heapq.heappush(lines.setdefault(candidate.queue, []), candidate.key)

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from joblease.resource import MAX_TTL, NEVER, Name
+from joblease.jobrequest import MAX_TTL, NEVER, Name
 from joblease.settings import BrokerSettings, ProgramSettings, Seconds, StorageSettings
 from pydantic import Field
 

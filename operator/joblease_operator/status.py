@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+from joblease.jobrequest import MAX_MESSAGE
 from joblease.messages import rfc3339
-from joblease.resource import MAX_MESSAGE
 from joblease.states import State
 from joblease.trail import Head
 

@@ -83,7 +83,7 @@ class StatusWriter:
             self._queue.add(job.uid, 0 if job.finished else self._pause(job, status))
         elif job.finished and not job.trouble:
             self.forget(job.uid)
-            job.settle()
+            job.mark_settled()
             self._on_settled(job)
         elif self._waits(job):  # whom it waits for may change without any news of it
             self._jobs[job.uid] = job

@@ -120,7 +120,7 @@ class Sweeper:
                 return True
         elif head:  # its last worker may have died before it told everybody
             for event in await self._trail.history(job_id, after=head.sequence - 1):
-                await self._publisher.tell(event, tracing.child_of(None))
+                await self._publisher.publish_event(event, tracing.child_of(None))
         await self._blobs.discard(job_blob(job_id))
         return await self._blobs.holder(job_blob(job_id)) is None
 

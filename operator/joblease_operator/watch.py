@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import kopf
+from joblease.jobrequest import GROUP, PLURAL, VERSION
 from joblease.kube import configure
-from joblease.resource import GROUP, PLURAL, VERSION
 
 from joblease_operator.kube import PAGE
 

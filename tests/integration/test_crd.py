@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from joblease.resource import GROUP, KIND, PLURAL, VERSION, JobRequestSpec, JobRequestStatus
+from joblease.jobrequest import GROUP, KIND, PLURAL, VERSION, JobRequestSpec, JobRequestStatus
 from joblease.states import REASONS, State
 from kubernetes import client, config
 from kubernetes.dynamic import DynamicClient

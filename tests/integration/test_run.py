@@ -16,7 +16,7 @@ from joblease.messages import JobEvent, RetryPolicy, Status, now
 from joblease.states import State
 from joblease.trail import NewEvent
 from joblease_worker import run
-from joblease_worker.runner import Ending
+from joblease_worker.pool import Ending
 from support.jobs import Jobs
 from support.tcp_proxy import storage_through_proxies
 from support.worker import Worker, clock_ahead, open_worker

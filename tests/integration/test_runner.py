@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from joblease_worker import guard, linux, offspring, output, process
+from joblease_worker import guardian_process, linux, offspring, output, process
 from joblease_worker.clock import boot_seconds
 from joblease_worker.environment import without_keys
-from joblease_worker.guard import children, end_tree, obey
 from joblease_worker.guardian import Guardian
-from joblease_worker.runner import HandlerProcess, ProcessPool, StartFailed
+from joblease_worker.guardian_process import children, end_tree, obey
+from joblease_worker.pool import HandlerProcess, ProcessPool, StartFailed
 from joblease_worker.settings import WorkerSettings
 from pydantic import SecretStr
 from support.programs import TESTS
@@ -208,7 +208,7 @@ def test_the_workers_memory_and_environment_are_closed_to_its_user(hide: bool) -
     """As a user that is not root, since root may look at everything."""
     user = "import os; os.getuid() or os.setresuid(65534, 65534, 65534)\n"
     script = (
-        "import os, time; from joblease_worker import linux; from joblease_worker.guard import children\n"
+        "import os, time; from joblease_worker import linux; from joblease_worker.guardian_process import children\n"
         f"{user}linux._prctl(linux._PR_SET_DUMPABLE, 1)  # a change of the user takes it away\n"
         f"if {hide}: linux.hide_memory()\n"
         "assert children(os.getpid()) == []\n"
@@ -342,8 +342,12 @@ async def test_the_pool_replaces_a_process_that_died_idle(monkeypatch: pytest.Mo
 
 async def test_a_process_that_is_being_started_is_no_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another job's process ends meanwhile, and what it has left is looked for."""
-    known = set(guard.children(os.getpid()))  # RabbitMQ and Azurite of these tests are children of this process, too
-    monkeypatch.setattr(offspring, "children", lambda pid: [each for each in guard.children(pid) if each not in known])
+    known = set(
+        guardian_process.children(os.getpid())
+    )  # RabbitMQ and Azurite of these tests are children of this process, too
+    monkeypatch.setattr(
+        offspring, "children", lambda pid: [each for each in guardian_process.children(pid) if each not in known]
+    )
     monkeypatch.setattr(linux, "adopts_orphans", lambda: True)
     a_child(tmp_path, monkeypatch, f"say({READY!r}); time.sleep(60)")
     starting = asyncio.create_task(HandlerProcess.start(WorkerSettings()))

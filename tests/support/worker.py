@@ -15,7 +15,7 @@ from joblease.trail import AuditTrail
 from joblease_worker.consumer import Consumer
 from joblease_worker.keeper import Keeper
 from joblease_worker.main import _subscribe
-from joblease_worker.runner import ProcessPool
+from joblease_worker.pool import ProcessPool
 from joblease_worker.settings import WorkerSettings
 from pydantic import SecretStr
 

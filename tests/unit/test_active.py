@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
+from joblease.jobrequest import JobRequestSpec
 from joblease.messages import now
-from joblease.resource import JobRequestSpec
 from joblease.states import State
 from joblease_operator import pools
 from joblease_operator.active import Active

@@ -6,7 +6,7 @@ import pytest
 from joblease.messages import JobMessage, RetryPolicy
 from joblease.states import State
 from joblease.trail import Head
-from joblease_worker.claim import Skip, _next
+from joblease_worker.claim import NothingToRun, _next
 
 MESSAGE = JobMessage(
     job_id="1", namespace="default", name="n", handler="h", queue="default", group="default", limit=1,
@@ -62,5 +62,5 @@ def test_a_cancelled_job_does_not_start(state: State) -> None:
 
 @pytest.mark.parametrize("state", [*(state for state in State if state.terminal), State.SUBMITTED, State.RETRYING])
 def test_a_message_that_is_out_of_date_is_skipped(state: State) -> None:
-    with pytest.raises(Skip):
+    with pytest.raises(NothingToRun):
         claimed(head(state))

@@ -4,7 +4,7 @@ import pytest
 from joblease.messages import JobMessage, RetryPolicy
 from joblease.states import State
 from joblease_worker.closing import UNRECORDED, UNSTARTED, Why, closing
-from joblease_worker.runner import Ending
+from joblease_worker.pool import Ending
 
 MESSAGE = JobMessage(
     job_id="1", namespace="default", name="n", handler="h", queue="default", group="default", limit=1,

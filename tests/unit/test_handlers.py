@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from joblease import JobCancelled, JobContext, handler
 from joblease.handlers import UnknownHandler, find, load_handlers
-from joblease.resource import JobRequestSpec
+from joblease.jobrequest import JobRequestSpec
 
 
 def test_the_built_in_handler_is_found_by_its_entry_point() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from joblease import JobContext, PermanentError
-from joblease.resource import JobRequestSpec
+from joblease.jobrequest import JobRequestSpec
 from joblease.settings import variables
 from joblease_dashboard.api.openapi import DOCUMENT
 from joblease_dashboard.api.routes import ROUTES

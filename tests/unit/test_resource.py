@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from joblease.limits import MAX_DEPTH, MAX_PARAMETERS_BYTES, MAX_RESULT_BYTES
-from joblease.resource import (
+from joblease.jobrequest import (
     GROUP,
     KIND,
     MAX_MESSAGE,
@@ -21,6 +20,7 @@ from joblease.resource import (
     deeper_than,
     parameters_size,
 )
+from joblease.limits import MAX_DEPTH, MAX_PARAMETERS_BYTES, MAX_RESULT_BYTES
 from joblease.states import REASONS
 from pydantic import BaseModel, ValidationError
 

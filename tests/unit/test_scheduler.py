@@ -50,7 +50,7 @@ def test_one_at_a_time_by_priority_then_age() -> None:
     for arrival in permutations(jobs):
         scheduler = Scheduler()
         for each in arrival:
-            scheduler.wait(each)
+            scheduler.enqueue(each)
         assert drain(scheduler) == ["d", "b", "c", "a"]
 
 
@@ -58,7 +58,7 @@ def test_one_at_a_time_by_priority_then_age() -> None:
 def test_as_many_as_the_limit_with_slots_of_their_own(limit: int) -> None:
     scheduler = Scheduler()
     for number in range(5):
-        scheduler.wait(job(str(number), limit=limit, age=-number))
+        scheduler.enqueue(job(str(number), limit=limit, age=-number))
     first = scheduler.admit(START)
     assert [each.uid for each in first] == [str(number) for number in range(limit)]
     assert sorted(each.slot for each in first if each.slot is not None) == list(range(limit))
@@ -68,10 +68,10 @@ def test_as_many_as_the_limit_with_slots_of_their_own(limit: int) -> None:
 
 def test_without_a_limit_nothing_waits_for_others() -> None:
     scheduler = Scheduler()
-    scheduler.wait(job("limited-1"))
-    scheduler.wait(job("limited-2"))
+    scheduler.enqueue(job("limited-1"))
+    scheduler.enqueue(job("limited-2"))
     for number in range(10):
-        scheduler.wait(job(f"free-{number}", limit=0))
+        scheduler.enqueue(job(f"free-{number}", limit=0))
     assert len(admitted(scheduler)) == 11
     scheduler.remove("limited-1")
     assert admitted(scheduler) == ["limited-2"]
@@ -80,17 +80,17 @@ def test_without_a_limit_nothing_waits_for_others() -> None:
 def test_groups_do_not_wait_for_each_other() -> None:
     scheduler = Scheduler()
     for group in ("one", "two"):
-        scheduler.wait(job(f"{group}-a", group=group))
-        scheduler.wait(job(f"{group}-b", group=group, age=-1))
+        scheduler.enqueue(job(f"{group}-a", group=group))
+        scheduler.enqueue(job(f"{group}-b", group=group, age=-1))
     assert sorted(admitted(scheduler)) == ["one-a", "two-a"]
 
 
 def test_nobody_overtakes_a_job_with_a_smaller_limit() -> None:
     scheduler = Scheduler()
-    scheduler.wait(job("wide-1", limit=3, age=9))
+    scheduler.enqueue(job("wide-1", limit=3, age=9))
     assert admitted(scheduler) == ["wide-1"]
-    scheduler.wait(job("narrow", limit=1, age=5))
-    scheduler.wait(job("wide-2", limit=3, age=1))
+    scheduler.enqueue(job("narrow", limit=1, age=5))
+    scheduler.enqueue(job("wide-2", limit=3, age=1))
     assert admitted(scheduler) == []
     scheduler.remove("wide-1")
     assert admitted(scheduler) == ["narrow"]
@@ -100,8 +100,8 @@ def test_nobody_overtakes_a_job_with_a_smaller_limit() -> None:
 
 def test_times_are_kept() -> None:
     scheduler = Scheduler()
-    scheduler.wait(job("later", after=10))
-    scheduler.wait(job("sooner", after=5, age=-1))
+    scheduler.enqueue(job("later", after=10))
+    scheduler.enqueue(job("sooner", after=5, age=-1))
     assert scheduler.next_due() == START + timedelta(seconds=5)
     assert admitted(scheduler, 4) == []
     assert admitted(scheduler, 5) == ["sooner"]
@@ -114,29 +114,29 @@ def test_times_are_kept() -> None:
 
 def test_a_suspended_job_waits_until_it_is_resumed() -> None:
     scheduler = Scheduler()
-    scheduler.wait(job("held", suspended=True))
-    scheduler.wait(job("next", age=-1))
+    scheduler.enqueue(job("held", suspended=True))
+    scheduler.enqueue(job("next", age=-1))
     assert admitted(scheduler) == ["next"]
     scheduler.remove("next")
     assert admitted(scheduler) == []
-    scheduler.wait(job("held"))
+    scheduler.enqueue(job("held"))
     assert admitted(scheduler) == ["held"]
 
 
 def test_a_changed_priority_counts() -> None:
     scheduler = Scheduler()
     for uid in ("a", "b", "c"):
-        scheduler.wait(job(uid, age=ord("z") - ord(uid)))
-    scheduler.wait(job("c", age=ord("z") - ord("c"), priority=9))
+        scheduler.enqueue(job(uid, age=ord("z") - ord(uid)))
+    scheduler.enqueue(job("c", age=ord("z") - ord("c"), priority=9))
     assert drain(scheduler) == ["c", "a", "b"]
 
 
 def test_a_retry_gives_up_its_slot_and_stands_in_line_again() -> None:
     scheduler = Scheduler()
-    scheduler.wait(job("a", age=5))
-    scheduler.wait(job("b", age=1))
+    scheduler.enqueue(job("a", age=5))
+    scheduler.enqueue(job("b", age=1))
     assert admitted(scheduler) == ["a"]
-    scheduler.wait(job("a", age=5, after=30))
+    scheduler.enqueue(job("a", age=5, after=30))
     assert admitted(scheduler) == ["b"]
     scheduler.remove("b")
     assert admitted(scheduler, 29) == []
@@ -147,7 +147,7 @@ def test_after_a_restart_running_jobs_hold_their_slots() -> None:
     scheduler = Scheduler()
     scheduler.hold_slot(job("running"))
     scheduler.hold_slot(job("running"))
-    scheduler.wait(job("waiting"))
+    scheduler.enqueue(job("waiting"))
     assert admitted(scheduler) == []
     assert scheduler.why_waiting("waiting") == (
         State.WAITING_FOR_GROUP,
@@ -159,13 +159,13 @@ def test_after_a_restart_running_jobs_hold_their_slots() -> None:
 
 def test_it_says_why() -> None:
     scheduler = Scheduler()
-    scheduler.wait(job("held", suspended=True))
-    scheduler.wait(job("later", after=5))
+    scheduler.enqueue(job("held", suspended=True))
+    scheduler.enqueue(job("later", after=5))
     assert scheduler.why_waiting("held") == (State.SUSPENDED, "held back by spec.suspend")
     assert scheduler.why_waiting("later") == (State.SCHEDULED, "waits until 2026-01-01T00:00:05Z")
     for number in range(5):
         scheduler.hold_slot(job(f"h{number}", limit=5))
-    scheduler.wait(job("full", limit=5))
+    scheduler.enqueue(job("full", limit=5))
     assert "held by ns/h0, ns/h1, ns/h2 and 2 more" in str(scheduler.why_waiting("full"))
 
 
@@ -174,30 +174,30 @@ def test_jobs_of_the_same_second_go_as_the_api_server_took_them() -> None:
     for arrival in permutations(jobs):
         scheduler = Scheduler()
         for each in arrival:
-            scheduler.wait(each)
+            scheduler.enqueue(each)
         assert drain(scheduler) == ["c", "a", "b", "d"]
 
 
 def test_whom_a_job_held_up_goes_when_that_one_does_not_wait_any_more() -> None:
     for change in ("removed", "suspended", "later"):
         scheduler = Scheduler()
-        scheduler.wait(job("wide-1", limit=3, age=9))
+        scheduler.enqueue(job("wide-1", limit=3, age=9))
         assert admitted(scheduler) == ["wide-1"]
-        scheduler.wait(job("narrow", limit=1, age=5))
-        scheduler.wait(job("wide-2", limit=3, age=1))
+        scheduler.enqueue(job("narrow", limit=1, age=5))
+        scheduler.enqueue(job("wide-2", limit=3, age=1))
         assert admitted(scheduler) == []
         if change == "removed":
             scheduler.remove("narrow")
         else:
             later = 10 if change == "later" else None
-            scheduler.wait(job("narrow", limit=1, age=5, suspended=change == "suspended", after=later))
+            scheduler.enqueue(job("narrow", limit=1, age=5, suspended=change == "suspended", after=later))
         assert admitted(scheduler) == ["wide-2"]
 
 
 def test_a_queue_that_nobody_serves_holds_up_nobody() -> None:
     scheduler = Scheduler()
     for uid, queue, age in (("typo-1", "typo", 9), ("typo-2", "typo", 8), ("served", "q", 1)):
-        scheduler.wait(job(uid, queue=queue, age=age))
+        scheduler.enqueue(job(uid, queue=queue, age=age))
     assert admitted(scheduler) == ["typo-1"]
     scheduler.pass_over({"typo"})
     assert scheduler.slot("typo-1") == 0
@@ -214,7 +214,7 @@ def test_a_queue_that_nobody_serves_holds_up_nobody() -> None:
     assert admitted(scheduler) == ["typo-2"]
     scheduler.hold_slot(job("typo-1", queue="typo", age=9))  # it has started all the same: the lease decides
     assert sorted(slot for uid in ("typo-1", "typo-2") if (slot := scheduler.slot(uid)) is not None) == [0, 1]
-    scheduler.wait(job("next"))
+    scheduler.enqueue(job("next"))
     scheduler.remove("typo-2")
     assert admitted(scheduler) == []
     scheduler.remove("typo-1")
@@ -224,9 +224,9 @@ def test_a_queue_that_nobody_serves_holds_up_nobody() -> None:
 def test_no_call_admits_more_than_its_steps_and_nothing_is_forgotten() -> None:
     scheduler = Scheduler()
     for number in range(50):
-        scheduler.wait(job(f"free-{number:02}", limit=0, after=1 if number % 2 else None))
-        scheduler.wait(job(f"gone-{number:02}", limit=1, age=9))
-    scheduler.wait(job("last"))
+        scheduler.enqueue(job(f"free-{number:02}", limit=0, after=1 if number % 2 else None))
+        scheduler.enqueue(job(f"gone-{number:02}", limit=1, age=9))
+    scheduler.enqueue(job("last"))
     for number in range(50):
         scheduler.remove(f"gone-{number:02}")
     found: list[str] = []
@@ -244,10 +244,10 @@ def test_no_call_admits_more_than_its_steps_and_nothing_is_forgotten() -> None:
 
 def test_a_job_whose_queue_is_served_no_more_holds_up_nobody() -> None:
     scheduler = Scheduler()
-    scheduler.wait(job("first", limit=2, priority=9))
+    scheduler.enqueue(job("first", limit=2, priority=9))
     assert [each.uid for each in scheduler.admit(START)] == ["first"]
-    scheduler.wait(job("alone", limit=1, priority=5, queue="r"))
-    scheduler.wait(job("second", limit=2))
+    scheduler.enqueue(job("alone", limit=1, priority=5, queue="r"))
+    scheduler.enqueue(job("second", limit=2))
     assert scheduler.admit(START) == []
     scheduler.pass_over({"r"})
     assert [each.uid for each in scheduler.admit(START)] == ["second"]
@@ -256,7 +256,7 @@ def test_a_job_whose_queue_is_served_no_more_holds_up_nobody() -> None:
 def test_groups_that_nobody_uses_are_forgotten() -> None:
     scheduler = Scheduler()
     for number in range(10):
-        scheduler.wait(job(str(number), group=f"g{number}"))
+        scheduler.enqueue(job(str(number), group=f"g{number}"))
     drain(scheduler)
     assert not scheduler._groups
 
@@ -268,7 +268,7 @@ def test_groups_that_nobody_uses_are_forgotten() -> None:
 def test_every_mix_of_three_jobs_ends(first: tuple[int, int], second: tuple[int, int], third: tuple[int, int]) -> None:
     scheduler = Scheduler()
     for number, (limit, priority) in enumerate((first, second, third)):
-        scheduler.wait(job(str(number), limit=limit, priority=priority, age=-number))
+        scheduler.enqueue(job(str(number), limit=limit, priority=priority, age=-number))
     assert sorted(drain(scheduler)) == ["0", "1", "2"]
 
 
@@ -310,7 +310,7 @@ class AgainstTheModel(RuleBasedStateMachine):
         due = None if delay is None else self.now + timedelta(seconds=delay)
         candidate = Candidate(uid, uid, group, limit, self.now, priority, due, suspended, order, queue)
         self.waiting[uid] = candidate
-        self.scheduler.wait(candidate)
+        self.scheduler.enqueue(candidate)
 
     @rule(data=st.data(), priority=st.integers(0, 2), suspended=st.booleans())
     def change(self, data: st.DataObject, priority: int, suspended: bool) -> None:  # noqa: FBT001
@@ -319,7 +319,7 @@ class AgainstTheModel(RuleBasedStateMachine):
             due = old.not_before if old.not_before and old.not_before > self.now else None
             new = replace(old, priority=priority, not_before=due, suspended=suspended)
             self.waiting[old.uid] = new
-            self.scheduler.wait(new)
+            self.scheduler.enqueue(new)
 
     @rule(data=st.data())
     def end(self, data: st.DataObject) -> None:
@@ -364,7 +364,7 @@ class AgainstTheModel(RuleBasedStateMachine):
             again = replace(old, not_before=due, suspended=False)
             self.lent.discard(old.uid)
             self.waiting[old.uid] = again
-            self.scheduler.wait(again)
+            self.scheduler.enqueue(again)
 
     @rule(seconds=st.integers(0, 30))
     def admit(self, seconds: int) -> None:

@@ -16,7 +16,7 @@ REPEATED_EVENTS = 100
 """Of a job that somebody had before: as many as fit into a transaction, after which its worker may have died."""
 
 
-class Skip(Exception):
+class NothingToRun(Exception):
     """There is nothing to run: the message is a duplicate, or out of date."""
 
     def __init__(self, head: Head) -> None:
@@ -35,7 +35,7 @@ class Claim:
 
 
 async def claim(trail: AuditTrail, message: JobMessage, worker: str) -> Claim:
-    """Claim the head row: one request when the message's hint is still right. Raises `Skip`.
+    """Claim the head row: one request when the message's hint is still right. Raises `NothingToRun`.
 
     The returned head may be terminal: the job turned out to be cancelled, or has crashed its last worker.
     """
@@ -87,7 +87,7 @@ def _hinted_head(message: JobMessage) -> Head | None:
 def _next(head: Head, message: JobMessage, worker: str) -> tuple[list[NewEvent], dict[str, Any]]:
     """What a claim writes, given the head: events, and changes of the head."""
     if head.state.terminal or head.state in (State.SUBMITTED, State.RETRYING):  # those are published when they are due
-        raise Skip(head)
+        raise NothingToRun(head)
     if head.cancel_requested:
         return [NewEvent(Status.CANCELLED, "cancelled before it started")], {"state": State.CANCELLED}
     attempts = message.retry.max_attempts

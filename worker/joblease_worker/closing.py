@@ -10,7 +10,7 @@ from joblease.messages import JobMessage, Status, now, rfc3339
 from joblease.states import State
 from joblease.trail import NewEvent
 
-from joblease_worker.runner import Ending
+from joblease_worker.pool import Ending
 
 UNRECORDED = "unrecorded"
 """A kind of `Ending` that no handler has: storage refuses for good what the handler said."""

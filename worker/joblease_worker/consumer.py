@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractIncomingMessage
 
     from joblease_worker.keeper import Keeper
-    from joblease_worker.runner import ProcessPool
+    from joblease_worker.pool import ProcessPool
     from joblease_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)

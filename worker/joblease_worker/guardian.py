@@ -6,7 +6,7 @@ guardian, which does nothing but wait for them. It kills a handler with all that
 that was not moved, and all of them at once when the worker has died, so that what a handler has started does not
 outlive its lease either.
 
-This is the worker's side; the process itself is `guard.py`.
+This is the worker's side; the process itself is `guardian_process.py`.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 
-from joblease_worker import guard
+from joblease_worker import guardian_process
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,11 @@ class Guardian:
         # In this worker's session, where what handlers leave can never be (`offspring.py`), but in a group of its own:
         # Ctrl-C at a terminal is not for it. Its environment is open to handlers, so it has none.
         self._process = subprocess.Popen(  # noqa: S603 - a file of ours
-            [sys.executable, "-I", "-S", guard.__file__], stdin=subprocess.PIPE, process_group=0, bufsize=0, env={}
+            [sys.executable, "-I", "-S", guardian_process.__file__],
+            stdin=subprocess.PIPE,
+            process_group=0,
+            bufsize=0,
+            env={},
         )
         assert self._process.stdin is not None  # noqa: S101 - we asked for a pipe
         os.set_blocking(self._process.stdin.fileno(), False)

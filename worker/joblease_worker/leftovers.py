@@ -19,7 +19,7 @@ from operator import attrgetter
 from signal import signal as set_handler  # by name, as in `child`
 from time import sleep
 
-from joblease_worker.guard import children
+from joblease_worker.guardian_process import children
 
 GRACE_SECONDS = 0.1
 """For what is about to end anyway."""

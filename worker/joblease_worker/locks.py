@@ -10,7 +10,7 @@ from joblease.messages import JobMessage
 from joblease.topology import DEFERRALS_HEADER
 from joblease.trail import AuditTrail
 
-from joblease_worker.claim import Skip
+from joblease_worker.claim import NothingToRun
 
 if TYPE_CHECKING:
     from joblease_worker.keeper import Keeper, Lease
@@ -31,7 +31,7 @@ class Conflict(Exception):
         self.counter = counter
 
 
-class Leases:
+class RunLeases:
     """The leases of one run."""
 
     def __init__(self, keeper: "Keeper", job: "Lease", slot: "Lease | None") -> None:
@@ -63,16 +63,16 @@ class Leases:
             await job
 
 
-async def take_leases(keeper: "Keeper", trail: AuditTrail, message: JobMessage, on_lost: OnLost) -> Leases:
+async def take_leases(keeper: "Keeper", trail: AuditTrail, message: JobMessage, on_lost: OnLost) -> RunLeases:
     """Take a slot of the group, then the job. The slot is first since it is the one that is usually taken.
 
-    Raises `Conflict`, or `Skip` when the job has ended and its blob has gone.
+    Raises `Conflict`, or `NothingToRun` when the job has ended and its blob has gone.
     """
     slot = None
     try:
         if message.limit:
             slot = await _take_slot(keeper, message, on_lost)
-        return Leases(keeper, await _take_job(keeper, trail, message.job_id, on_lost), slot)
+        return RunLeases(keeper, await _take_job(keeper, trail, message.job_id, on_lost), slot)
     except BaseException as error:
         if slot:
             await keeper.release(slot)
@@ -90,7 +90,7 @@ async def _take_job(keeper: "Keeper", trail: AuditTrail, job_id: str, on_lost: O
     except LeaseMissing:
         head = await trail.head(job_id)
         if head.state.terminal:
-            raise Skip(head) from None
+            raise NothingToRun(head) from None
         return await keeper.acquire(job_blob(job_id), on_lost, create=True)
 
 

@@ -14,7 +14,7 @@ from joblease import logs, topology
 from joblease.broker import CONTROL, Broker, Subscription
 from joblease.errors import log_level
 from joblease.leases import LeaseBlobs
-from joblease.metrics import announce
+from joblease.metrics import set_build_info
 from joblease.probes import Probes
 from joblease.settings import argument_parser, load
 from joblease.storage import TRAIL_TABLE, Storage
@@ -23,8 +23,8 @@ from joblease.trail import AuditTrail
 from joblease_worker import linux
 from joblease_worker.consumer import Consumer
 from joblease_worker.keeper import Keeper
+from joblease_worker.pool import ProcessPool, StartFailed
 from joblease_worker.reporter import Reporter
-from joblease_worker.runner import ProcessPool, StartFailed
 from joblease_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def main() -> None:
     argument_parser(WorkerSettings, "joblease-worker", "Run the jobs of one queue, each under a lease.").parse_args()
     settings = load(WorkerSettings)
     logs.configure(settings, "worker")
-    announce("worker")
+    set_build_info("worker")
     linux.adopt_orphans()  # what handler processes leave when they die
     linux.hide_memory()  # it holds the keys to broker and storage, and handlers are of the same user
     gc.collect()

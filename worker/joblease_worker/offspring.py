@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 
 from joblease_worker import linux
-from joblease_worker.guard import children, end_tree
+from joblease_worker.guardian_process import children, end_tree
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from joblease import values
 from joblease.messages import HandlerDescription
 
-from joblease_worker import frames, guard, offspring
+from joblease_worker import frames, guardian_process, offspring
 from joblease_worker.ending import Ending, died, told
 from joblease_worker.environment import without_keys
 from joblease_worker.metrics import FOREIGN_FRAMES, HANDLER_PROCESSES, HANDLER_PROCESSES_RETIRED
@@ -170,7 +170,7 @@ class HandlerProcess:
         """
         if self._process.returncode is None:
             self._killed = self._killed or why
-            guard.end_tree(self.pid)
+            guardian_process.end_tree(self.pid)
 
     async def close(self) -> None:
         """Kill the process and wait until it is gone, with all that it started."""

@@ -14,7 +14,7 @@ from joblease.messages import WorkerReport, now
 
 if TYPE_CHECKING:
     from joblease_worker.consumer import Consumer
-    from joblease_worker.runner import ProcessPool
+    from joblease_worker.pool import ProcessPool
     from joblease_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)

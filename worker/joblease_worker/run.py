@@ -21,12 +21,12 @@ from joblease.trail import MAX_EVENTS, AuditTrail, Head, NewEvent, fitting
 from joblease_worker import metrics
 from joblease_worker.clock import boot_seconds
 from joblease_worker.closing import UNRECORDED, UNSTARTED, Why, closing
+from joblease_worker.pool import Ending, HandlerProcess, ProcessPool, StartFailed
 from joblease_worker.record import CancelRequested, Fenced, Record
-from joblease_worker.runner import Ending, HandlerProcess, ProcessPool, StartFailed
 
 if TYPE_CHECKING:
     from joblease_worker.announcer import Announcer
-    from joblease_worker.locks import Leases
+    from joblease_worker.locks import RunLeases
     from joblease_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Run:
         self._loop = asyncio.get_running_loop()
         self._record: Record
         self._announcer: Announcer
-        self._leases: Leases
+        self._leases: RunLeases
         self._process: HandlerProcess | None = None
         self._said: asyncio.Queue[NewEvent | Ending] = asyncio.Queue(MAX_EVENTS - 1)
         self._unwritten: list[NewEvent] = []
@@ -71,7 +71,7 @@ class Run:
         if process := self._process:
             process.kill("the lease was lost")
 
-    async def execute(self, head: Head, leases: "Leases", announcer: "Announcer") -> tuple[Head, list[JobEvent]]:
+    async def execute(self, head: Head, leases: "RunLeases", announcer: "Announcer") -> tuple[Head, list[JobEvent]]:
         """Run the handler to its end and record it. Raises `Fenced`.
 
         `head` is the job's as it was claimed. Returns the head as this run left it, and the last events, which are not

@@ -15,9 +15,9 @@ from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent
 from structlog.contextvars import bind_contextvars
 
 from joblease_worker.announcer import Announcer, Reading
-from joblease_worker.claim import Claim, Skip, claim, recent
+from joblease_worker.claim import Claim, NothingToRun, claim, recent
 from joblease_worker.closing import Why
-from joblease_worker.locks import Conflict, Leases, take_leases
+from joblease_worker.locks import Conflict, RunLeases, take_leases
 from joblease_worker.record import Fenced
 from joblease_worker.run import Run
 from joblease_worker.settlement import UNKNOWN_HANDLER_HEADER, Deferred, Done, HandedBack, Verdict, count
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractIncomingMessage
 
     from joblease_worker.keeper import Keeper
-    from joblease_worker.runner import ProcessPool
+    from joblease_worker.pool import ProcessPool
     from joblease_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -65,9 +65,9 @@ class Work:
                 head, outcome = await self._run(run, message, leases, announcer)
             except Conflict as conflict:
                 return await self._defer(delivery, message, conflict, announcer)
-            except Skip as skip:
-                log.info("skipped: %s", skip)
-                head, outcome = skip.head, await recent(self._trail, skip.head)
+            except NothingToRun as nothing:
+                log.info("skipped: %s", nothing)
+                head, outcome = nothing.head, await recent(self._trail, nothing.head)
             except Fenced as fenced:
                 log.warning("given up: %s", fenced)
                 return Deferred("lost")
@@ -89,7 +89,7 @@ class Work:
             )
 
     async def _run(
-        self, run: Run, message: JobMessage, leases: Leases, announcer: Announcer
+        self, run: Run, message: JobMessage, leases: RunLeases, announcer: Announcer
     ) -> tuple[Head, Sequence[JobEvent | Reading]]:
         """Claim and run a job, and give the leases back; its head, and the events that nobody has heard of yet."""
         head: Head | None = None
@@ -106,8 +106,8 @@ class Work:
                 await announcer.announce(outcome)
                 leases.describe(self._holder(message, head))
                 head, outcome = await run.execute(head, leases, announcer)
-        except Skip as skip:
-            head = skip.head
+        except NothingToRun as nothing:
+            head = nothing.head
             raise
         finally:
             self.runs.pop(message.job_id, None)

@@ -10,8 +10,8 @@ import time
 from collections import OrderedDict
 from typing import Any
 
+from joblease.jobrequest import GROUP, PLURAL
 from joblease.kube import connect
-from joblease.resource import GROUP, PLURAL
 from kubernetes.aio import client
 from kubernetes.aio.client import ApiException
 

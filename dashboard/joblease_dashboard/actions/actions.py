@@ -9,9 +9,9 @@ import logging
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from joblease.jobrequest import GROUP
 from joblease.messages import JobEvent
 from joblease.names import RETRY_OF, job_name, retry_name
-from joblease.resource import GROUP
 from starlette.requests import Request
 
 from joblease_dashboard.access.access import Access

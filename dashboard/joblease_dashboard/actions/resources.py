@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from joblease.resource import GROUP, KIND, PLURAL, VERSION
+from joblease.jobrequest import GROUP, KIND, PLURAL, VERSION
 from kubernetes.aio import client
 
 from joblease_dashboard.problems import Problem

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from joblease.jobrequest import JobRequestSpec, check_parameters
 from joblease.messages import JobEvent, Status
-from joblease.resource import JobRequestSpec, check_parameters
 from pydantic import ValidationError
 
 from joblease_dashboard.problems import Problem
