@@ -16,11 +16,12 @@ from uuid import uuid4
 from api_server import ApiServer, each
 from fleet import BIN, cpu_seconds
 from joblease import topology
-from joblease.broker import EVENTS, Broker
+from joblease.broker import Broker
 from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import JobEvent, now
 from joblease.states import State
 from joblease.storage import TRAIL_TABLE, Storage
+from joblease.topology import EVENTS
 from joblease.trail import AuditTrail, Head
 from joblease_local.processes import recorded
 from joblease_local.program import Program

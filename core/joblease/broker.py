@@ -22,7 +22,7 @@ from aio_pika.exceptions import ChannelClosed, DeliveryError
 from joblease.errors import TransientError
 from joblease.metrics import BROKER_BLOCKED, BROKER_CONNECTED, MESSAGES_PUBLISHED
 from joblease.reconnecting import BROKEN, CLOSE_SECONDS, Link, Reconnecting, alone
-from joblease.topology import CONTROL, EVENTS, OPTIONAL, WORKERS
+from joblease.topology import OPTIONAL
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage, AbstractQueue
@@ -31,10 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = [
-    "BROKEN", "CONTROL", "EVENTS", "WORKERS", "Broker", "PublishFailed", "Subscription", "acknowledge",
-    "newest_first",
-]  # fmt: skip
+__all__ = ["BROKEN", "Broker", "PublishFailed", "Subscription", "acknowledge", "newest_first"]
 
 Callback = Callable[["AbstractIncomingMessage"], Awaitable[None]]
 Declare = Callable[["AbstractChannel"], Awaitable["AbstractQueue"]]

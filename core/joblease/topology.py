@@ -1,4 +1,4 @@
-"""The exchanges and queues of design section 3, declared by whoever needs them, always in the same way.
+"""The exchanges and queues, declared by whoever needs them, always in the same way.
 
 Waiting for another holder's lease is a stay in a queue of its own whose messages expire into the jobs queue: neither a
 worker nor a connection is kept busy, and the broker's delivery limit is not used up. The delay is part of that queue's

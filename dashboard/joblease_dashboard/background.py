@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
 from joblease import topology
-from joblease.broker import WORKERS, Subscription, newest_first
+from joblease.broker import Subscription, newest_first
 from joblease.storage import ACTIONS_TABLE, INDEX_TABLE, Storage
+from joblease.topology import WORKERS
 
 from joblease_dashboard.read_model.indexer import Indexer
 from joblease_dashboard.read_model.rebuild import TABLES

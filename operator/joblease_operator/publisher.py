@@ -4,8 +4,9 @@ import time
 from typing import TYPE_CHECKING
 
 from joblease import topology, tracing
-from joblease.broker import CONTROL, EVENTS, Broker, PublishFailed
+from joblease.broker import Broker, PublishFailed
 from joblease.messages import ControlMessage, HeadHint, JobEvent, JobMessage, RetryPolicy
+from joblease.topology import CONTROL, EVENTS
 
 from joblease_operator import metrics
 from joblease_operator.job import Job

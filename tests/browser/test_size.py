@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from joblease.broker import EVENTS
 from joblease.messages import now
 from joblease.states import State
+from joblease.topology import EVENTS
 from playwright.async_api import Browser, Page, expect
 from support.browser import look, open_page
 from support.history import History

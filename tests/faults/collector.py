@@ -14,11 +14,11 @@ from faults.checker import dashboard_knows
 from faults.history import History, Submitted, living, read_activities
 from faults.installation import LEASE_SECONDS, NAMESPACE, Installation
 from joblease import topology
-from joblease.broker import EVENTS
 from joblease.messages import JobEvent
 from joblease.settings import StorageSettings
 from joblease.states import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, TRAIL_TABLE, Storage
+from joblease.topology import EVENTS
 from joblease.trail import AuditTrail
 from pydantic import SecretStr
 from support.cluster import Cluster

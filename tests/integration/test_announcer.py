@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 import aio_pika
 import pytest
 from joblease import topology, tracing
-from joblease.broker import EVENTS, Broker, PublishFailed
+from joblease.broker import Broker, PublishFailed
 from joblease.messages import JobEvent, Status
 from joblease.settings import BrokerSettings
 from joblease.states import State
+from joblease.topology import EVENTS
 from joblease.trail import NewEvent
 from joblease_worker import announcer as announcing
 from joblease_worker.announcer import MAX_WAITING, Announcer

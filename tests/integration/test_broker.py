@@ -8,8 +8,9 @@ from uuid import uuid4
 import aio_pika
 import pytest
 from joblease import topology
-from joblease.broker import CONTROL, EVENTS, Broker, PublishFailed, Subscription
+from joblease.broker import Broker, PublishFailed, Subscription
 from joblease.settings import BrokerSettings
+from joblease.topology import CONTROL, EVENTS
 from pydantic import SecretStr
 
 

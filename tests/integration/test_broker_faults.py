@@ -12,8 +12,9 @@ import aio_pika
 import pytest
 from aio_pika.exceptions import ChannelNotFoundEntity
 from joblease import topology
-from joblease.broker import WORKERS, Broker, PublishFailed, Subscription, acknowledge
+from joblease.broker import Broker, PublishFailed, Subscription, acknowledge
 from joblease.settings import BrokerSettings
+from joblease.topology import WORKERS
 from pydantic import SecretStr
 from support.tcp_proxy import TcpProxy
 

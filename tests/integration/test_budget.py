@@ -1,7 +1,6 @@
 """What a job may cost over its whole life: storage requests, messages, writes to the API server. Counted, not timed.
 
-The budgets are those of the design's section 4, and what follows from it. Whoever raises one raises what every job of
-every user costs; whoever makes jobs cheaper lowers it.
+Whoever raises one raises what every job of every user costs; whoever makes jobs cheaper lowers it.
 """
 
 import asyncio

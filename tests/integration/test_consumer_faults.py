@@ -9,9 +9,9 @@ from typing import Any
 import aio_pika
 import pytest
 from joblease import topology
-from joblease.broker import EVENTS
 from joblease.messages import JobEvent
 from joblease.states import State
+from joblease.topology import EVENTS
 from joblease_local.ports import free_ports
 from joblease_local.rabbitmq import RabbitMQ, require_rabbitmq
 from support.jobs import Jobs, open_jobs

@@ -12,11 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
-from joblease.broker import EVENTS
 from joblease.messages import JobMessage, rfc3339
 from joblease.states import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE
-from joblease.topology import DEAD, REASON_HEADER
+from joblease.topology import DEAD, EVENTS, REASON_HEADER
 from joblease_dashboard.live.board import Board
 from joblease_dashboard.live.locks import held
 from joblease_dashboard.live.workers import Workers

@@ -15,9 +15,9 @@ from typing import Any
 
 import httpx
 import pytest
-from joblease.broker import EVENTS
 from joblease.messages import JobEvent
 from joblease.states import State
+from joblease.topology import EVENTS
 from support.history import History
 from support.jobs import Jobs
 from support.programs import Program, program

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError, ServiceResponseError
-from joblease.broker import CONTROL, EVENTS
 from joblease.leases import job_blob, slot_blob
 from joblease.limits import API_DEPTH
 from joblease.messages import Status, now, rfc3339
 from joblease.states import State
-from joblease.topology import DEAD, DELIVERY_LIMIT, REASON_HEADER, declare_private, jobs_queue
+from joblease.topology import CONTROL, DEAD, DELIVERY_LIMIT, EVENTS, REASON_HEADER, declare_private, jobs_queue
 from joblease.trail import NewEvent
 from joblease_dashboard.actions import deadletters
 from joblease_operator import ending, engine, pools, sweeper

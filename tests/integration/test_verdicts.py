@@ -8,11 +8,10 @@ from typing import Any
 import aio_pika
 import pytest
 from joblease import topology
-from joblease.broker import EVENTS
 from joblease.leases import job_blob, slot_blob
 from joblease.messages import JobEvent, JobMessage, Status
 from joblease.states import State
-from joblease.topology import DEAD, DEFERRALS_HEADER, REASON_HEADER, defer_queue, jobs_queue
+from joblease.topology import DEAD, DEFERRALS_HEADER, EVENTS, REASON_HEADER, defer_queue, jobs_queue
 from joblease.trail import NewEvent
 from joblease_worker.settlement import ERRORS_HEADER, UNKNOWN_HANDLER_HEADER, without_hint
 from support.jobs import Jobs

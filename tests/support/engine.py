@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from joblease.broker import EVENTS
-from joblease.topology import declare_private, defer_queue, jobs_queue
+from joblease.topology import EVENTS, declare_private, defer_queue, jobs_queue
 from joblease_operator.engine import Engine
 from joblease_operator.job import Job
 from joblease_operator.kube import JobRequests

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from joblease.broker import EVENTS
 from joblease.messages import JobEvent, Status
 from joblease.states import State
+from joblease.topology import EVENTS
 from joblease.trail import Head, NewEvent
 
 from support.jobs import Jobs

@@ -9,13 +9,14 @@ from uuid import uuid4
 from azure.core.exceptions import ServiceRequestError
 from azure.storage.blob.aio import BlobLeaseClient
 from joblease import topology
-from joblease.broker import CONTROL, Broker
+from joblease.broker import Broker
 from joblease.errors import pauses
 from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import ControlMessage, HeadHint, JobEvent, JobMessage, Status, now
 from joblease.settings import BrokerSettings, StorageSettings
 from joblease.states import State
 from joblease.storage import TRAIL_TABLE, Storage
+from joblease.topology import CONTROL
 from joblease.trail import AuditTrail, Head, NewEvent
 from pydantic import SecretStr
 

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from joblease.broker import EVENTS
 from joblease.messages import JobEvent, Status
 from joblease.states import State
+from joblease.topology import EVENTS
 from joblease.trail import NewEvent
 
 from support.jobs import Jobs

@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Self
 
 from joblease import tracing
-from joblease.broker import EVENTS, Broker, PublishFailed
+from joblease.broker import Broker, PublishFailed
 from joblease.errors import pauses
 from joblease.messages import JobEvent
+from joblease.topology import EVENTS
 
 if TYPE_CHECKING:
     from types import TracebackType

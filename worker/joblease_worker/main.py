@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError
 from joblease import logs, topology
-from joblease.broker import CONTROL, Broker, Subscription
+from joblease.broker import Broker, Subscription
 from joblease.errors import log_level
 from joblease.leases import LeaseBlobs
 from joblease.metrics import set_build_info
 from joblease.probes import Probes
 from joblease.settings import argument_parser, load
 from joblease.storage import TRAIL_TABLE, Storage
+from joblease.topology import CONTROL
 from joblease.trail import AuditTrail
 
 from joblease_worker import linux

@@ -9,8 +9,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from joblease import __version__
-from joblease.broker import WORKERS, Broker, PublishFailed
+from joblease.broker import Broker, PublishFailed
 from joblease.messages import WorkerReport, now
+from joblease.topology import WORKERS
 
 if TYPE_CHECKING:
     from joblease_worker.consumer import Consumer

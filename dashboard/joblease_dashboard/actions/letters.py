@@ -5,9 +5,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from joblease.broker import EVENTS
 from joblease.messages import JobEvent, JobMessage
-from joblease.topology import DEFERRALS_HEADER, JOBS, REASON_HEADER
+from joblease.topology import DEFERRALS_HEADER, EVENTS, JOBS, REASON_HEADER
 from pydantic import ValidationError
 
 if TYPE_CHECKING:

@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aio_pika.exceptions import ChannelClosed
-from joblease.broker import EVENTS
-from joblease.topology import DEAD, READERS, defer_queue, jobs_queue
+from joblease.topology import DEAD, EVENTS, READERS, defer_queue, jobs_queue
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel
