@@ -17,12 +17,13 @@ from api_server import ApiServer, each
 from fleet import BIN, cpu_seconds
 from joblease import topology
 from joblease.broker import Broker
+from joblease.head import Head
 from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import JobEvent, now
 from joblease.states import State
 from joblease.storage import TRAIL_TABLE, Storage
 from joblease.topology import EVENTS
-from joblease.trail import AuditTrail, Head
+from joblease.trail import AuditTrail
 from joblease_local.processes import recorded
 from joblease_local.program import Program
 from joblease_local.stack import Stack

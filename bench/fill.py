@@ -18,11 +18,12 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
+from joblease.head import Head
 from joblease.messages import JobEvent, Status, now
 from joblease.settings import StorageSettings, load
 from joblease.states import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
-from joblease.trail import AuditTrail, Head, NewEvent
+from joblease.trail import AuditTrail, NewEvent
 from joblease_dashboard.read_model.writer import Writer
 
 JOBS_A_DAY = 1_000

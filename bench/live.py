@@ -18,12 +18,13 @@ from uuid import uuid4
 
 from joblease import topology
 from joblease.broker import Broker
+from joblease.head import Head
 from joblease.messages import Status, now
 from joblease.settings import BrokerSettings, StorageSettings
 from joblease.states import State
 from joblease.storage import TRAIL_TABLE, Storage
 from joblease.topology import EVENTS
-from joblease.trail import AuditTrail, Head, NewEvent
+from joblease.trail import AuditTrail, NewEvent
 from joblease_local.processes import recorded
 from joblease_local.program import Program
 from parts import DASHBOARD_PORT, broker_and_storage

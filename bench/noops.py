@@ -5,12 +5,13 @@ import time
 from collections.abc import Sequence
 from uuid import uuid4
 
+from joblease.head import Head, hint_of
 from joblease.leases import LeaseBlobs, job_blob
-from joblease.messages import HeadHint, JobMessage, Status, now
+from joblease.messages import JobMessage, Status, now
 from joblease.settings import StorageSettings
 from joblease.states import State
 from joblease.storage import TRAIL_TABLE, Storage
-from joblease.trail import AuditTrail, Head, NewEvent
+from joblease.trail import AuditTrail, NewEvent
 
 AT_ONCE = 16
 PATIENCE_SECONDS = 30
@@ -26,7 +27,7 @@ def new_head() -> Head:
 
 def message(head: Head) -> JobMessage:
     """What is published for the job, in a group without a limit."""
-    hint = HeadHint(etag=head.etag, sequence=head.sequence, attempt=0, epoch=0, submitted_at=head.submitted_at)
+    hint = hint_of(head)
     return JobMessage(
         job_id=head.job_id, namespace=head.namespace, name=head.name, handler=head.handler, queue=head.queue,
         group=head.group, limit=0, head=hint,

@@ -14,7 +14,7 @@ from importlib import import_module
 
 from contenders import record
 from fleet import Fleet, Run, delete_queues, fleet
-from joblease import broker, topology
+from joblease import topology
 from joblease.messages import JobMessage
 from noops import ADMITTED, message, new_head
 from parts import broker_and_storage
@@ -81,7 +81,7 @@ def main() -> None:
                 run = measure(fleets[module], name, work, others, **more)
                 found.setdefault((name, work), []).append(run)
                 print(f"  {name}, {work}: {JOBS[work] / run.seconds:.0f} jobs/s", flush=True)
-                delete_queues(*(f"{broker.EVENTS}.{reader}" for reader in topology.READERS))
+                delete_queues(*(f"{topology.EVENTS}.{reader}" for reader in topology.READERS))
     report(found, options.rounds).publish(options.write)
 
 

@@ -14,7 +14,7 @@ from importlib import import_module
 
 from contenders import record
 from fleet import Fleet, Run, delete_queues, fleet
-from joblease import broker, topology
+from joblease import topology
 from noops import ended, submit
 from parts import broker_and_storage
 from report import Cell, Plot, Report, Row, Target, arguments, median, number, spread
@@ -36,7 +36,7 @@ def measure(started: Fleet, others: dict[str, int]) -> tuple[float, Run]:
     jobs = asyncio.run(submit(JOBS))
     run = started.run(jobs, others)
     last = asyncio.run(ended(jobs))
-    delete_queues(*(f"{broker.EVENTS}.{reader}" for reader in topology.READERS))
+    delete_queues(*(f"{topology.EVENTS}.{reader}" for reader in topology.READERS))
     return len(jobs) / (last - run.began), run
 
 

@@ -20,9 +20,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from joblease.head import Head
 from joblease.messages import JobEvent
 from joblease.states import State
-from joblease.trail import Head, UnknownJob, _event
+from joblease.trail import UnknownJob, _event
 from joblease_operator.collector import Collector
 from joblease_operator.engine import Engine
 from joblease_operator.kube import PAGE

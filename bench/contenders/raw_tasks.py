@@ -6,12 +6,13 @@ import sys
 
 from contenders.orders import serve
 from contenders.record import note
+from joblease.head import Head
 from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import JobMessage, Status
 from joblease.settings import StorageSettings
 from joblease.states import State
 from joblease.storage import TRAIL_TABLE, Storage
-from joblease.trail import AuditTrail, Head, NewEvent
+from joblease.trail import AuditTrail, NewEvent
 
 LEASE_SECONDS = 60
 

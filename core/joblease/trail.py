@@ -13,21 +13,22 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
-from joblease.messages import JobEvent, now, rfc3339
+from joblease.head import Head
+from joblease.messages import JobEvent, now
 from joblease.metrics import AUDIT_WRITE_SECONDS, AUDIT_WRITES
+from joblease.rows import HEAD, compact, event_of, event_row, head_of, head_row, row_key
 from joblease.states import State
 from joblease.transactions import MAX_WRITES, Write, submit
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
 
-HEAD = "head"
 MAX_EVENTS = MAX_WRITES - 1
 """Rows of a transaction less the head."""
 MAX_TRANSACTION_BYTES = 900_000
@@ -35,8 +36,6 @@ MAX_TRANSACTION_BYTES = 900_000
 holds up the event loop."""
 _ROW_BYTES = 2_000
 """At most, of a row's part in a transaction without its message and data."""
-_CHUNK = 30_000
-"""UTF-16 units of a text property: what Azure Table storage counts, and takes 32 Ki of."""
 
 
 class HeadChanged(Exception):
@@ -54,37 +53,6 @@ class HeadChanged(Exception):
 
 class UnknownJob(Exception):
     """There is no audit trail for this job."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A job's present state. `etag` is empty for a job that has no trail yet."""
-
-    job_id: str
-    namespace: str
-    name: str
-    handler: str
-    queue: str
-    group: str
-    submitted_at: datetime
-    state: State = State.SUBMITTED
-    reason: State | None = None
-    """That of the last event."""
-    epoch: int = 0
-    attempt: int = 0
-    sequence: int = 0
-    worker: str | None = None
-    cancel_requested: bool = False
-    next_attempt_at: datetime | None = None
-    attempt_started_at: datetime | None = None
-    """When the present attempt began, on whichever worker that was."""
-    updated_at: datetime | None = None
-    write: str = ""
-    announced: int = 0
-    """The last event that a run is known to have announced, as of its last write: others can lack those after it."""
-    order: int = 0
-    """Place among jobs of the same second: the resourceVersion with which the API server accepted the JobRequest."""
-    etag: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +74,7 @@ class NewEvent:
     @property
     def size(self) -> int:
         """Bytes of its part in a transaction, at most."""
-        data = json.dumps(_json(self.data), ensure_ascii=False) if self.data else ""
+        data = json.dumps(compact(self.data), ensure_ascii=False) if self.data else ""
         return _ROW_BYTES + len(json.dumps(self.message, ensure_ascii=False).encode()) + len(data.encode())
 
 
@@ -153,7 +121,7 @@ class AuditTrail:
         written = [
             _event(after, event, before.sequence + n, event.timestamp or moment) for n, event in enumerate(events, 1)
         ]
-        writes = [Write("insert", _event_row(event)) for event in written]
+        writes = [Write("insert", event_row(event)) for event in written]
         writes.append(_head_write(before, after))
         started, result = time.monotonic(), "failed"
         try:
@@ -180,15 +148,15 @@ class AuditTrail:
             row = await self._table.get_entity(job_id, HEAD)
         except ResourceNotFoundError:
             raise UnknownJob(f"job {job_id} has no audit trail") from None
-        return _head_from(row)
+        return head_of(row)
 
     async def _has(self, event: JobEvent, head: Head) -> bool:
         """Whether the trail has this very event, and not another one in its place."""
         try:
-            row = await self._table.get_entity(event.job_id, _row_key(event.sequence))
+            row = await self._table.get_entity(event.job_id, row_key(event.sequence))
         except ResourceNotFoundError:
             return False
-        return _event_from(row, head) == event
+        return event_of(row, head) == event
 
     async def history(self, job_id: str, after: int = 0) -> list[JobEvent]:
         """A job's events with a sequence above `after`, oldest first. Raises `UnknownJob`."""
@@ -196,16 +164,16 @@ class AuditTrail:
         rows: list[Mapping[str, Any]] = []
         async for row in self._table.query_entities(  # the head's key is greater than that of any event
             "PartitionKey eq @job and RowKey gt @after",
-            parameters={"job": job_id, "after": _row_key(after)},
+            parameters={"job": job_id, "after": row_key(after)},
             results_per_page=1000,
         ):
             if row["RowKey"] == HEAD:
-                head = _head_from(row)
+                head = head_of(row)
             else:
                 rows.append(row)
         if head is None:
             raise UnknownJob(f"job {job_id} has no audit trail")
-        return [_event_from(row, head) for row in sorted(rows, key=lambda row: str(row["RowKey"]))]
+        return [event_of(row, head) for row in sorted(rows, key=lambda row: str(row["RowKey"]))]
 
     async def everything(self) -> AsyncIterator[tuple[Head, list[JobEvent]]]:
         """Every job with all its events, for rebuilding what was derived from the trail. Reads the whole table."""
@@ -215,102 +183,19 @@ class AuditTrail:
         async for row in self._table.list_entities(results_per_page=1000):
             if row["PartitionKey"] != job:
                 if head:
-                    yield head, [_event_from(each, head) for each in rows]
+                    yield head, [event_of(each, head) for each in rows]
                 job, head, rows = row["PartitionKey"], None, []
             if row["RowKey"] == HEAD:
-                head = _head_from(row)
+                head = head_of(row)
             else:
                 rows.append(row)
         if head:
-            yield head, [_event_from(each, head) for each in rows]
-
-
-def split_text(name: str, text: str) -> dict[str, str]:
-    """Properties `name`, `name1`, `name2`, … that together hold a text too long for one."""
-    return {f"{name}{n or ''}": chunk for n, chunk in enumerate(_chunks(text))}
-
-
-def _chunks(text: str) -> list[str]:
-    if len(text) <= _CHUNK // 2:  # whatever its letters, each takes two units at most
-        return [text]
-    units, chunks, at = text.encode("utf-16-le"), [], 0
-    while at < len(units):
-        end = at + 2 * _CHUNK
-        if end < len(units) and 0xD8 <= units[end - 1] < 0xDC:  # the first half of a pair stays with the second
-            end -= 2
-        chunks.append(units[at:end].decode("utf-16-le"))
-        at = end
-    return chunks
-
-
-def join_text(name: str, row: Mapping[str, Any]) -> str | None:
-    """The text that `split_text` took apart, or None."""
-    if name not in row:
-        return None
-    chunks, n = [row[name]], 1
-    while f"{name}{n}" in row:
-        chunks.append(row[f"{name}{n}"])
-        n += 1
-    return "".join(chunks)
+            yield head, [event_of(each, head) for each in rows]
 
 
 def _head_write(before: Head, after: Head) -> Write:
-    row = {"PartitionKey": after.job_id, "RowKey": HEAD, **_head_properties(after)}
+    row = head_row(after)
     return Write("replace", row, before.etag) if before.etag else Write("insert", row)
-
-
-def _head_properties(head: Head) -> dict[str, Any]:
-    properties = {
-        "namespace": head.namespace,
-        "name": head.name,
-        "handler": head.handler,
-        "queue": head.queue,
-        "group": head.group,
-        "submittedAt": rfc3339(head.submitted_at),
-        "state": head.state.value,
-        "reason": head.reason.value if head.reason else None,
-        "epoch": head.epoch,
-        "attempt": head.attempt,
-        "sequence": head.sequence,
-        "worker": head.worker,
-        "cancelRequested": head.cancel_requested,
-        "nextAttemptAt": rfc3339(head.next_attempt_at) if head.next_attempt_at else None,
-        "attemptStartedAt": rfc3339(head.attempt_started_at) if head.attempt_started_at else None,
-        "updatedAt": rfc3339(head.updated_at) if head.updated_at else None,
-        "write": head.write,
-        "announced": head.announced,
-        "order": str(head.order),  # a number of 64 bits would need a type annotation
-    }
-    return {name: value for name, value in properties.items() if value is not None}
-
-
-def _head_from(row: Any) -> Head:
-    def moment(name: str) -> datetime | None:
-        return datetime.fromisoformat(row[name]) if row.get(name) else None
-
-    return Head(
-        job_id=row["PartitionKey"],
-        namespace=row["namespace"],
-        name=row["name"],
-        handler=row["handler"],
-        queue=row["queue"],
-        group=row["group"],
-        submitted_at=datetime.fromisoformat(row["submittedAt"]),
-        state=State(row["state"]),
-        reason=_reason(row),
-        epoch=row["epoch"],
-        attempt=row["attempt"],
-        sequence=row["sequence"],
-        worker=row.get("worker"),
-        cancel_requested=row.get("cancelRequested", False),
-        next_attempt_at=moment("nextAttemptAt"),
-        attempt_started_at=moment("attemptStartedAt"),
-        updated_at=moment("updatedAt"),
-        write=row.get("write", ""),
-        announced=row.get("announced", 0),
-        order=int(row.get("order", 0)),
-        etag=row.metadata["etag"],
-    )
 
 
 def _event(after: Head, event: NewEvent, sequence: int, moment: datetime) -> JobEvent:
@@ -334,64 +219,4 @@ def _event(after: Head, event: NewEvent, sequence: int, moment: datetime) -> Job
         worker=event.worker or after.worker,
         progress=event.progress,
         data=dict(event.data) if event.data else None,
-    )
-
-
-def _reason(row: Mapping[str, Any]) -> State | None:
-    return State(row["reason"]) if "reason" in row else None
-
-
-def _row_key(sequence: int) -> str:
-    return f"{sequence:010d}"
-
-
-def _json(data: Mapping[str, Any]) -> str:
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
-
-
-def _event_row(event: JobEvent) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "PartitionKey": event.job_id,
-        "RowKey": _row_key(event.sequence),
-        "eventId": event.event_id,
-        "status": event.status,
-        "state": event.state.value,
-        "timestamp": rfc3339(event.timestamp),
-        "attempt": event.attempt,
-        "epoch": event.epoch,
-        **split_text("message", event.message),
-    }
-    if event.reason:
-        row["reason"] = event.reason.value
-    if event.worker:
-        row["worker"] = event.worker
-    if event.progress is not None:
-        row["progress"] = event.progress
-    if event.data is not None:
-        row |= split_text("data", _json(event.data))
-    return row
-
-
-def _event_from(row: Mapping[str, Any], head: Head) -> JobEvent:
-    data = join_text("data", row)
-    return JobEvent(
-        event_id=row["eventId"],
-        job_id=head.job_id,
-        namespace=head.namespace,
-        name=head.name,
-        handler=head.handler,
-        queue=head.queue,
-        group=head.group,
-        submitted_at=head.submitted_at,
-        sequence=int(row["RowKey"]),
-        status=row["status"],
-        state=State(row["state"]),
-        reason=_reason(row),
-        message=join_text("message", row) or "",
-        timestamp=datetime.fromisoformat(row["timestamp"]),
-        attempt=row["attempt"],
-        epoch=row["epoch"],
-        worker=row.get("worker"),
-        progress=row.get("progress"),
-        data=json.loads(data) if data else None,
     )

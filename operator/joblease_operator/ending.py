@@ -9,10 +9,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from joblease.head import Head
 from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import Status
 from joblease.states import State
-from joblease.trail import AuditTrail, Head, NewEvent
+from joblease.trail import AuditTrail, NewEvent
 
 from joblease_operator.job import Job
 from joblease_operator.record import cancelled

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 from joblease import logs
 from joblease.broker import Broker, acknowledge
 from joblease.errors import ErrorClass, classify, log_level, unforeseen
+from joblease.head import Head
 from joblease.jobrequest import check_parameters
 from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import JobEvent, Status
 from joblease.states import State
-from joblease.trail import AuditTrail, Head, NewEvent, UnknownJob
+from joblease.trail import AuditTrail, NewEvent, UnknownJob
 from pydantic import ValidationError
 
 from joblease_operator import metrics, restore

@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Any
 
 from joblease import tracing
+from joblease.head import Head
 from joblease.jobrequest import JobRequestSpec
 from joblease.messages import JobEvent, Status, now
 from joblease.states import State
-from joblease.trail import Head
 from pydantic import ValidationError
 
 Body = dict[str, Any]

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from joblease import topology, tracing
 from joblease.broker import Broker, PublishFailed
-from joblease.messages import ControlMessage, HeadHint, JobEvent, JobMessage, RetryPolicy
+from joblease.head import hint_of
+from joblease.messages import ControlMessage, JobEvent, JobMessage, RetryPolicy
 from joblease.topology import CONTROL, EVENTS
 
 from joblease_operator import metrics
@@ -69,18 +70,9 @@ class Publisher:
 
 
 def _message(job: Job, group: str, limit: int, slot: int | None) -> JobMessage:
-    spec, head = job.spec, job.head
+    spec = job.spec
     if spec is None:
         raise ValueError(f"{job.label} has ended; it is not published again")
-    hint = head and HeadHint(
-        etag=head.etag,
-        sequence=head.sequence,
-        attempt=head.attempt,
-        epoch=head.epoch,
-        submitted_at=head.submitted_at,
-        order=head.order,
-        announced=head.announced,
-    )
     backoff = spec.retry.backoff
     return JobMessage(
         job_id=job.uid,
@@ -101,7 +93,7 @@ def _message(job: Job, group: str, limit: int, slot: int | None) -> JobMessage:
             max_seconds=backoff.max_seconds,
         ),
         active_deadline_seconds=spec.active_deadline_seconds,
-        head=hint,
+        head=hint_of(job.head) if job.head else None,
     )
 
 

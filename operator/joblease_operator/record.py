@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from joblease.head import Head
 from joblease.messages import JobEvent, Status
 from joblease.states import State
-from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent
+from joblease.trail import AuditTrail, HeadChanged, NewEvent
 
 from joblease_operator.job import Job
 from joblease_operator.status import tells

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
+from joblease.head import Head
 from joblease.jobrequest import MAX_MESSAGE
 from joblease.messages import rfc3339
 from joblease.states import State
-from joblease.trail import Head
 
 from joblease_operator.job import Body, Job
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from joblease import tracing
 from joblease.errors import ErrorClass, classify, log_level
+from joblease.head import Head
 from joblease.leases import LeaseBlobs, job_blob
-from joblease.trail import AuditTrail, Head, UnknownJob
+from joblease.trail import AuditTrail, UnknownJob
 
 if TYPE_CHECKING:
     from joblease_operator.admissions import Admissions

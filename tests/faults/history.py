@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from joblease.head import Head
 from joblease.messages import JobEvent
 from joblease.states import State
-from joblease.trail import Head
 from joblease_local.processes import started_at
 
 

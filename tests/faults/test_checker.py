@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from faults.checker import RULES, check
 from faults.history import Activity, History, Submitted, living
+from joblease.head import Head
 from joblease.messages import JobEvent
 from joblease.states import State
-from joblease.trail import Head
 from joblease_local.processes import started_at
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

@@ -14,10 +14,11 @@ from uuid import uuid4
 import httpx
 import pytest
 import yaml
+from joblease.head import Head
 from joblease.messages import now
 from joblease.states import State
 from joblease.storage import ACTIONS_TABLE
-from joblease.trail import Head, NewEvent
+from joblease.trail import NewEvent
 from joblease_dashboard.access.guard import OPEN
 from joblease_dashboard.actions.kinds import ACTIONS
 from joblease_dashboard.app import application

@@ -241,8 +241,9 @@ async def test_a_job_whose_message_was_never_published_is_published_after_a_rest
     jobs: Jobs, cluster: Cluster, start_operator: Start, worker: Program, submit: Callable[..., str]
 ) -> None:
     """The operator died between the trail and the broker."""
+    from joblease.head import Head
     from joblease.messages import Status
-    from joblease.trail import Head, NewEvent
+    from joblease.trail import NewEvent
 
     name = submit()
     uid = cluster.get(name)["metadata"]["uid"]

@@ -7,12 +7,13 @@ from uuid import uuid4
 
 import pytest
 from joblease import transactions
+from joblease.head import Head
 from joblease.messages import Status, now
 from joblease.metrics import STORAGE_REQUESTS
 from joblease.settings import StorageSettings
 from joblease.states import State
 from joblease.storage import TRAIL_TABLE, Storage
-from joblease.trail import MAX_EVENTS, AuditTrail, Head, HeadChanged, NewEvent, UnknownJob, fitting
+from joblease.trail import MAX_EVENTS, AuditTrail, HeadChanged, NewEvent, UnknownJob, fitting
 from pydantic import SecretStr
 
 

@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+from joblease.head import Head
 from joblease.messages import JobEvent, Status
 from joblease.states import State
 from joblease.topology import EVENTS
-from joblease.trail import Head, NewEvent
+from joblease.trail import NewEvent
 
 from support.jobs import Jobs
 

@@ -11,13 +11,14 @@ from azure.storage.blob.aio import BlobLeaseClient
 from joblease import topology
 from joblease.broker import Broker
 from joblease.errors import pauses
+from joblease.head import Head, hint_of
 from joblease.leases import LeaseBlobs, job_blob
-from joblease.messages import ControlMessage, HeadHint, JobEvent, JobMessage, Status, now
+from joblease.messages import ControlMessage, JobEvent, JobMessage, Status, now
 from joblease.settings import BrokerSettings, StorageSettings
 from joblease.states import State
 from joblease.storage import TRAIL_TABLE, Storage
 from joblease.topology import CONTROL
-from joblease.trail import AuditTrail, Head, NewEvent
+from joblease.trail import AuditTrail, NewEvent
 from pydantic import SecretStr
 
 
@@ -45,7 +46,7 @@ class Jobs:
                     break
                 except ServiceRequestError:
                     await asyncio.sleep(pause)
-        hint = HeadHint(etag=head.etag, sequence=head.sequence, attempt=0, epoch=0, submitted_at=head.submitted_at)
+        hint = hint_of(head)
         message = JobMessage(job_id=job_id, namespace="default", handler=handler, queue=queue, head=hint, **fields)
         if publish:
             await self.publish(message)

@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 from joblease import topology
+from joblease.head import Head
 from joblease.leases import job_blob, slot_blob
 from joblease.messages import HandlerDescription, JobMessage, WorkerReport, now, rfc3339
 from joblease.settings import BrokerSettings
 from joblease.states import State
 from joblease.topology import DEAD, REASON_HEADER, WORKERS
-from joblease.trail import Head
 from joblease_worker.closing import AGAIN
 
 from support.history import History

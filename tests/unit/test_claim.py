@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from joblease.head import Head
 from joblease.messages import JobMessage, RetryPolicy
 from joblease.states import State
-from joblease.trail import Head
 from joblease_worker.claim import NothingToRun, _next
 
 MESSAGE = JobMessage(

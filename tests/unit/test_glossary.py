@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from joblease.head import Head
 from joblease.messages import ControlMessage, JobEvent, JobMessage, Status, WorkerReport
 from joblease.states import REASONS
-from joblease.trail import Head, _head_properties
 from joblease_dashboard.api import schemas
 from joblease_operator.settings import OperatorSettings
 from joblease_worker.settings import WorkerSettings
@@ -45,7 +45,7 @@ def known_names() -> set[str]:
     }
     settings = {to_camel(name) for each in (OperatorSettings, WorkerSettings) for name in each.model_fields}
     api = properties([schemas.EVENT, schemas.JOB, schemas.STATS])
-    head = set(_head_properties.__annotations__) | {to_camel(name) for name in Head.__dataclass_fields__}
+    head = {to_camel(name) for name in Head.__dataclass_fields__}
     return properties(crd) | wire | settings | api | head | set(Status) | set(REASONS)
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from joblease.messages import JobEvent, JobMessage, Status, rfc3339
+from joblease.rows import join_text, split_text
 from joblease.states import State
-from joblease.trail import join_text, split_text
 from pydantic import ValidationError
 
 MOMENT = datetime(2026, 11, 24, 3, 4, 5, 600, tzinfo=UTC)

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from joblease.head import Head
 from joblease.messages import JobEvent, Status
 from joblease.states import State
-from joblease.trail import Head
 from joblease_operator.job import Job
 from joblease_operator.status import TROUBLE, following, outcome, safe, stamp, status_of, tells, without_times
 

@@ -16,10 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from joblease import JobContext, values
+from joblease.head import Head
 from joblease.limits import MAX_DEPTH, MAX_STEP_DATA_BYTES, MAX_STEP_MESSAGE
 from joblease.messages import JobEvent, now
+from joblease.rows import event_row
 from joblease.states import State
-from joblease.trail import Head, NewEvent, _event, _event_row
+from joblease.trail import NewEvent, _event
 from pydantic import BaseModel
 
 UNITS_OF_A_PROPERTY = 32 * 1024
@@ -80,7 +82,7 @@ def test_what_passes_can_be_stored_and_sent(message: str, data: Any, progress: A
     head = Head("1", "default", "name", "handler", "default", "group", now(), state=State.RUNNING)
     event = _event(head, NewEvent("Step 1", step["message"], None, step["data"]), 1, now())
     assert JobEvent.model_validate_json(event.encode()) == event
-    row = _event_row(event)
+    row = event_row(event)
     json.dumps(row, allow_nan=False, ensure_ascii=False).encode()
     assert all(len(str(value).encode("utf-16-le")) <= 2 * UNITS_OF_A_PROPERTY for value in row.values())
     if step["data"]:

@@ -8,9 +8,10 @@ died in the middle of it.
 from dataclasses import dataclass
 from typing import Any
 
+from joblease.head import Head, hinted
 from joblease.messages import JobEvent, JobMessage, Status, now
 from joblease.states import State
-from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent
+from joblease.trail import AuditTrail, HeadChanged, NewEvent
 
 REPEATED_EVENTS = 100
 """Of a job that somebody had before: as many as fit into a transaction, after which its worker may have died."""
@@ -39,7 +40,7 @@ async def claim(trail: AuditTrail, message: JobMessage, worker: str) -> Claim:
 
     The returned head may be terminal: the job turned out to be cancelled, or has crashed its last worker.
     """
-    head = _hinted_head(message) or await trail.head(message.job_id)
+    head = hinted(message) or await trail.head(message.job_id)
     while True:  # ends when nobody else writes: each round follows somebody's write, and only the operator may
         events, changes = _next(head, message, worker)
         taken_over = head.state in (State.RUNNING, State.INTERRUPTED)
@@ -60,28 +61,6 @@ async def recent(trail: AuditTrail, head: Head) -> list[JobEvent]:
     """
     count = 1 if head.state.terminal else REPEATED_EVENTS
     return await trail.history(head.job_id, after=max(head.announced, head.sequence - count))
-
-
-def _hinted_head(message: JobMessage) -> Head | None:
-    hint = message.head
-    if hint is None:
-        return None
-    return Head(
-        job_id=message.job_id,
-        namespace=message.namespace,
-        name=message.name,
-        handler=message.handler,
-        queue=message.queue,
-        group=message.group,
-        submitted_at=hint.submitted_at,
-        order=hint.order,
-        announced=hint.announced,
-        state=State.QUEUED,
-        epoch=hint.epoch,
-        attempt=hint.attempt,
-        sequence=hint.sequence,
-        etag=hint.etag,
-    )
 
 
 def _next(head: Head, message: JobMessage, worker: str) -> tuple[list[NewEvent], dict[str, Any]]:

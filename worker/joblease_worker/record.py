@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from joblease.errors import ErrorClass, classify, log_level, pauses
+from joblease.head import Head
 from joblease.messages import JobEvent, now
 from joblease.states import State
-from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent
+from joblease.trail import AuditTrail, HeadChanged, NewEvent
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from joblease.errors import unforeseen
+from joblease.head import Head
 from joblease.messages import JobEvent, JobMessage, Status, now
 from joblease.states import State
-from joblease.trail import MAX_EVENTS, AuditTrail, Head, NewEvent, fitting
+from joblease.trail import MAX_EVENTS, AuditTrail, NewEvent, fitting
 
 from joblease_worker import metrics
 from joblease_worker.clock import boot_seconds

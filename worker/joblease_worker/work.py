@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from joblease.broker import Broker
 from joblease.errors import ErrorClass, classify, log_level
+from joblease.head import Head
 from joblease.messages import JobEvent, JobMessage, Status
 from joblease.states import State
 from joblease.topology import DEFERRALS_HEADER
-from joblease.trail import AuditTrail, Head, HeadChanged, NewEvent
+from joblease.trail import AuditTrail, HeadChanged, NewEvent
 from structlog.contextvars import bind_contextvars
 
 from joblease_worker.announcer import Announcer, Reading

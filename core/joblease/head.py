@@ -1,0 +1,69 @@
+"""A job's present state, as its head row has it and as the message of a job carries it along."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from joblease.messages import HeadHint, JobMessage
+from joblease.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A job's present state. `etag` is empty for a job that has no trail yet."""
+
+    job_id: str
+    namespace: str
+    name: str
+    handler: str
+    queue: str
+    group: str
+    submitted_at: datetime
+    state: State = State.SUBMITTED
+    reason: State | None = None
+    """That of the last event."""
+    epoch: int = 0
+    attempt: int = 0
+    sequence: int = 0
+    worker: str | None = None
+    cancel_requested: bool = False
+    next_attempt_at: datetime | None = None
+    attempt_started_at: datetime | None = None
+    """When the present attempt began, on whichever worker that was."""
+    updated_at: datetime | None = None
+    write: str = ""
+    announced: int = 0
+    """The last event that a run is known to have announced, as of its last write: others can lack those after it."""
+    order: int = 0
+    """Place among jobs of the same second: the resourceVersion with which the API server accepted the JobRequest."""
+    etag: str = field(default="", compare=False)
+
+
+def hint_of(head: Head) -> HeadHint:
+    """What a job's message says of its head."""
+    return HeadHint(
+        etag=head.etag, sequence=head.sequence, attempt=head.attempt, epoch=head.epoch, order=head.order,
+        submitted_at=head.submitted_at, announced=head.announced,
+    )  # fmt: skip
+
+
+def hinted(message: JobMessage) -> Head | None:
+    """The head as it was when a job's message was published; None when the message does not say."""
+    hint = message.head
+    if hint is None:
+        return None
+    return Head(
+        job_id=message.job_id,
+        namespace=message.namespace,
+        name=message.name,
+        handler=message.handler,
+        queue=message.queue,
+        group=message.group,
+        submitted_at=hint.submitted_at,
+        order=hint.order,
+        state=State.QUEUED,
+        epoch=hint.epoch,
+        attempt=hint.attempt,
+        sequence=hint.sequence,
+        announced=hint.announced,
+        etag=hint.etag,
+    )
