@@ -15,8 +15,6 @@ MESSAGE_LENGTH = 1_024
 ON_WAITING = ("priority", "startAfter", "nextAttemptAt")
 """What an event's data says about how a job waits: kept in its row."""
 Row = dict[str, Any]
-_NAMES = {"finishedAt": "completedAt"}
-"""What columns were called before 0.2; `joblease-dashboard rebuild` writes those rows anew."""
 
 
 def event_fields(event: JobEvent) -> Row:
@@ -34,7 +32,7 @@ def feed_row(event: JobEvent) -> Row:
 
 def fields(row: Mapping[str, Any]) -> Row:
     """A row without the table's keys: a job or an event as the API shows it."""
-    return {_NAMES.get(name, name): value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
+    return {name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
 
 
 def job_row(events: Iterable[JobEvent], known: Mapping[str, Any] | None = None) -> Row | None:
