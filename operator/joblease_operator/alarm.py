@@ -1,4 +1,4 @@
-"""How what is due at some time is waited for, while that time may change."""
+"""Waits for a time that may change."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What the operator says to the others: jobs to the workers, events to everybody, orders to whom they concern."""
+"""Publishes what the operator has to say: jobs and orders to workers, events to everybody."""
 
 import time
 from typing import TYPE_CHECKING

@@ -161,7 +161,7 @@ class Scheduler:
         """Forget a job: it has ended, or has gone."""
         candidate = self._waiting.pop(uid, None)
         if candidate and candidate.line in self._groups:
-            self._changed[candidate.line] = None  # whom it held up may go
+            self._changed[candidate.line] = None  # the job behind it may go
         self._free(uid)
 
     def admit(self, now: datetime, steps: int = STEPS) -> list[Admission]:

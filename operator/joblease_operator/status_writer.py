@@ -1,9 +1,9 @@
 """Writes statuses: few, late enough to be worth it, and never in the way of admitting jobs.
 
 Transitions that follow each other within a moment (queued, running) become one write; an outcome is written at once;
-progress is written every few seconds at most. Whom a job waits for is looked at again each time it is twice as old, so
-that thousands of waiting jobs cost next to nothing. What the API server has already is not written again. It pays for
-every write with a revision in etcd and a message to every watcher.
+progress is written every few seconds at most. The message of a waiting job names the holders of its group; it is refreshed
+when the job is twice as old as at the last time, so that thousands of waiting jobs cost next to nothing. A status that the
+API server already has is not written again: each write costs a revision in etcd and a message to every watcher.
 
 A status is not written before everybody has been told what it says, unless something keeps the operator from telling,
 and then the status says so. That is how the next operator knows what may be left to tell.
@@ -85,7 +85,7 @@ class StatusWriter:
             self.forget(job.uid)
             job.mark_settled()
             self._on_settled(job)
-        elif self._waits(job):  # whom it waits for may change without any news of it
+        elif self._waits(job):  # the holder of its group may change without any event of this job
             self._jobs[job.uid] = job
             self._queue.add(job.uid, self._refresh(job))
         else:
@@ -112,7 +112,7 @@ class StatusWriter:
         return max(job.written_at + self._settings.operator_progress_seconds - time.monotonic(), DEBOUNCE_SECONDS)
 
     def _refresh(self, job: Job) -> float:
-        """Seconds until it is told again for whom a job waits; the longer it waits, the less often."""
+        """Seconds until the holders in a waiting job's message are refreshed; the longer it waits, the less often."""
         interval = max(REFRESH_SECONDS, (now() - job.created_at).total_seconds())
         return max(job.written_at + interval - time.monotonic(), REFRESH_SECONDS / 10)
 

@@ -1,4 +1,4 @@
-"""The worker's ear on the broker: jobs, orders, and the end.
+"""Consumes jobs and orders from the broker, and drains the worker at its end.
 
 Each delivery gets exactly one verdict and is settled by it (`settlement`), after its outcome is safe elsewhere.
 Whatever goes wrong, there is a verdict: what may pass is deferred; what nobody foresaw is deferred and counted; what

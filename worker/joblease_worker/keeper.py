@@ -1,8 +1,8 @@
 """Keeps leases alive, and says at once when one is lost.
 
-RunLeases are renewed on a thread and an event loop of their own, where nothing that a handler or a slow broker does can
-delay it. They are taken and given back on the worker's loop, because two threads that hand over every request cost a
-short job more than the request does: the thread has nothing to do for a lease that ends within a second. A lease is
+Leases are renewed on a thread with an event loop of its own, which no handler and no slow broker can delay. They are
+acquired and released on the worker's loop: passing each request to the thread and back would cost a short job more than
+the request itself. The thread adopts a lease that has lasted for a second. A lease is
 `Held`; `Unknown` after a renewal that got no clear answer; `Lost` as soon as storage says so or the deadline passes;
 `Released` when it was given back. The deadline counts from the moment at which the last successful request was *sent*,
 less a safety margin: before storage can give the lease to anybody else, `on_lost` has killed the handler. `on_lost`
@@ -121,7 +121,7 @@ class Keeper:
         await self._on_thread(self._open())
 
     async def close(self) -> None:
-        """Let go of the connections and end the thread. RunLeases still held are left to expire."""
+        """Let go of the connections and end the thread. Leases still held are left to expire."""
         await self._on_thread(self._shut())
         self._loop.call_soon_threadsafe(self._loop.stop)
         await asyncio.to_thread(self._thread.join)

@@ -15,7 +15,7 @@ DEFERRALS = Counter("joblease_job_deferrals_total", "Jobs sent back to wait.", [
 DEAD_LETTERS = Counter("joblease_dead_letters_total", "Messages parked in joblease.dead.", ["reason"])
 LEASE_ACQUIRE_SECONDS = Histogram("joblease_lease_acquire_seconds", "Time of a request for a lease.", ["result"])
 LEASE_RENEWALS = Counter("joblease_lease_renewals_total", "Requests to renew a lease.", ["result"])
-LEASES_LOST = Counter("joblease_lease_lost_total", "RunLeases lost while a job was running.")
+LEASES_LOST = Counter("joblease_lease_lost_total", "Leases lost while a job was running.")
 LEASE_SECONDS_REMAINING = Gauge(
     "joblease_lease_seconds_remaining", "Least time left on a held lease; the lease's length when none is held."
 )
