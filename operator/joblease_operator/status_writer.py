@@ -1,9 +1,10 @@
 """Writes statuses: few, late enough to be worth it, and never in the way of admitting jobs.
 
 Transitions that follow each other within a moment (queued, running) become one write; an outcome is written at once;
-progress is written every few seconds at most. The message of a waiting job names the holders of its group; it is refreshed
-when the job is twice as old as at the last time, so that thousands of waiting jobs cost next to nothing. A status that the
-API server already has is not written again: each write costs a revision in etcd and a message to every watcher.
+progress is written every few seconds at most. The message of a waiting job names the holders of its group; it is
+refreshed when the job is twice as old as at the last time, so that thousands of waiting jobs cost next to nothing. A
+status that the API server already has is not written again: each write costs a revision in etcd and a message to every
+watcher.
 
 A status is not written before everybody has been told what it says, unless something keeps the operator from telling,
 and then the status says so. That is how the next operator knows what may be left to tell.
