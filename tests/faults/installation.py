@@ -89,10 +89,12 @@ class Supervised:
 
     def signal(self, number: int) -> bool:
         """Send a signal; False when it does not run just now."""
-        pid = self.pid
-        if pid is None:
+        if (pid := self.pid) is None:
             return False
-        os.kill(pid, number)
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:  # it has ended in this very moment
+            return False
         return True
 
     def children(self) -> list[int]:
