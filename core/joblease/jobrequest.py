@@ -8,10 +8,10 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import AwareDatetime, Field, model_validator
 
-from joblease.limits import MAX_DEPTH, MAX_NAME, MAX_PARAMETERS_BYTES, NAME_PATTERN
+from joblease.limits import MAX_DEPTH, MAX_PARAMETERS_BYTES
+from joblease.model import Model, Name
 
 GROUP = "joblease.dev"
 VERSION = "v1alpha1"
@@ -26,23 +26,15 @@ NEVER = -1
 MAX_TTL = 315_360_000
 """Seconds of the longest time to live that ends: ten years."""
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=MAX_NAME)]
 
-
-class Part(BaseModel):
-    """Base of the resource's parts."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
-
-
-class Concurrency(Part):
+class Concurrency(Model):
     """`spec.concurrency`: at most `limit` jobs of `group` run at once."""
 
     group: Name | None = None
     limit: Annotated[int, Field(ge=0, le=10_000)] | None = None
 
 
-class Backoff(Part):
+class Backoff(Model):
     """`spec.retry.backoff`: the pauses between attempts."""
 
     initial_seconds: Annotated[int, Field(ge=0, le=86_400)] = 10
@@ -56,14 +48,14 @@ class Backoff(Part):
         return self
 
 
-class Retry(Part):
+class Retry(Model):
     """`spec.retry`."""
 
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     backoff: Backoff = Backoff()
 
 
-class JobRequestSpec(Part):
+class JobRequestSpec(Model):
     """`spec`."""
 
     handler: Name
@@ -81,7 +73,7 @@ class JobRequestSpec(Part):
     cancel: bool = False
 
 
-class Condition(Part):
+class Condition(Model):
     """A condition in the Kubernetes form."""
 
     type: str
@@ -92,7 +84,7 @@ class Condition(Part):
     observed_generation: int | None = None
 
 
-class JobRequestStatus(Part):
+class JobRequestStatus(Model):
     """`status`."""
 
     job_id: str | None = None
@@ -105,7 +97,7 @@ class JobRequestStatus(Part):
     progress: Annotated[int, Field(ge=0, le=100)] | None = None
     message: Annotated[str, Field(max_length=MAX_MESSAGE)] | None = None
     result: Any = None
-    conditions: list[Condition] = []
+    conditions: list[Condition] = Field(default=[])
 
 
 def parameters_size(parameters: Mapping[str, Any]) -> int:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
-from pydantic.alias_generators import to_camel
+from pydantic import AwareDatetime, Field, PlainSerializer
 
+from joblease.model import Model, Name
 from joblease.states import State
 
 
@@ -27,10 +27,8 @@ def rfc3339(moment: datetime) -> str:
 Moment = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
 
 
-class Wire(BaseModel):
+class Wire(Model):
     """Base of everything that is sent or stored."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
 
     def encode(self) -> bytes:
         """The JSON body."""
@@ -125,10 +123,10 @@ class JobMessage(Wire):
     name: str
     handler: str
     queue: str
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default={})
     input_file_path: str | None = None
     description: str | None = None
-    group: Annotated[str, Field(pattern=r"^[a-z0-9][-a-z0-9._]{0,62}$")]
+    group: Name
     limit: Annotated[int, Field(ge=0)]
     """How many jobs of the group may run at once; 0 means any number."""
     slot: int | None = None
@@ -171,7 +169,7 @@ class HandlerDescription(Wire):
     name: str
     description: str = ""
     """The first paragraph of its docstring."""
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default={})
     """JSON schema of the parameters that its signature names."""
 
 
@@ -190,11 +188,11 @@ class WorkerReport(Wire):
     release: str = ""
     """Version of JobLease."""
     state: Literal["serving", "draining", "stopped"] = "serving"
-    jobs: list[str] = []
+    jobs: list[str] = Field(default=[])
     """Ids of the jobs that it runs."""
     unacknowledged: int = 0
     """Messages that it has taken from its queue and not yet settled."""
-    handlers: list[HandlerDescription] = []
+    handlers: list[HandlerDescription] = Field(default=[])
 
 
 JobMessage.model_rebuild()

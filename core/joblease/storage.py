@@ -4,14 +4,18 @@ One place decides credentials, timeouts and retries, and counts every request: r
 program exports them and the tests hold them to a budget.
 """
 
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Self
 from urllib.request import getproxies
 
-from azure.core.exceptions import ResourceExistsError, ServiceRequestError
+from azure.core.exceptions import AzureError, ResourceExistsError, ServiceRequestError
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.data.tables.aio import TableServiceClient
 from azure.storage.blob.aio import BlobServiceClient
 
+from joblease.errors import log_level
 from joblease.metrics import STORAGE_REQUESTS
 
 if TYPE_CHECKING:
@@ -28,6 +32,8 @@ FEED_TABLE = "JobFeed"
 STATS_TABLE = "JobStats"
 ACTIONS_TABLE = "JobActions"
 LOCKS_CONTAINER = "job-locks"
+RETRY_SECONDS = 2.0
+log = logging.getLogger(__name__)
 
 
 class CountingTransport(AioHttpTransport):  # type: ignore[misc] # azure-core loads it lazily, so mypy sees Any
@@ -46,6 +52,18 @@ class CountingTransport(AioHttpTransport):  # type: ignore[misc] # azure-core lo
             return await super().send(request, **config)
         except AssertionError as error:  # aiohttp's word for a kept connection that was cut in this very moment
             raise ServiceRequestError("the connection to storage was lost") from error
+
+
+async def once_storage_works(prepare: Callable[[], Awaitable[None]]) -> None:
+    """Prepare what a program needs, as soon as storage answers: until then the program is not ready, and goes on."""
+    while True:
+        try:
+            await prepare()
+        except AzureError as error:
+            log.log(log_level(error), "storage cannot be used yet, next try in %.0f s: %s", RETRY_SECONDS, error)
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            return
 
 
 class Storage:

@@ -1,13 +1,11 @@
 """What keeps the rooms up to date: tables that exist, and messages of the broker."""
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
-from azure.core.exceptions import AzureError
 from joblease import topology
 from joblease.broker import Subscription, newest_first
-from joblease.storage import ACTIONS_TABLE, INDEX_TABLE, Storage
+from joblease.storage import ACTIONS_TABLE, INDEX_TABLE, Storage, once_storage_works
 from joblease.topology import WORKERS
 
 from joblease_dashboard.read_model.indexer import Indexer
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
 
     from joblease_dashboard.api.sources import Sources
 
-log = logging.getLogger(__name__)
-
-RETRY_SECONDS = 2.0
 PREFETCH = 500
 
 
@@ -41,22 +36,15 @@ class Background:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await self._create_tables()
+        await once_storage_works(self._create_tables)
         self._starting.clear()
         board, streams = self._sources.board, self._sources.streams
         async with self._sources.broker:
             await asyncio.gather(self._indexer.run(), board.restore(self._storage.table(INDEX_TABLE)), streams.run())
 
     async def _create_tables(self) -> None:
-        while True:
-            try:
-                await self._storage.create_tables(*TABLES, ACTIONS_TABLE)
-                await self._storage.create_locks()
-            except AzureError as error:
-                log.warning("storage cannot be used yet, next try in %.0f s: %s", RETRY_SECONDS, error)
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                return
+        await self._storage.create_tables(*TABLES, ACTIONS_TABLE)
+        await self._storage.create_locks()
 
     def _subscribe(self) -> None:
         broker, events = self._sources.broker, self._sources.streams.log

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import kopf
-from azure.core.exceptions import AzureError
 from joblease import logs, topology
 from joblease.broker import Broker, Subscription, newest_first
 from joblease.leases import LeaseBlobs
@@ -17,7 +16,7 @@ from joblease.limits import API_DEPTH
 from joblease.metrics import set_build_info
 from joblease.probes import Probes
 from joblease.settings import argument_parser, load
-from joblease.storage import TRAIL_TABLE, Storage
+from joblease.storage import TRAIL_TABLE, Storage, once_storage_works
 from joblease.trail import AuditTrail
 
 from joblease_operator.collector import Collector
@@ -69,7 +68,12 @@ async def _run(
 ) -> None:
     await requests.connect()
     await _until_served(requests, problems)
-    await _open_storage(storage)
+
+    async def prepare() -> None:
+        await storage.create_tables(TRAIL_TABLE)
+        await storage.create_locks()
+
+    await once_storage_works(prepare)
     ending = asyncio.Event()
     registry, kopf_settings = watching(engine, ending.set)
     namespaces = settings.operator_namespaces
@@ -118,18 +122,6 @@ async def _until_served(requests: JobRequests, problems: list[str]) -> None:
             await asyncio.sleep(RETRY_SECONDS)
         else:
             problems[:] = ["starting"]
-            return
-
-
-async def _open_storage(storage: Storage) -> None:
-    while True:
-        try:
-            await storage.create_tables(TRAIL_TABLE)
-            await storage.create_locks()
-        except AzureError as error:
-            log.warning("storage cannot be used yet, next try in %.0f s: %s", RETRY_SECONDS, error)
-            await asyncio.sleep(RETRY_SECONDS)
-        else:
             return
 
 

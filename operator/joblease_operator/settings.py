@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from joblease.jobrequest import MAX_TTL, NEVER, Name
+from joblease.jobrequest import MAX_TTL, NEVER
+from joblease.model import Name
 from joblease.settings import BrokerSettings, ProgramSettings, Seconds, StorageSettings
 from pydantic import Field
 

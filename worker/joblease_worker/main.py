@@ -9,15 +9,13 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import AzureError
 from joblease import logs, topology
 from joblease.broker import Broker, Subscription
-from joblease.errors import log_level
 from joblease.leases import LeaseBlobs
 from joblease.metrics import set_build_info
 from joblease.probes import Probes
 from joblease.settings import argument_parser, load
-from joblease.storage import TRAIL_TABLE, Storage
+from joblease.storage import TRAIL_TABLE, Storage, once_storage_works
 from joblease.topology import CONTROL
 from joblease.trail import AuditTrail
 
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractQueue
 
 log = logging.getLogger(__name__)
-
-STORAGE_RETRY_SECONDS = 2.0
 
 
 async def work(settings: WorkerSettings) -> None:
@@ -55,7 +51,12 @@ async def work(settings: WorkerSettings) -> None:
         log.info("handlers: %s", ", ".join(pool.handlers) or "none")
         storage = await stack.enter_async_context(Storage(settings))
         keeper = Keeper(settings, LeaseBlobs(storage.locks()))
-        if not await _until(stop, _open_storage(storage, keeper)):
+
+        async def prepare() -> None:
+            await storage.create_tables(TRAIL_TABLE)
+            await keeper.start()
+
+        if not await _until(stop, once_storage_works(prepare)):
             return
         stack.push_async_callback(keeper.close)
         watched.append(keeper)
@@ -87,21 +88,6 @@ def _subscribe(broker: Broker, consumer: Consumer, settings: WorkerSettings) -> 
 
     broker.subscribe(Subscription(control, consumer.on_control, prefetch=100, keep=True))
     broker.subscribe(Subscription(jobs, consumer.on_job, prefetch=settings.worker_concurrency))
-
-
-async def _open_storage(storage: Storage, keeper: Keeper) -> None:
-    """Wait for storage: a worker that comes up before it does not crash, it is just not ready."""
-    while True:
-        try:
-            await storage.create_tables(TRAIL_TABLE)
-            await keeper.start()
-        except AzureError as error:
-            log.log(
-                log_level(error), "storage cannot be used yet, next try in %.0f s: %s", STORAGE_RETRY_SECONDS, error
-            )
-            await asyncio.sleep(STORAGE_RETRY_SECONDS)
-        else:
-            return
 
 
 async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

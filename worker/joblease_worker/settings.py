@@ -3,6 +3,7 @@
 import socket
 from typing import Annotated, Self
 
+from joblease.model import Name
 from joblease.settings import BrokerSettings, ProgramSettings, Seconds, StorageSettings
 from pydantic import Field, model_validator
 
@@ -12,7 +13,7 @@ class WorkerSettings(ProgramSettings, BrokerSettings, StorageSettings):
 
     worker_name: Annotated[str, Field(min_length=1, max_length=253)] = Field(default_factory=socket.gethostname)
     """Who holds a lease and runs a job, as it is shown everywhere; the pod's name in a cluster."""
-    worker_queue: Annotated[str, Field(pattern=r"^[a-z0-9][-a-z0-9._]{0,62}$")] = "default"
+    worker_queue: Name = "default"
     """The queue (worker pool) that this worker serves."""
     worker_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
     """Jobs that this worker runs at once, each in a process of its own."""
