@@ -153,7 +153,9 @@ async def test_everything_gives_each_job_once_with_its_events_in_order(trail: Au
     assert len({job_id for job_id, _ in seen}) == len(seen)
 
 
-@pytest.mark.parametrize("text", ["😀" * 16_370, "a" * 20_000 + "😀" * 8_000, "\u20ac" * 21_840])
+@pytest.mark.parametrize(
+    "text", ["😀" * 16_370, "a" * 20_000 + "😀" * 8_000, "\u20ac" * 21_840, "a\u2028b\u2029c\u0085d\r\n"]
+)
 async def test_parameters_of_any_letters_fit(trail: AuditTrail, text: str) -> None:
     head, events = await trail.append(new_head(), [NewEvent(Status.SUBMITTED, data={"parameters": {"t": text}})])
     assert await trail.history(head.job_id) == events
