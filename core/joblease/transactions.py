@@ -93,7 +93,7 @@ def _body(table: "TableClient", writes: Sequence[Write], name: str) -> str:
             f"{condition}\r\n{_encode(write.row)}\r\n"
         )
     parts.append(f"--{changes}--\r\n--{boundary}--\r\n")
-    # JavaScript's line ends, which JSON may write either way. Azurite splits the body at them, and answers 500 for ever.
+    # JSON may write JavaScript's line ends either way. Azurite splits the body at them, and answers 500 for ever.
     return "".join(parts).replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
