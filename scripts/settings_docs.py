@@ -13,8 +13,8 @@ SHARED = (ProgramSettings, BrokerSettings, StorageSettings)
 HEAD = """# Settings
 
 Every setting is an environment variable. `make settings-docs` makes this page from the programs; `--help` of each
-program says the same. A wrong setting stops the program and is named. With the chart, `env` of a program sets any of
-them.
+program says the same. A wrong setting stops the program and is named. With the chart, `env` (all programs) and
+`extraEnv` (one program) set any of them.
 """
 
 

@@ -6,6 +6,7 @@ program exports them and the tests hold them to a budget.
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Self
 from urllib.request import getproxies
@@ -34,6 +35,10 @@ ACTIONS_TABLE = "JobActions"
 LOCKS_CONTAINER = "job-locks"
 RETRY_SECONDS = 2.0
 log = logging.getLogger(__name__)
+
+# The SDK gives each request a uuid1, which libuuid makes under a file lock of the whole machine: a process that is
+# stopped in that moment would stop the event loops of all others. Python's own way to make one needs no lock.
+uuid._generate_time_safe = None  # type: ignore[attr-defined] # noqa: SLF001
 
 
 class CountingTransport(AioHttpTransport):  # type: ignore[misc] # azure-core loads it lazily, so mypy sees Any

@@ -1,13 +1,17 @@
 """The table of states, and what becomes of a word that is not in it."""
 
 import re
+from pathlib import Path
 
 import pytest
 from joblease.messages import JobEvent
-from joblease.states import REASONS, Kind, State
+from joblease.states import OUTCOMES, REASONS, Kind, State
+from joblease_cli.output import STYLES
+from joblease_dashboard.pages.charts import LOOKS
 from pydantic import BaseModel
 
-OUTCOMES = {State.COMPLETED, State.FAILED, State.DEADLINE_EXCEEDED, State.WORKER_CRASHED, State.CANCELLED}
+ROOT = Path(__file__).parents[2]
+ENDED = {State.COMPLETED, State.FAILED, State.DEADLINE_EXCEEDED, State.WORKER_CRASHED, State.CANCELLED}
 
 
 @pytest.mark.parametrize("state", State)
@@ -15,7 +19,7 @@ def test_each_state_has_its_line(state: State) -> None:
     assert state.kind is not Kind.UNKNOWN
     assert re.fullmatch(r"[-MmLlHhVvCcAaQqZz0-9., ]+", state.icon)
     assert state.reason in REASONS
-    assert state.terminal is (state in OUTCOMES)
+    assert state.terminal is (state in ENDED)
     assert not (state.terminal and state.admitted)
 
 
@@ -45,3 +49,12 @@ def test_messages_take_it_and_pass_it_on() -> None:
     text = '{"state":"Skipped"}'
     assert Message.model_validate_json(text).model_dump_json() == text
     assert JobEvent.model_fields["state"].annotation is State
+
+
+def test_every_kind_has_its_looks() -> None:
+    """On the command line, in the charts and on the pages."""
+    style = (ROOT / "dashboard/joblease_dashboard/pages/static/style.css").read_text()
+    assert set(STYLES) == set(Kind)
+    assert set(LOOKS) == set(OUTCOMES)
+    for kind in set(Kind) - {Kind.WAITING}:  # the badge without a kind of its own
+        assert re.search(rf"\.badge\.{kind}\b", style), kind

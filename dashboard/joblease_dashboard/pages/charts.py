@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from joblease.states import OUTCOMES, Kind
+
 from joblease_dashboard.pages.formats import NOTHING, seconds
 from joblease_dashboard.read_model.statistics import WINDOWS, totals
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from joblease_dashboard.read_model.statistics import Stats
 
 KEPT_SECONDS = 5.0
+LOOKS = {Kind.COMPLETED: "good", Kind.FAILED: "bad", Kind.CANCELLED: "quiet", Kind.UNKNOWN: "high"}
+"""Colour and dashes of each outcome's line."""
 Values = list[float | None]
 
 
@@ -87,9 +91,9 @@ def picture(window: str, points: Sequence[Mapping[str, Any]]) -> Picture:
     def chart(title: str, unit: str, about: str, *lines: Line) -> Chart:
         return Chart(title, unit, about, start, minutes * 60, list(lines))
 
-    def count(name: str, look: str) -> Line:
+    def count(name: Kind, look: str) -> Line:
         values = [_short(point[name] / minutes) for point in points]
-        return Line(name, look, [*values], f"{sum(point[name] for point in points):,}")
+        return Line(name, look, [*values], f"{ended(points, name):,}")
 
     def percentiles(name: str) -> list[Line]:
         return [percentile("median", "main", f"{name}P50"), percentile("p95", "high", f"{name}P95")]
@@ -102,17 +106,22 @@ def picture(window: str, points: Sequence[Mapping[str, Any]]) -> Picture:
     charts = [
         chart(
             "Jobs ended, per minute", "/min", "in all",
-            count("completed", "good"), count("failed", "bad"), count("cancelled", "quiet"),
+            *(count(kind, look) for kind, look in LOOKS.items() if kind is not Kind.UNKNOWN or ended(points, kind)),
         ),
         chart(
             "Success rate", "%", "in all",
             Line("completed", "good", [_rate(point) for point in points], _percent(whole["successRate"])),
         ),
         chart("Wait in the queue", "s", "at the end", *percentiles("waited")),
-        chart("Duration", "s", "at the end", *percentiles("ran")),
+        chart("Run time", "s", "at the end", *percentiles("ran")),
     ]  # fmt: skip
-    busy = [point for point in reversed(points) if point["completed"] + point["failed"] + point["cancelled"]]
+    busy = [point for point in reversed(points) if any(point[kind] for kind in OUTCOMES)]
     return Picture(window, charts, whole["ended"], whole["successRate"], busy)
+
+
+def ended(points: Sequence[Mapping[str, Any]], kind: Kind) -> int:
+    """How many jobs ended in this way."""
+    return sum(point[kind] for point in points)
 
 
 def _rate(point: Mapping[str, Any]) -> float | None:

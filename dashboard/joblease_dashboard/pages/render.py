@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from joblease import __version__
 from joblease.messages import Status
-from joblease.states import REASONS, State
+from joblease.states import OUTCOMES, REASONS, State
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
@@ -58,8 +58,8 @@ class Renderer:
             return f"/static/{name}?{known.get(name, '')}"
 
         self._templates.globals |= {
-            "version": __version__, "reasons": REASONS, "State": State, "statuses": STATUSES, "assets": known,
-            "asset": asset, "scoped": self._scoped,
+            "version": __version__, "reasons": REASONS, "outcomes": [kind.value for kind in OUTCOMES],
+            "State": State, "statuses": STATUSES, "assets": known, "asset": asset, "scoped": self._scoped,
             "navigation": [link for link in links if link.name],
         }  # fmt: skip
         self._templates.filters |= FILTERS
