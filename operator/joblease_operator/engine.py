@@ -114,12 +114,13 @@ class Engine:
             if ended := outcome(job.written):  # its trail need not be read
                 job.state, job.completed_at = ended
                 job.mark_settled()
-        if not job.see(kind, body):
-            return
-        status = body.get("status") or {}
-        if job.settled and status.get("observedGeneration") != job.generation:
+        news, status = job.see(kind, body), body.get("status") or {}
+        # Of an ended job, an older status may be heard of only now: to go on from that would write it again.
+        behind = job.settled and status.get("observedGeneration") != job.generation and outcome(status) is not None
+        if behind:
             job.written = status
-        self._queue.add(uid)
+        if news or behind:
+            self._queue.add(uid)
 
     async def on_event(self, delivery: "AbstractIncomingMessage") -> None:
         """Something that happened to a job. It can be acknowledged at once: the trail has it."""

@@ -483,6 +483,27 @@ async def test_an_ended_job_follows_its_generation_and_its_time_to_live(jobs: Jo
                 await asyncio.sleep(0.05)
 
 
+async def test_a_change_that_is_heard_of_after_the_outcome_does_not_bring_an_older_status_back(
+    jobs: Jobs, cluster: Cluster
+) -> None:
+    async with operator(jobs, cluster) as running:
+        name = cluster.create()
+        await cluster.reaches(name, "Queued")
+        await play(jobs, running.uid(name), (Status.STARTED, State.RUNNING))
+        await cluster.reaches(name, "Running")
+        running.watching = False
+        cluster.change(name, cancel=True)
+        late = cluster.get(name)
+        await play(jobs, running.uid(name), (Status.FAILED, State.FAILED))
+        await until(lambda: running.jobs[running.uid(name)].settled)
+        running.engine.observe("MODIFIED", late)
+        running.watching = True
+        async with asyncio.timeout(20):
+            while (status := cluster.get(name)["status"])["observedGeneration"] != 2:
+                await asyncio.sleep(0.05)
+        assert {each["reason"] for each in status["conditions"]} == {"Failed"}
+
+
 async def test_a_time_to_live_without_end(jobs: Jobs, cluster: Cluster) -> None:
     async with operator(jobs, cluster, ttl_seconds_after_finished=0) as running:
         name = cluster.create(ttlSecondsAfterFinished=-1)
