@@ -443,8 +443,10 @@ async def test_what_a_job_changes_another_does_not_find(
     await shared_lane.jobs.reaches(job, State.RUNNING)
     await asyncio.sleep(0.3)
     await shared_lane.jobs.cancel(job)
-    assert (await shared_lane.jobs.outcome(job))[0] is State.CANCELLED
+    state, events = await shared_lane.jobs.outcome(job)
+    assert state is State.CANCELLED
     assert pids(record)  # it was asked, and cleaned up
+    assert "in clean_up" in (events[-1].data or {})["traceback"]
 
 
 async def test_a_thread_whose_number_was_known_is_found(lane: Lane) -> None:

@@ -525,6 +525,19 @@ def _open_files() -> None:
 _files: list[int] = []
 
 
+def _reset_signals() -> None:
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        with contextlib.suppress(OSError):
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _close_memory() -> None:
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if "memfd:where" in str(link.readlink()):
+                os.close(int(link.name))
+
+
 def _stop_the_clock() -> None:
     time.monotonic = lambda: 0.0
     threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
@@ -546,6 +559,9 @@ CHANGES: dict[str, Callable[[], object]] = {
     "processors": lambda: os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]),
     "profiling timer": lambda: signal.setitimer(signal.ITIMER_PROF, 0.2),
     "signal mask": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]),
+    "all signals": _reset_signals,
+    "all stack dumps": lambda: [*map(faulthandler.unregister, range(signal.SIGRTMIN, signal.SIGRTMAX))],
+    "memory that is not its own": _close_memory,
     "stack dumps": lambda: faulthandler.register(signal.SIGUSR1),
     "soft limit": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.getrlimit(resource.RLIMIT_FSIZE)[1])),
     "hard limit": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),

@@ -46,8 +46,9 @@ if TYPE_CHECKING:
 class Child:
     """The loop of the handler process."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, answer: where.Answer) -> None:
         self._socket = connection
+        self._answer = answer
         self._place = _place(connection.fileno())
         self._pid = os.getpid()
         self._thread = get_ident()
@@ -66,6 +67,7 @@ class Child:
         handlers = [describe(name, find(name)) for name in names]
         faulthandler.unregister(signal.SIGUSR1)  # whoever took it for a stack dump took the cancel order's signal
         set_handler(signal.SIGUSR1, self._interrupt)
+        self._answer.listen()
         self._listening.acquire()
         start_new_thread(self._listen, ())
         self._listening.acquire()
@@ -80,6 +82,7 @@ class Child:
                 ending = frames.Failed(run=run.id, **failure(error))
             try:
                 surroundings.restore()
+                self._answer.listen()
                 ending.left = values.printable(leftovers.find())
             except BaseException as error:  # noqa: BLE001 - a process whose streams were closed, say, is worth nothing
                 ending.left = f"what cannot be put back ({type(error).__name__})"
@@ -215,9 +218,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     log_to_stderr(sys.argv[4])
-    where.answer(int(sys.argv[5]))
     try:
-        Child(socket.socket(fileno=connection)).serve()
+        Child(socket.socket(fileno=connection), where.Answer(int(sys.argv[5]))).serve()
     except BaseException:  # noqa: BLE001 - nothing is left to be done here, and no thread is worth waiting for
         traceback.print_exc()
         os._exit(1)

@@ -19,10 +19,22 @@ LONGEST = 4_000
 _CALLED_FROM = str(Path(__file__).with_name("child.py")), (" in _call", " in _await")
 
 
-def answer(fd: int) -> None:
-    """In the handler process: write the stack into this file whenever `SIGNAL` comes."""
-    os.set_inheritable(fd, False)  # noqa: FBT003 - it has no other form
-    faulthandler.register(SIGNAL, fd, all_threads=False)
+class Answer:
+    """The handler process's side: writes the stack into the file whenever `SIGNAL` comes, from `listen` on."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_inheritable(fd, False)  # noqa: FBT003 - it has no other form
+        self._fd, self._file = fd, os.fstat(fd).st_ino
+
+    def listen(self) -> None:
+        """Answer from now on; again after each job: who sets all signals back sets back this one, and it would kill.
+
+        Raises `OSError` when the file was closed: the next one of that number is somebody else's.
+        """
+        if os.fstat(self._fd).st_ino != self._file:
+            raise OSError("the file for the stack was closed")
+        faulthandler.unregister(SIGNAL)
+        faulthandler.register(SIGNAL, self._fd, all_threads=False)
 
 
 class Where:
