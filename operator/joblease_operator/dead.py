@@ -7,6 +7,7 @@ ever, so it ends, and whoever has mended the cause may submit it again.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,14 @@ from joblease.states import State
 from joblease.topology import DEAD, REASON_HEADER, declare_dead
 
 if TYPE_CHECKING:
-    from aio_pika.abc import AbstractChannel
+    from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
     from joblease.broker import Broker
 
     from joblease_operator.job import Job
+
+MAX_LETTERS = 65_535
+"""AMQP's limit on messages that are delivered and not acknowledged."""
+MAX_REASON = 1_000
 
 
 async def reasons(broker: "Broker") -> dict[str, str]:
@@ -26,19 +31,34 @@ async def reasons(broker: "Broker") -> dict[str, str]:
 
     Raises `PublishFailed`.
 
-    It reads the oldest of them, as many as there is time for: half of the broker's timeout.
+    It reads the oldest of them, as many as there is time for: half of the broker's timeout. They may be many, since
+    nobody but people takes them away, and the one that matters is among the last. So they are consumed: to get each by
+    itself takes its time.
     """
+    found: dict[str, str] = {}
 
-    async def read(channel: "AbstractChannel") -> dict[str, str]:
-        queue, found = await declare_dead(channel), {}
-        loop = asyncio.get_running_loop()
-        in_time = loop.time() + broker.timeout / 2
-        while loop.time() < in_time and (letter := await queue.get(no_ack=False, fail=False)):
+    async def read(channel: "AbstractChannel") -> None:
+        queue, enough = await declare_dead(channel), asyncio.Event()
+        left = queue.declaration_result.message_count or 0
+
+        async def note(letter: "AbstractIncomingMessage") -> None:
+            nonlocal left
             reason = letter.headers.get(REASON_HEADER) or letter.headers.get("x-first-death-reason") or "unknown"
-            found[letter.message_id or ""] = reason.decode() if isinstance(reason, bytes) else str(reason)
-        return found  # with its channel, all of them go back to their places
+            text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+            found[letter.message_id or ""] = text[:MAX_REASON]
+            left -= 1
+            if left <= 0:
+                enough.set()
 
-    return await broker.ask(read)
+        if left:
+            await channel.set_qos(prefetch_count=min(left, MAX_LETTERS))
+            await queue.consume(note)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(enough.wait(), broker.timeout / 2)
+        # with its channel, all of them go back to their places
+
+    await broker.ask(read)
+    return found
 
 
 def why_dead(job: "Job", letters: Mapping[str, str]) -> str | None:

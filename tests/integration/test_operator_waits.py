@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError, ServiceResponseError
+from joblease import topology
 from joblease.leases import job_blob, slot_blob
 from joblease.limits import API_DEPTH
 from joblease.messages import Status, now, rfc3339
@@ -17,7 +18,7 @@ from joblease.states import State
 from joblease.topology import CONTROL, DEAD, DELIVERY_LIMIT, EVENTS, REASON_HEADER, declare_private, jobs_queue
 from joblease.trail import NewEvent
 from joblease_dashboard.actions import deadletters
-from joblease_operator import ending, engine, pools, sweeper
+from joblease_operator import dead, ending, engine, pools, sweeper
 from support.cluster import Cluster
 from support.engine import Operator, messages, operator, until
 from support.jobs import Jobs
@@ -220,6 +221,24 @@ async def test_a_job_whose_message_is_a_dead_letter_ends_with_the_reason(
         wanted = next(letter.id for letter in letters if letter.job_id == uid)
         done = await deadletters.replay(jobs.broker, jobs.trail, wanted)
         assert [(letter.job_id, state) for letter, state in done.ended] == [(uid, State.FAILED)]
+
+
+async def test_a_dead_letter_is_found_behind_very_many(jobs: Jobs) -> None:
+    async def publish(name: str, number: int) -> None:
+        for n in range(number):
+            await jobs.broker.publish("", DEAD, b"x", message_id=f"{name}.{n}", headers={REASON_HEADER: "of before"})
+
+    async def purge(channel: Any) -> None:
+        await (await topology.declare_dead(channel)).purge()
+
+    try:
+        await asyncio.gather(*(publish(f"other-{n}", 250) for n in range(20)))
+        await jobs.broker.publish("", DEAD, b"x", message_id="mine.1", headers={REASON_HEADER: "m" * 5_000})
+        found = await dead.reasons(jobs.broker)
+        assert found["mine.1"] == "m" * dead.MAX_REASON
+        assert len(await dead.reasons(jobs.broker)) == len(found) > 5_000  # they are all there still
+    finally:
+        await jobs.broker.ask(purge)
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.INTERRUPTED])
