@@ -698,7 +698,7 @@ async def test_an_ended_job_keeps_its_outcome_whatever_fails_afterwards(
             failed.set()
             raise AttributeError("not foreseen")
 
-        monkeypatch.setattr(running.engine._publisher, "announce", broken)
+        monkeypatch.setattr(running.engine._publisher, "publish_events", broken)
         await play(jobs, uid, (Status.COMPLETED, State.COMPLETED))
         await asyncio.wait_for(failed.wait(), 20)
         await cluster.reaches(name, "Completed")

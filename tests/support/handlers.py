@@ -136,7 +136,9 @@ def endless(job: JobContext) -> None:
     """Holds the interpreter and never lets go: no Python thread or signal handler of its process gets a turn."""
     _note(job.parameters, f"start:{job.name}")
     job.step("spinning")
-    ctypes.PyDLL(None).sleep(3600)  # a C call made without releasing the interpreter lock
+    library, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)  # calls that keep the interpreter's lock
+    library.pthread_mutex_lock(mutex)
+    library.pthread_mutex_lock(mutex)  # for ever, and no signal interrupts it
 
 
 @handler("greedy")

@@ -436,7 +436,7 @@ def look_for_keys(job: JobContext) -> dict[str, Any]:
     guardians = [
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/cmdline")
-        if _parent(path.parent) == os.getppid() and b"guard.py" in path.read_bytes()
+        if _parent(path.parent) == os.getppid() and b"guardian_process.py" in path.read_bytes()
     ]
     return {
         "mine": "JOBLEASE_AMQP_URL" in environment("self") or "JOBLEASE_STORAGE" in environment("self"),
