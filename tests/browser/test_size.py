@@ -90,7 +90,7 @@ async def test_a_list_that_was_scrolled_follows_the_events_without_gap_or_repeat
     there = await names(page)
     number = COUNT - 99  # on the third screen
     old = page.locator(f"[data-job='{job_id(number)}']")
-    await expect(old).to_contain_text("Submitted")
+    await expect(old).to_contain_text("WaitingForGroup")
     started = event(number, first + timedelta(seconds=SECONDS * number), 2, "Started", State.RUNNING, now())
     await jobs.broker.publish(EVENTS, started.routing_key, started.encode(), message_id=started.event_id)
     await expect(old).to_contain_text("Running")
