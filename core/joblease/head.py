@@ -37,6 +37,11 @@ class Head:
     """Place among jobs of the same second: the resourceVersion with which the API server accepted the JobRequest."""
     etag: str = field(default="", compare=False)
 
+    @property
+    def shown(self) -> State:
+        """Where the job is, in the word that people see: the reason of its conditions."""
+        return self.reason or self.state.reason
+
 
 def hint_of(head: Head) -> HeadHint:
     """What a job's message says of its head."""

@@ -175,10 +175,8 @@ class LeaseBlobs:
             f"{url}/{quote(blob)}?{'&'.join(filter(None, (query, token)))}",
             headers={"x-ms-version": container.api_version, "Accept": "application/xml", **headers},
         )
-        # Through the client's policies. Its own `_send_request` does the same with a copy of the request; and for an id
-        # of the request the SDK makes nine system calls.
-        pipeline = container._client._client  # noqa: SLF001
-        response = await pipeline.send_request(request, client_request_id=str(uuid4()))
+        # Through the client's policies. Its own `_send_request` does the same with a copy of the request.
+        response = await container._client._client.send_request(request)  # noqa: SLF001
         if response.status_code >= 300:
             raise HttpResponseError(response.headers.get("x-ms-error-code") or response.reason, response=response)
 

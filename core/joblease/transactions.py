@@ -58,11 +58,7 @@ async def submit(table: "TableClient", writes: Sequence[Write]) -> list[str]:
     request = HttpRequest(
         "POST",
         f"{table.url}/$batch",
-        headers={
-            **_HEADERS,
-            "Content-Type": f"multipart/mixed; boundary=batch_{name}",
-            "x-ms-client-request-id": name,  # the SDK's own costs nine system calls
-        },
+        headers={**_HEADERS, "Content-Type": f"multipart/mixed; boundary=batch_{name}"},
         content=_body(table, writes, name).encode(),
     )
     # Through the client's policies. Its own `send_request` does the same, with a copy of the request. Streamed, so that

@@ -270,8 +270,8 @@ class Engine:
             if self._admissions.admitted(job):
                 await self._record.write(job, [submitted, queued(job)], self._new_head(job), state=State.QUEUED)
             else:
-                reason, _ = reason_of(job, self._admissions.scheduler.why_waiting(job.uid))
-                await self._record.write(job, [replace(submitted, reason=reason)], self._new_head(job))
+                first = replace(submitted, reason=self._waits_for(job))
+                await self._record.write(job, [first], self._new_head(job))
         except BaseException:  # a slot is held by what is in the trail, and by nothing else
             self._admissions.leave(job)
             raise
@@ -282,9 +282,13 @@ class Engine:
             if job.state is State.QUEUED:
                 await self._publish_once(job)
         elif job.spec:
-            reason, _ = reason_of(job, self._admissions.scheduler.why_waiting(job.uid))
+            reason = self._waits_for(job)
             if reason in WRITTEN and reason is not job.shown:
                 await self._record.write(job, [waiting(job, reason)])
+
+    def _waits_for(self, job: Job) -> State:
+        """What keeps a job from being admitted, in the word that its status has."""
+        return reason_of(job, self._admissions.scheduler.why_waiting(job.uid))[0]
 
     async def _publish_once(self, job: Job) -> None:
         if job.spec and job.published != job.attempt + 1:

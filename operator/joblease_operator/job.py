@@ -159,7 +159,7 @@ class Job:
         """After a restart: what the head row knows, and for the rest what the status said."""
         said: Mapping[str, Any] = self.written
         self.head, self.state, self.order = head, head.state, head.order
-        self.shown = head.reason or head.state.reason
+        self.shown = head.shown
         self.sequence, self.attempt = head.sequence, head.attempt
         self.worker, self.next_attempt_at = head.worker, head.next_attempt_at
         self.started_at = _moment(said["startedAt"]) if "startedAt" in said else None

@@ -122,9 +122,8 @@ class Work:
             try:
                 events = await recent(self._trail, claimed.head)
             except Exception as error:
-                unforeseen = classify(error) is ErrorClass.PERMANENT
                 text = "what an earlier worker has written is not announced again: %s"
-                log.log(log_level(error), text, error, exc_info=unforeseen)
+                log.log(log_level(error), text, error, exc_info=classify(error) is ErrorClass.PERMANENT)
                 return claimed.events
             return [event for event in events if event.sequence <= claimed.head.sequence]
 
