@@ -323,6 +323,22 @@ def test_priority_is_fixed_while_the_job_runs_and_afterwards(jobs: JobRequests, 
         assert jobs.get(name)["spec"]["priority"] == 2
 
 
+def test_an_outcome_is_final(jobs: JobRequests) -> None:
+    """A status that was sent before it, and arrives after it, is refused; what is said about it may still change."""
+    name = jobs.create({"handler": "demo"})
+
+    def conditions(reason: State, message: str = "") -> list[dict[str, str]]:
+        finished = {**condition(reason), "type": "Finished", "status": reason.finished}
+        return [{**each, "message": message} for each in (condition(reason), finished)]
+
+    for reason in (State.RUNNING, State.RETRYING, State.FAILED):
+        jobs.patch_status(name, conditions=conditions(reason))
+    for reason in (State.RUNNING, State.COMPLETED):
+        message = refusal(lambda reason=reason: jobs.patch_status(name, conditions=conditions(reason)))  # type: ignore[misc]
+        assert "the job has its outcome, which is never changed" in message
+    jobs.patch_status(name, conditions=conditions(State.FAILED, "attempt 1 failed"))
+
+
 @pytest.mark.parametrize("result", ["text", 3, 2.5, True, [1, {"a": []}], {"a": {"b": 1}}], ids=repr)
 def test_a_result_is_any_json(jobs: JobRequests, result: Any) -> None:
     name = jobs.create({"handler": "demo"})
