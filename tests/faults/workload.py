@@ -3,16 +3,23 @@
 import asyncio
 from typing import Any
 
+from azure.core.exceptions import AzureError, ResourceNotFoundError
 from faults.history import Submitted
 from faults.installation import NAMESPACE, Installation
 from faults.kinds import CANCEL, CANCEL_AFTER_THE_NEXT, DELETE, RUN, Asked, Kinds
+from joblease.leases import LeaseBlobs
+from joblease.settings import StorageSettings
 from joblease.states import State
+from joblease.storage import Storage
 from kubernetes import client
+from pydantic import SecretStr
 from support.cluster import Cluster
 from urllib3.exceptions import HTTPError
 
 API_TROUBLE = (client.ApiException, HTTPError, OSError)
 LOOK_SECONDS = 0.5
+MAX_OPEN = 50
+"""Jobs that may be open at once: a fault finds jobs at work, and not a line that grows for as long as faults last."""
 
 
 class Workload:
@@ -22,6 +29,7 @@ class Workload:
         """`pause`: mean seconds between two submissions. `nuisances`: as for `Kinds`."""
         self._kinds = Kinds(seed, installation.record, nuisances)
         self._pause = pause
+        self._installation = installation
         self._cluster = Cluster(installation.api.kubeconfig, NAMESPACE)
         self._acts: set[asyncio.Task[None]] = set()
         self.jobs: list[Submitted] = []
@@ -29,11 +37,15 @@ class Workload:
     async def run(self) -> None:
         """Begin with a job after the other until cancelled."""
         number = 0
-        while True:
-            await asyncio.sleep(self._kinds.pause(self._pause))
-            number += 1
-            asked = self._kinds.draw(number)
-            self._acts.add(asyncio.create_task(self._act(f"job-{number:05d}", asked)))
+        connection = SecretStr(self._installation.connection_string)
+        async with Storage(StorageSettings(storage_connection_string=connection)) as storage:
+            while True:
+                await asyncio.sleep(self._kinds.pause(self._pause))
+                while await _open_jobs(storage) >= MAX_OPEN:
+                    await asyncio.sleep(LOOK_SECONDS)
+                number += 1
+                asked = self._kinds.draw(number)
+                self._acts.add(asyncio.create_task(self._act(f"job-{number:05d}", asked)))
 
     async def finish(self, patience: float) -> None:
         """Let what has begun come to its end, within `patience` seconds: what needs longer is left as it is."""
@@ -96,3 +108,14 @@ class Workload:
     def _has_ended(self, name: str) -> bool:
         reason = self._cluster.condition(name).get("reason")
         return reason is not None and State(reason).terminal
+
+
+async def _open_jobs(storage: Storage) -> int:
+    """How many jobs have been begun and have not ended: each has a blob. Too many while storage does not say."""
+    try:
+        async with asyncio.timeout(5):
+            return len([job async for job in LeaseBlobs(storage.locks()).jobs()])
+    except ResourceNotFoundError:  # no program has lived long enough to make the container
+        return 0
+    except (AzureError, TimeoutError):
+        return MAX_OPEN
