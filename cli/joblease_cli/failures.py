@@ -27,7 +27,7 @@ MEANINGS = {
     Exit.OK: "done; a job that was waited for or followed completed",
     Exit.JOB_FAILED: "the job failed, passed its deadline, or crashed its workers",
     Exit.REFUSED: "wrong usage, or the input was refused",
-    Exit.JOB_CANCELLED: "the job was cancelled",
+    Exit.JOB_CANCELLED: "the job was cancelled, or ended in another way as neither success nor failure",
     Exit.NOT_FOUND: "no such job, or it was deleted meanwhile",
     Exit.TIMEOUT: "--timeout passed; the job goes on",
     Exit.UNAVAILABLE: "the API server cannot be reached, lacks JobLease, or does not allow it",

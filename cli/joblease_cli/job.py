@@ -100,7 +100,8 @@ class Job:
         """The exit code for the outcome of an ended job."""
         if self.condition.get("status") == "True":
             return Exit.OK
-        return Exit.JOB_CANCELLED if State(self.reason).kind is Kind.CANCELLED else Exit.JOB_FAILED
+        failed = State(self.reason).kind in (Kind.FAILED, Kind.UNKNOWN)
+        return Exit.JOB_FAILED if failed else Exit.JOB_CANCELLED
 
 
 def instant(text: str | None) -> datetime | None:

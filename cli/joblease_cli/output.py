@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import yaml
-from joblease.states import Kind, State
+from joblease.states import Look, State
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -20,13 +20,14 @@ from rich.text import Text
 
 from joblease_cli.job import Job
 
-STYLES = {
-    Kind.COMPLETED: "green",
-    Kind.RUNNING: "cyan",
-    Kind.WAITING: "blue",
-    Kind.FAILED: "red",
-    Kind.CANCELLED: "magenta",
-    Kind.UNKNOWN: "default",
+STYLES: dict[Look, str] = {
+    "good": "green",
+    "busy": "cyan",
+    "wait": "blue",
+    "bad": "red",
+    "quiet": "magenta",
+    "main": "bright_blue",
+    "high": "default",
 }
 NONE = "-"
 _BAR = 10
@@ -71,7 +72,7 @@ def status(job: Job) -> Text:
 
 def style(job: Job) -> str:
     """The colour of its state."""
-    return STYLES[State(job.reason).kind]
+    return STYLES[State(job.reason).kind.look]
 
 
 def bar(percent: int | None) -> Text:

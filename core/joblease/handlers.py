@@ -1,8 +1,8 @@
-"""What the author of a handler uses: `@handler`, `JobContext`, and three ways to end.
+"""What the author of a handler uses: `@handler`, `JobContext`, and the ways to end.
 
 A handler is an ordinary function, sync or async. Returning ends the job `Completed`, with the returned JSON as its
-result; raising lets the retry policy decide; raising `PermanentError` ends it `Failed` at once. Everything here is
-plain data and calls: a handler can be unit-tested by calling it with a `JobContext` of one's own.
+result; raising lets the retry policy decide, unless it is one of `ENDINGS`, which end the job at once. Everything here
+is plain data and calls: a handler can be unit-tested by calling it with a `JobContext` of one's own.
 """
 
 import functools
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from joblease import values
 from joblease.limits import MAX_NAME, NAME_PATTERN
+from joblease.states import State
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,6 +27,16 @@ MODULES_VARIABLE = "JOBLEASE_HANDLERS"
 
 class PermanentError(Exception):
     """Raised by a handler: the job has failed, and another attempt would fail too."""
+
+
+class UnknownHandler(Exception):
+    """No handler of this name was found."""
+
+
+ENDINGS: Mapping[type[Exception], State] = {PermanentError: State.FAILED, UnknownHandler: State.FAILED}
+"""What ends the job at once when it is raised, and the outcome. All else that is raised is an attempt that failed."""
+GIVEN = frozenset({State.COMPLETED, *ENDINGS.values()})
+"""The outcomes that a handler can give its job; the others come from the operator or the worker."""
 
 
 class JobCancelled(BaseException):
@@ -76,10 +87,6 @@ class JobContext:
         self.report(
             {"message": values.message(message), "progress": values.progress(progress), "data": values.data(data)}
         )
-
-
-class UnknownHandler(Exception):
-    """No handler of this name was found."""
 
 
 _registry: dict[str, Callable[..., Any]] = {}

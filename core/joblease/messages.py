@@ -36,7 +36,7 @@ class Wire(Model):
 
 
 class Status(StrEnum):
-    """What an event says happened. A step's status is `Step N` (`step`)."""
+    """What an event says happened. A step's status is `Step N` (`step`), that of an outcome is `State.event`."""
 
     SUBMITTED = "Submitted"
     SUSPENDED = "Suspended"
@@ -55,6 +55,10 @@ class Status(StrEnum):
     def step(number: int) -> str:
         """The status of a handler's n-th step."""
         return f"Step {number}"
+
+
+STATUSES = tuple(dict.fromkeys([*map(str, Status), *(state.event for state in State if state.terminal), "Step"]))
+"""All words that events can be told apart by: last in their routing key, and the filter of the events page."""
 
 
 def message_id(job_id: str, attempt: int) -> str:
@@ -77,7 +81,7 @@ class JobEvent(Wire):
     sequence: int
     """Position in the job's history, from 1, without gaps."""
     status: str
-    """One of `Status`, or `Step N`."""
+    """One of `Status`, the outcome's `State.event`, or `Step N`."""
     state: State
     """Where the job is after this event."""
     reason: State | None = None

@@ -10,21 +10,36 @@ no slot, and nobody starts it again.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self, get_args
+
+Look = Literal["wait", "busy", "good", "bad", "quiet", "main", "high"]
+"""Colour and stroke of a kind: a class in the pages' style, a line of charts, a colour of the command line."""
+LOOKS: tuple[Look, ...] = get_args(Look)
 
 
 class Kind(StrEnum):
-    """What a state comes to, for whoever counts or colours jobs."""
+    """What a state comes to, for whoever counts or colours jobs. Those after `RUNNING` are what ended jobs come to.
 
-    WAITING = "waiting"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    UNKNOWN = "unknown"
+    All but `COMPLETED` and `FAILED` of these count as neither success nor failure.
+    """
+
+    look: Look
+
+    def __new__(cls, value: str, look: Look) -> Self:
+        """A word and its look."""
+        kind = str.__new__(cls, value)
+        kind._value_, kind.look = value, look
+        return kind
+
+    WAITING = "waiting", "wait"
+    RUNNING = "running", "busy"
+    COMPLETED = "completed", "good"
+    FAILED = "failed", "bad"
+    CANCELLED = "cancelled", "quiet"
+    UNKNOWN = "unknown", "high"
 
 
-OUTCOMES = (Kind.COMPLETED, Kind.FAILED, Kind.CANCELLED, Kind.UNKNOWN)
+OUTCOMES = tuple(kind for kind in Kind if kind not in (Kind.WAITING, Kind.RUNNING))
 """What ended jobs are counted as."""
 
 
@@ -75,12 +90,18 @@ class State(StrEnum):
     @property
     def succeeded(self) -> str:
         """Status of the condition `Succeeded`."""
-        return {Kind.COMPLETED: "True", Kind.FAILED: "False", Kind.CANCELLED: "False"}.get(self.kind, "Unknown")
+        known = self.terminal and self.kind is not Kind.UNKNOWN
+        return "True" if self.kind is Kind.COMPLETED else "False" if known else "Unknown"
 
     @property
     def finished(self) -> str:
         """Status of the condition `Finished`."""
         return "True" if self.terminal else "False"
+
+    @property
+    def event(self) -> str:
+        """The status of the event that gives a job this outcome: one for each kind."""
+        return self.kind.value.capitalize()
 
     @property
     def reason(self) -> "State":

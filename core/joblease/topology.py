@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aio_pika import ExchangeType
 from aiormq.exceptions import ChannelPreconditionFailed
 
-from joblease.messages import Status
+from joblease.messages import STATUSES, Status
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractQueue
@@ -37,7 +37,7 @@ NO_DELIVERY_LIMIT = 1_000_000_000
 """As good as none, and the same for every release: RabbitMQ 4 has a limit unless told, and only 4 knows -1 as none."""
 _OF_OPERATOR = (Status.SUBMITTED, Status.SUSPENDED, Status.SCHEDULED, Status.WAITING_FOR_GROUP, Status.QUEUED)
 READERS = {
-    "operator": ["*.Step", *(f"*.{status}" for status in Status if status not in _OF_OPERATOR)],
+    "operator": [f"*.{status}" for status in STATUSES if status not in _OF_OPERATOR],
     "index": ["#"],
 }
 """Who must not miss an event, and the keys of those that matter to it: the operator knows what it has done itself."""

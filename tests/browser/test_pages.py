@@ -58,7 +58,7 @@ async def test_a_jobs_picture_says_in_words_what_it_shows(browser: Browser, dash
         for number, said in enumerate(("failed after 50 s", "interrupted after 52 s", "running for")):
             await expect(lanes.nth(number)).to_contain_text(f"Attempt {number + 1}")
             await expect(lanes.nth(number)).to_contain_text(said)
-        fills = await page.locator(".span:not(.waiting)").evaluate_all("all => all.map(e => getComputedStyle(e).fill)")
+        fills = await page.locator(".span:not(.wait)").evaluate_all("all => all.map(e => getComputedStyle(e).fill)")
         assert len(set(fills)) == 3
         assert sum("url(" in fill for fill in fills) == 2  # hatched and dotted: not by hue alone
         assert await lanes.nth(2).locator(".step").count() == 4

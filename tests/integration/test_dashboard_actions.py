@@ -95,7 +95,7 @@ async def test_a_job_is_submitted_by_its_handlers_form(http: httpx.AsyncClient, 
     assert cluster.get("by-form")["spec"]["parameters"] == {"steps": 2, "seconds": 0.1}
     page = (await http.get(f"/jobs/{job_id}")).text
     assert "Completed" in page
-    assert 'class="span completed"' in page
+    assert 'class="span good"' in page
     assert f"/jobs/{job_id}/retry" in page
     assert f"/jobs/{job_id}/cancel" not in page
     for field, wrong in (("json.steps", "{"), ("namespace", "nowhere"), ("priority", "12"), ("name", "No Name")):

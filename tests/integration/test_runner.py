@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from joblease_worker import guardian_process, linux, offspring, output, process
+from joblease_worker import frames, guardian_process, linux, offspring, output, process
 from joblease_worker.clock import boot_seconds
 from joblease_worker.environment import without_keys
 from joblease_worker.guardian import Guardian
@@ -22,7 +22,7 @@ from joblease_worker.settings import WorkerSettings
 from pydantic import SecretStr
 from support.programs import TESTS
 
-READY = b'{"type":"ready","version":1,"handlers":[]}\n'
+READY = frames.encode(frames.Ready(handlers=[]))
 JOB = {"id": "1", "epoch": 1, "handler": "any"}
 
 
@@ -44,7 +44,7 @@ async def nothing(_: Mapping[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("script", "problem"),
     [
-        ("say(READY.replace(b'1', b'2'))", "speaks version 2 of their protocol, the worker version 1"),
+        ("say(READY.replace(b'version\":', b'version\":9'))", f"speaks version 9{frames.VERSION} of their protocol"),
         ("say(b'hello\\n'); time.sleep(60)", "Invalid JSON"),
         ("say(b'x' * (5 << 20)); time.sleep(60)", "a line of more than 4194304 bytes"),
         ("sys.exit(1)", "its output is in the lines above"),
@@ -68,7 +68,7 @@ async def test_a_process_that_does_not_say_hello_is_not_started(
         ("say(b'{}' * 4 + b'\\n'); time.sleep(60)", "it wrote into the worker's socket"),
         ("say(READY); time.sleep(60)", "it wrote into the worker's socket"),
         ("say(b'x' * (9 << 20)); time.sleep(60)", "it wrote into the worker's socket"),
-        ('say(b\'{"type":"stopped"\'); sys.exit(7)', "it wrote into the worker's socket"),
+        ('say(b\'{"type":"ended"\'); sys.exit(7)', "it wrote into the worker's socket"),
         ("connection.close(); time.sleep(60)", "it closed its connection to the worker"),
         ("sys.exit(7)", "ended by itself with exit code 7"),
         ("os.kill(os.getpid(), 9)", "killed by SIGKILL: out of memory, most likely"),
@@ -82,7 +82,7 @@ async def test_a_run_ends_when_its_process_does_not_keep_to_the_protocol(
     started = await HandlerProcess.start(WorkerSettings())
     async with asyncio.timeout(20):
         ending = await started.run(JOB, boot_seconds() + 60, nothing, {})
-    assert (ending.kind, started.alive) == ("died", False)
+    assert (ending.how, started.alive) == ("died", False)
     assert error in ending.error
     await started.close()
 
@@ -115,7 +115,7 @@ async def test_what_a_dead_process_has_said_is_heard(tmp_path: Path, monkeypatch
         heard.append(step["step"])
 
     ending = await started.run(JOB, boot_seconds() + 60, hear, {})
-    assert (ending.kind, heard) == ("died", list(range(1, 101)))
+    assert (ending.how, heard) == ("died", list(range(1, 101)))
     await started.close()
 
 
@@ -123,7 +123,7 @@ async def test_a_run_that_comes_too_late_does_not_begin(monkeypatch: pytest.Monk
     monkeypatch.setenv("JOBLEASE_HANDLERS", "")
     started = await HandlerProcess.start(WorkerSettings())
     ending = await started.run({**JOB, "handler": "demo"}, boot_seconds() - 1, nothing, {})
-    assert (ending.kind, started.alive) == ("stopped", True)
+    assert (ending.how, started.alive) == ("stopped", True)
     await started.close()
 
 
@@ -143,7 +143,7 @@ async def test_a_cancel_that_follows_the_order_at_once_is_not_lost(their_process
         running = asyncio.create_task(their_process.run(job, boot_seconds() + 60, nothing, {}))
         await asyncio.sleep(0)
         their_process.ask_to_stop("1")
-        assert (await asyncio.wait_for(running, 20)).kind == "stopped"
+        assert (await asyncio.wait_for(running, 20)).how == "stopped"
 
 
 async def test_the_signal_of_a_cancel_that_comes_too_late_does_not_stop_the_next_run(
@@ -156,7 +156,7 @@ async def test_the_signal_of_a_cancel_that_comes_too_late_does_not_stop_the_next
         while not record.exists():
             await asyncio.sleep(0.01)
     os.kill(their_process.pid, signal.SIGUSR1)
-    assert (await running).kind == "completed"
+    assert (await running).how == "Completed"
 
 
 async def test_one_handler_that_cannot_be_described_keeps_no_other_from_being_served(
@@ -365,11 +365,11 @@ async def test_lines_without_letters_hold_up_no_turn(tmp_path: Path, monkeypatch
         monkeypatch,
         f"say({READY!r}); hear()\n"
         "for _ in range(20): os.write(1, b'\\n' * 50_000)\n"
-        """say(b'{"type":"completed","run":"1.1","result":null}\\n'); hear()""",
+        """say(b'{"type":"ended","run":"1.1","how":"Completed"}\\n'); hear()""",
     )
     lines: list[str] = []
     monkeypatch.setattr(output.log, "log", lambda *_, **__: lines.append("one"))
     handler = await HandlerProcess.start(WorkerSettings())
-    assert (await handler.run(JOB, boot_seconds() + 60, nothing, {})).kind == "completed"
+    assert (await handler.run(JOB, boot_seconds() + 60, nothing, {})).how == "Completed"
     await handler.close()
     assert 1_000 < len(lines) < 20_000

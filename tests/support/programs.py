@@ -23,10 +23,12 @@ TESTS = Path(__file__).parent.parent
 class Program:
     """A running program: its probes, its metrics, its output."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int, output: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, port: int, output: Path, variables: set[str]) -> None:
         self.process = process
         self.port = port
         self._output = output
+        self.variables = variables
+        """Names of JobLease's variables in its environment."""
 
     def read(self, path: str) -> tuple[int, str]:
         """Status and body of `/metrics`, `/healthz` or `/readyz`."""
@@ -115,7 +117,7 @@ async def program(name: str, environment: Mapping[str, str], output: Path, port:
         )
     entry = f"{name}-{process.pid}"
     record(output.parent, entry, process.pid)
-    running = Program(process, port, output)
+    running = Program(process, port, output, {key for key in variables if key.startswith("JOBLEASE_")})
     try:
         await running.ready()
         yield running

@@ -3,17 +3,17 @@
 import pytest
 from joblease.messages import JobMessage, RetryPolicy
 from joblease.states import State
-from joblease_worker.closing import UNRECORDED, UNSTARTED, Why, closing
-from joblease_worker.pool import Ending
+from joblease_worker.closing import Why, closing
+from joblease_worker.ending import DIED, RAISED, STOPPED, UNSTARTED, Ending
 
 MESSAGE = JobMessage(
     job_id="1", namespace="default", name="n", handler="h", queue="default", group="default", limit=1,
     retry=RetryPolicy(max_attempts=3, initial_seconds=10, factor=1), active_deadline_seconds=90,
 )  # fmt: skip
-STOPPED = Ending("stopped")
-KILLED = Ending("died", error="the handler did not end within 10 s of being asked to, and was killed")
-FAILED = Ending("failed", error="ValueError: no luck", traceback="the stack")
-FOR_GOOD = Ending("failed", error="the input is broken", permanent=True)
+ASKED_TO = Ending(STOPPED)
+KILLED = Ending(DIED, error="the handler did not end within 10 s of being asked to, and was killed")
+FAILED = Ending(RAISED, error="ValueError: no luck", traceback="the stack")
+FOR_GOOD = Ending(State.FAILED, error="the input is broken")
 ASKED = "the handler ended when it was asked to"
 AGAIN = "another worker starts the handler again from the beginning; it counts as the same attempt"
 
@@ -21,20 +21,21 @@ AGAIN = "another worker starts the handler again from the beginning; it counts a
 @pytest.mark.parametrize(
     ("ending", "why", "attempt", "state", "text"),
     [
-        (Ending("completed", result=1), None, 1, State.COMPLETED, "attempt 1 completed"),
-        (Ending("completed"), Why.CANCEL, 1, State.COMPLETED, "attempt 1 completed"),
-        (STOPPED, Why.CANCEL, 1, State.CANCELLED, f"cancelled while it was running: {ASKED}"),
+        (Ending(State.COMPLETED, result=1), None, 1, State.COMPLETED, "attempt 1 completed"),
+        (Ending(State.COMPLETED), Why.CANCEL, 1, State.COMPLETED, "attempt 1 completed"),
+        (ASKED_TO, Why.CANCEL, 1, State.CANCELLED, f"cancelled while it was running: {ASKED}"),
         (KILLED, Why.CANCEL, 1, State.CANCELLED, f"cancelled while it was running: {KILLED.error}"),
         (Ending(UNSTARTED), Why.CANCEL, 1, State.CANCELLED, "cancelled: the handler had not begun"),
-        (STOPPED, Why.DRAIN, 1, State.INTERRUPTED, f"worker-1 shuts down; {AGAIN}"),
-        (STOPPED, Why.DEADLINE, 3, State.DEADLINE_EXCEEDED,
+        (ASKED_TO, Why.DRAIN, 1, State.INTERRUPTED, f"worker-1 shuts down; {AGAIN}"),
+        (ASKED_TO, Why.DEADLINE, 3, State.DEADLINE_EXCEEDED,
          f"attempt 3 of 3 failed: did not end within activeDeadlineSeconds (90 s); {ASKED}"),
         (KILLED, Why.DEADLINE, 3, State.DEADLINE_EXCEEDED,
          f"attempt 3 of 3 failed: did not end within activeDeadlineSeconds (90 s); {KILLED.error}"),
         (FAILED, None, 3, State.FAILED, "attempt 3 of 3 failed: ValueError: no luck"),
-        (FOR_GOOD, None, 1, State.FAILED, "attempt 1 failed for good (PermanentError): the input is broken"),
-        (Ending(UNRECORDED, error="no"), None, 1, State.FAILED, "attempt 1 failed for good: no"),
-        (STOPPED, None, 3, State.FAILED, "attempt 3 of 3 failed: the handler stopped without being asked to"),
+        (FOR_GOOD, None, 1, State.FAILED, "attempt 1 failed for good: the input is broken"),
+        (FOR_GOOD, Why.CANCEL, 1, State.CANCELLED,
+         "cancelled while it was running: the handler ended with an error when it was asked to end"),
+        (ASKED_TO, None, 3, State.FAILED, "attempt 3 of 3 failed: the handler stopped without being asked to"),
     ],
 )  # fmt: skip
 def test_the_words_and_the_state(ending: Ending, why: Why | None, attempt: int, state: State, text: str) -> None:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from joblease import values
+from joblease.handlers import GIVEN
 from joblease_worker import frames
+from joblease_worker.ending import RAISED, STOPPED
 from joblease_worker.frames import BadFrame
 
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=50)
@@ -27,9 +29,10 @@ SAID = st.one_of(
         frames.Step, run=TEXT, step=st.integers(1), message=TEXT, progress=st.none() | st.floats(0, 1),
         data=st.none() | st.dictionaries(TEXT, JSON, max_size=3),
     ),
-    st.builds(frames.Completed, run=TEXT, left=TEXT, result=JSON),
-    st.builds(frames.Failed, run=TEXT, left=TEXT, error=TEXT, traceback=TEXT, permanent=st.booleans()),
-    st.builds(frames.Stopped, run=TEXT, left=TEXT),
+    st.builds(
+        frames.Ended, run=TEXT, left=TEXT, how=st.sampled_from([*map(str, GIVEN), RAISED, STOPPED]),
+        result=JSON, error=TEXT, traceback=TEXT,
+    ),
 )  # fmt: skip
 ORDERS = st.one_of(
     st.builds(frames.Run, run=TEXT, job=st.dictionaries(TEXT, JSON, max_size=3), deadline=st.floats(0, 1e9)),
@@ -41,10 +44,10 @@ ANY_JSON = st.recursive(
     max_leaves=10,
 )
 FIELDS = st.sampled_from(
-    ["type", "run", "step", "message", "progress", "data", "left", "result", "error", "traceback", "permanent",
+    ["type", "run", "step", "message", "progress", "data", "left", "result", "error", "traceback", "how",
      "version", "handlers", "job", "deadline", "more"]
 )  # fmt: skip
-TYPES = st.sampled_from(["ready", "step", "completed", "failed", "stopped", "run", "cancel", "other"])
+TYPES = st.sampled_from(["ready", "step", "ended", "run", "cancel", "other"])
 NONSENSE = st.one_of(
     st.binary(),
     st.dictionaries(FIELDS, ANY_JSON).map(lambda each: json.dumps(each).encode()),
@@ -78,7 +81,7 @@ def test_nonsense_is_a_bad_frame_or_a_frame_that_can_be_stored(line: bytes) -> N
     except BadFrame:
         return
     json.dumps(vars(said), allow_nan=False, ensure_ascii=False).encode()
-    if isinstance(said, frames.Step | frames.Completed):
+    if isinstance(said, frames.Step | frames.Ended):
         kept = said.data if isinstance(said, frames.Step) else said.result
         assert values.json_value(kept, "it") == kept
 
@@ -149,11 +152,15 @@ STEP = frames.Step(run="1.1", step=1, message="a", progress=0.5, data={"a": 1})
         (changed(STEP, data={"a": float("nan")}), "a step's data.a is nan"),
         (changed(STEP, step=0), "a step has a number from 1"),
         (changed(STEP, more=1), "step.more: Unexpected keyword argument"),
-        (b'{"type":"stopped"}', "stopped.run: Field required"),
-        (b'{"type":"stopped","run":"\\udce9"}', "the line: Invalid JSON"),
+        (b'{"type":"ended","how":"Cancelled","run":"1.1"}', "a run ends with an outcome that a handler can give"),
+        (b'{"type":"ended","how":"stopped"}', "ended.run: Field required"),
+        (b'{"type":"ended","how":"stopped","run":"\\udce9"}', "the line: Invalid JSON"),
         (b"", "the line: Invalid JSON"),
         (b'{"type":"run","run":"1.1","job":{},"deadline":1}', "the line: Input tag 'run' found using 'type' does not"),
-        (b'{"type":"ready","handlers":[],"version":2}', "version 2 of their protocol, the worker version 1"),
+        (
+            b'{"type":"ready","handlers":[],"version":0}',
+            f"version 0 of their protocol, the worker version {frames.VERSION}",
+        ),
     ],
 )
 def test_a_bad_frame_is_told_exactly(line: bytes, problem: str) -> None:

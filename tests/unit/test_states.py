@@ -4,14 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
-from joblease.messages import JobEvent
-from joblease.states import OUTCOMES, REASONS, Kind, State
+from joblease.handlers import GIVEN
+from joblease.messages import STATUSES, JobEvent
+from joblease.states import LOOKS, OUTCOMES, REASONS, Kind, Look, State
 from joblease_cli.output import STYLES
-from joblease_dashboard.pages.charts import LOOKS
 from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[2]
-ENDED = {State.COMPLETED, State.FAILED, State.DEADLINE_EXCEEDED, State.WORKER_CRASHED, State.CANCELLED}
+STATIC = ROOT / "dashboard/joblease_dashboard/pages/static"
 
 
 @pytest.mark.parametrize("state", State)
@@ -19,8 +19,9 @@ def test_each_state_has_its_line(state: State) -> None:
     assert state.kind is not Kind.UNKNOWN
     assert re.fullmatch(r"[-MmLlHhVvCcAaQqZz0-9., ]+", state.icon)
     assert state.reason in REASONS
-    assert state.terminal is (state in ENDED)
+    assert state.terminal is (state.kind not in (Kind.WAITING, Kind.RUNNING))
     assert not (state.terminal and state.admitted)
+    assert not state.terminal or state.event in STATUSES
 
 
 def test_conditions_follow_from_the_state() -> None:
@@ -51,10 +52,22 @@ def test_messages_take_it_and_pass_it_on() -> None:
     assert JobEvent.model_fields["state"].annotation is State
 
 
-def test_every_kind_has_its_looks() -> None:
-    """On the command line, in the charts and on the pages."""
-    style = (ROOT / "dashboard/joblease_dashboard/pages/static/style.css").read_text()
-    assert set(STYLES) == set(Kind)
-    assert set(LOOKS) == set(OUTCOMES)
-    for kind in set(Kind) - {Kind.WAITING}:  # the badge without a kind of its own
-        assert re.search(rf"\.badge\.{kind}\b", style), kind
+@pytest.mark.parametrize("look", LOOKS)
+def test_every_look_is_one_on_the_pages_and_on_the_command_line(look: Look) -> None:
+    assert re.search(rf"(^|\s)\.{look}(, \.\w+)* {{ color:", (STATIC / "style.css").read_text())
+    assert look in STYLES
+
+
+def test_each_outcome_has_a_look_of_its_own_in_charts() -> None:
+    script, style = ((STATIC / name).read_text() for name in ("charts.js", "style.css"))
+    looks = [kind.look for kind in OUTCOMES]
+    assert len(looks) == len(set(looks))
+    for look in looks:
+        assert f" {look}: [" in script
+        assert f' {look}: "--' in script
+        assert f"time-chart::part({look})" in style
+
+
+def test_what_a_handler_can_give_is_an_outcome() -> None:
+    assert all(outcome.terminal for outcome in GIVEN)
+    assert State.COMPLETED in GIVEN

@@ -29,10 +29,12 @@ from typing import TYPE_CHECKING, Any
 
 from joblease import values
 from joblease.handlers import JobCancelled, JobContext, PermanentError, find, load_handlers
+from joblease.states import State
 
 from joblease_worker import frames, linux, where
 from joblease_worker.clock import boot_seconds
 from joblease_worker.copies import no_copies
+from joblease_worker.ending import STOPPED
 from joblease_worker.failure import failure
 from joblease_worker.leftovers import Leftovers, Surroundings
 from joblease_worker.log_lines import log_to_stderr
@@ -79,7 +81,7 @@ class Child:
             try:
                 ending = contextvars.copy_context().run(self._execute, run)
             except BaseException as error:  # noqa: BLE001 - of the job's signal handler, which came too late
-                ending = frames.Failed(run=run.id, **failure(error))
+                ending = frames.Ended(run=run.id, **failure(error))
             try:
                 surroundings.restore()
                 self._answer.listen()
@@ -124,20 +126,20 @@ class Child:
             self._interruptible = False
             raise JobCancelled
 
-    def _execute(self, run: Run) -> frames.Ending:
+    def _execute(self, run: Run) -> frames.Ended:
         job = run.job
         try:
             if decimal := sys.modules.get("decimal"):  # its precision is in an object that all contexts share
                 decimal.setcontext(decimal.getcontext().copy())
             if boot_seconds() > run.deadline or job.cancelled:  # the worker was stopped after it had sent this
-                return frames.Stopped(run=run.id)
+                return frames.Ended(run=run.id, how=STOPPED)
             function = find(job.handler)
             returned = self._call(function, job, fit(job.handler, function, job.parameters))
-            return frames.Completed(run=run.id, result=_result(returned))
+            return frames.Ended(run=run.id, how=State.COMPLETED, result=_result(returned))
         except JobCancelled:
-            return frames.Stopped(run=run.id)
+            return frames.Ended(run=run.id, how=STOPPED)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its failure, not ours
-            return frames.Failed(run=run.id, **failure(error))
+            return frames.Ended(run=run.id, **failure(error))
 
     def _call(self, function: Any, job: JobContext, arguments: Mapping[str, Any]) -> Any:
         with no_copies():

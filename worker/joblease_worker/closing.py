@@ -6,16 +6,13 @@ from enum import IntEnum
 from typing import Any
 
 from joblease import backoff
+from joblease.handlers import GIVEN
 from joblease.messages import JobMessage, Status, now, rfc3339
-from joblease.states import State
+from joblease.states import Kind, State
 from joblease.trail import NewEvent
 
-from joblease_worker.pool import Ending
+from joblease_worker.ending import DIED, STOPPED, UNSTARTED, Ending
 
-UNRECORDED = "unrecorded"
-"""A kind of `Ending` that no handler has: storage refuses for good what the handler said."""
-UNSTARTED = "unstarted"
-"""Another one: the run was to stop before its handler was called."""
 AGAIN = "another worker starts the handler again from the beginning; it counts as the same attempt"
 
 
@@ -38,58 +35,65 @@ class Closing:
 
 def closing(message: JobMessage, attempt: int, worker: str, ending: Ending, why: Why | None) -> Closing:
     """How an attempt ends, unless its lease was lost: then the next claim says so."""
-    if ending.kind == "completed":
-        data = None if ending.result is None else {"result": ending.result}
-        event = NewEvent(Status.COMPLETED, f"attempt {attempt} completed", 100, data)
-        return Closing(event, {"state": State.COMPLETED})
+    if ending.how == State.COMPLETED:
+        why = None  # the order came too late
     if why is Why.CANCEL:
-        text = "cancelled" if ending.kind == UNSTARTED else "cancelled while it was running"
-        event = NewEvent(Status.CANCELLED, f"{text}: {_how(ending)}", data=_facts(ending))
-        return Closing(event, {"state": State.CANCELLED})
+        text = "cancelled" if ending.how == UNSTARTED else "cancelled while it was running"
+        facts = {"error": None if ending.how == DIED else ending.error or None, "traceback": ending.traceback or None}
+        return _ended(State.CANCELLED, f"{text}: {_how(ending)}", facts)
     if why is Why.DRAIN:
         return Closing(NewEvent(Status.INTERRUPTED, f"{worker} shuts down; {AGAIN}"), {"state": State.INTERRUPTED})
     if why is Why.DEADLINE:
         seconds = message.active_deadline_seconds or 0
         error = f"did not end within activeDeadlineSeconds ({seconds:g} s); {_how(ending)}"
-        return _failure(message, attempt, ending, error, State.DEADLINE_EXCEEDED)
+        return _failed(message, attempt, ending, error, State.DEADLINE_EXCEEDED)
+    if ending.how in GIVEN:
+        return _given(State(ending.how), attempt, ending)
     error = ending.error or "the handler stopped without being asked to"
-    return _failure(message, attempt, ending, error, State.FAILED)
+    return _failed(message, attempt, ending, error, State.FAILED)
 
 
 def _how(ending: Ending) -> str:
     """What became of a handler that was to stop."""
-    if ending.kind == UNSTARTED:
+    if ending.how == UNSTARTED:
         return "the handler had not begun"
-    if ending.kind == "stopped":
+    if ending.how == STOPPED:
         return "the handler ended when it was asked to"
-    if ending.kind == "died":  # of the kill, or by itself
+    if ending.how == DIED:  # of the kill, or by itself
         return ending.error
     return "the handler ended with an error when it was asked to end"
 
 
-def _facts(ending: Ending) -> dict[str, Any] | None:
-    facts = {"error": ending.error if ending.kind == "failed" else "", "traceback": ending.traceback}
-    return {name: value for name, value in facts.items() if value} or None
+def _given(outcome: State, attempt: int, ending: Ending) -> Closing:
+    """The outcome that the handler has given its job."""
+    if outcome.kind is Kind.FAILED:
+        facts = {"error": ending.error, "traceback": ending.traceback or None}
+        return _ended(outcome, f"attempt {attempt} failed for good: {ending.error}", facts)
+    text = f"attempt {attempt} {outcome.kind}" + (f": {ending.error}" if ending.error else "")
+    return _ended(outcome, text, {"result": ending.result})
 
 
-def _failure(message: JobMessage, attempt: int, ending: Ending, error: str, outcome: State) -> Closing:
-    """A failed attempt: another one later, or the job's outcome."""
+def _failed(message: JobMessage, attempt: int, ending: Ending, error: str, outcome: State) -> Closing:
+    """An attempt that failed: another one later, or the job's outcome."""
     retry = message.retry
-    data: dict[str, Any] = {"error": error}
-    if ending.traceback:
-        data["traceback"] = ending.traceback
-    for_good = ending.permanent and outcome is State.FAILED
-    if for_good:
-        text = f"attempt {attempt} failed for good (PermanentError): {error}"
-    elif ending.kind == UNRECORDED:
-        text = f"attempt {attempt} failed for good: {error}"
-    else:
-        text = f"attempt {attempt} of {retry.max_attempts} failed: {error}"
-    if for_good or ending.kind == UNRECORDED or attempt >= retry.max_attempts:
-        data["reason"] = outcome.value
-        return Closing(NewEvent(Status.FAILED, text, data=data), {"state": outcome})
+    facts = {"error": error, "traceback": ending.traceback or None}
+    text = f"attempt {attempt} of {retry.max_attempts} failed: {error}"
+    if attempt >= retry.max_attempts:
+        return _ended(outcome, text, facts)
     pause: timedelta = backoff.delay(retry, attempt)
     due = now() + pause
-    data["nextAttemptAt"] = rfc3339(due)
     text += f"; next attempt in {pause.total_seconds():.0f} s"
-    return Closing(NewEvent(Status.RETRYING, text, data=data), {"state": State.RETRYING, "next_attempt_at": due})
+    event = NewEvent(Status.RETRYING, text, data=_known({**facts, "nextAttemptAt": rfc3339(due)}))
+    return Closing(event, {"state": State.RETRYING, "next_attempt_at": due})
+
+
+def _ended(outcome: State, text: str, facts: dict[str, Any]) -> Closing:
+    """The job's outcome. Several have one word for failure: the reason tells them apart."""
+    reason = outcome.value if outcome.kind is Kind.FAILED else None
+    progress = 100 if outcome is State.COMPLETED else None
+    event = NewEvent(outcome.event, text, progress, _known({**facts, "reason": reason}))
+    return Closing(event, {"state": outcome})
+
+
+def _known(facts: dict[str, Any]) -> dict[str, Any] | None:
+    return {name: value for name, value in facts.items() if value is not None} or None

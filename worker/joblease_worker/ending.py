@@ -1,30 +1,27 @@
-"""How a run ends, as its worker sees it."""
+"""How a run ends: an outcome that its handler gives (`joblease.handlers.GIVEN`), or one of the words below."""
 
 import signal
 from dataclasses import dataclass
 from typing import Any
 
-from joblease_worker import frames
+RAISED = "raised"
+"""The handler has raised something: the retry policy decides what becomes of the job."""
+STOPPED = "stopped"
+"""It has ended before its end, as it was asked to."""
+DIED = "died"
+"""Its process has ended first."""
+UNSTARTED = "unstarted"
+"""It was to stop before it was called."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ended: `completed`, `failed`, `stopped` (as it was asked to), or `died`."""
+    """How a run ended."""
 
-    kind: str
+    how: str
     result: Any = None
     error: str = ""
     traceback: str = ""
-    permanent: bool = False
-
-
-def told(ended: frames.Ended) -> Ending:
-    """As its process has told."""
-    if isinstance(ended, frames.Completed):
-        return Ending("completed", result=ended.result)
-    if isinstance(ended, frames.Failed):
-        return Ending("failed", None, ended.error, ended.traceback, ended.permanent)
-    return Ending("stopped")
 
 
 def died(code: int | None) -> str:

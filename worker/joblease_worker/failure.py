@@ -11,8 +11,10 @@ from types import TracebackType
 from typing import Any
 
 from joblease import values
-from joblease.handlers import PermanentError, UnknownHandler
+from joblease.handlers import ENDINGS
 from joblease.limits import MAX_STEP_MESSAGE
+
+from joblease_worker.ending import RAISED
 
 MAX_TRACEBACK = 8_000
 """Characters; the last ones are kept."""
@@ -27,10 +29,10 @@ _NOT_THE_HANDLERS = tuple(
 
 
 def failure(error: BaseException) -> dict[str, Any]:
-    """The fields of `Failed`, less the run. To be called in the main thread: it takes SIGALRM over."""
+    """The fields of `Ended`, less the run. To be called in the main thread: it takes SIGALRM over."""
     kind, frames = type(error), _from_the_handler(_TRACEBACK.__get__(error))
-    permanent = issubclass(kind, (PermanentError, UnknownHandler))
-    message, worse = _ask(lambda: _message(error, permanent=permanent))
+    how = next((outcome for raised, outcome in ENDINGS.items() if issubclass(kind, raised)), RAISED)
+    message, worse = _ask(lambda: _message(error, named=how == RAISED))
     if worse:
         message = f"{_name(kind)} (its text cannot be read: {worse} in __str__)"
     text, worse = _ask(lambda: "".join(traceback.format_exception(kind, error, frames)))
@@ -39,7 +41,7 @@ def failure(error: BaseException) -> dict[str, Any]:
     text = values.printable(text)
     if len(text) > MAX_TRACEBACK:
         text = "…" + text[1 - MAX_TRACEBACK :]
-    return {"error": values.printable(message, MAX_STEP_MESSAGE), "traceback": text, "permanent": permanent}
+    return {"how": how, "error": values.printable(message, MAX_STEP_MESSAGE), "traceback": text}
 
 
 def _ask(tell: Callable[[], str]) -> tuple[str, str]:
@@ -61,9 +63,9 @@ def _ask(tell: Callable[[], str]) -> tuple[str, str]:
         setitimer(ITIMER_REAL, 0)
 
 
-def _message(error: BaseException, *, permanent: bool) -> str:
+def _message(error: BaseException, *, named: bool) -> str:
     kind, name, text = type(error), _name(type(error)), str.__str__(str(error))[: MAX_STEP_MESSAGE + 1]
-    if permanent:
+    if not named:
         return text or name
     if issubclass(kind, MemoryError):
         limit = resource.getrlimit(resource.RLIMIT_DATA)[0]

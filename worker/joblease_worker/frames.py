@@ -1,9 +1,9 @@
 """What the worker and its handler processes say to each other: JSON lines on a socket.
 
 A process says `Ready` once; then the worker sends a `Run`, and possibly a `Cancel`, and the process answers with any
-number of `Step` and one of `Completed`, `Failed`, `Stopped`. Each of these names its run, so that whatever a run has
-left behind cannot speak for another one. A line that is none of these is `BadFrame`, and the connection is worth
-nothing from then on. The worker checks each field's value, too: anything in a handler process may write to its socket.
+number of `Step` and one `Ended`. Each of these names its run, so that whatever a run has left behind cannot speak for
+another one. A line that is none of these is `BadFrame`, and the connection is worth nothing from then on. The worker
+checks each field's value, too: anything in a handler process may write to its socket.
 """
 
 import functools
@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from joblease import values
+from joblease.handlers import GIVEN
 from joblease.limits import MAX_STEP_MESSAGE
+
+from joblease_worker.ending import RAISED, STOPPED
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-VERSION = 1
+VERSION = 2
 """Of this protocol. Both sides are of one installation, except when it is upgraded beneath a running worker."""
 MAX_FRAME = 4 << 20
 """Bytes of a line at most; room for the descriptions of many handlers."""
@@ -71,35 +74,16 @@ class Step(OfRun):
 
 @dataclass(kw_only=True)
 class Ended(OfRun):
-    """What all endings have."""
+    """Child to worker: the handler has ended."""
 
+    type: Literal["ended"] = "ended"
+    how: str
+    """The outcome that it gives its job (`GIVEN`), `RAISED` or `STOPPED`."""
+    result: Any = None
+    error: str = ""
+    traceback: str = ""
     left: str = ""
     """What the run has left in its process, in words. Such a process runs nothing more."""
-
-
-@dataclass(kw_only=True)
-class Completed(Ended):
-    """Child to worker: the handler has returned."""
-
-    type: Literal["completed"] = "completed"
-    result: Any
-
-
-@dataclass(kw_only=True)
-class Failed(Ended):
-    """Child to worker: the handler has raised."""
-
-    type: Literal["failed"] = "failed"
-    error: str
-    traceback: str
-    permanent: bool
-
-
-@dataclass(kw_only=True)
-class Stopped(Ended):
-    """Child to worker: the handler has stopped before its end, as it was asked to."""
-
-    type: Literal["stopped"] = "stopped"
 
 
 @dataclass(kw_only=True)
@@ -119,8 +103,7 @@ class Cancel(OfRun):
     type: Literal["cancel"] = "cancel"
 
 
-Ending = Completed | Failed | Stopped
-Said = Ready | Step | Ending
+Said = Ready | Step | Ended
 Order = Run | Cancel
 _ORDERS: dict[str, type[Order]] = {"run": Run, "cancel": Cancel}
 
@@ -181,9 +164,10 @@ def _check(frame: Said) -> None:
         values.progress(frame.progress)
         frame.message = values.printable(frame.message)
         frame.data = values.json_value(frame.data, "a step's data")
-    elif isinstance(frame, Completed):
+    else:
+        if frame.how not in {*GIVEN, RAISED, STOPPED}:
+            raise BadFrame("a run ends with an outcome that a handler can give, raised, or stopped")
         frame.result = values.json_value(frame.result, "a result")
-    elif isinstance(frame, Failed):
         frame.error, frame.traceback = values.printable(frame.error), values.printable(frame.traceback)
 
 

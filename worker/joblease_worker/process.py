@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from joblease import values
 from joblease.messages import HandlerDescription
+from joblease.states import State
 
 from joblease_worker import frames, guardian_process, offspring
-from joblease_worker.ending import Ending, died, told
+from joblease_worker.ending import DIED, Ending, died
 from joblease_worker.environment import without_keys
 from joblease_worker.metrics import FOREIGN_FRAMES, HANDLER_PROCESSES, HANDLER_PROCESSES_RETIRED
 from joblease_worker.output import Output
@@ -132,7 +133,7 @@ class HandlerProcess:
             try:
                 self._send(run)
             except (ValueError, RecursionError) as error:
-                return Ending("failed", error=f"the job cannot be handed to its handler: {error}", permanent=True)
+                return Ending(State.FAILED, error=f"the job cannot be handed to its handler: {error}")
             ended = await self._listen(run.run, on_step)
         except BaseException:  # nobody waits for the ending any more
             self.kill("the run was given up")
@@ -142,7 +143,7 @@ class HandlerProcess:
             await self._output.catch_up()
         if ended is None:
             await self._end("it closed its connection to the worker", GONE_SECONDS)
-            return Ending("died", error=self._killed or died(self._process.returncode))
+            return Ending(DIED, error=self._killed or died(self._process.returncode))
         if ended.left:
             log.warning("the run has left %s behind; its process %d is replaced", ended.left, self.pid)
             HANDLER_PROCESSES_RETIRED.labels("leftovers").inc()
@@ -151,7 +152,7 @@ class HandlerProcess:
             await self._end()
         else:
             self._retire_worn_out()
-        return told(ended)
+        return Ending(ended.how, ended.result, ended.error, ended.traceback)
 
     def ask_to_stop(self, job_id: str) -> None:
         """Raise `JobCancelled` inside the handler, if it still runs that job; it notes where that stands."""

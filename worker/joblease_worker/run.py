@@ -21,7 +21,8 @@ from joblease.trail import MAX_EVENTS, AuditTrail, NewEvent, fitting
 
 from joblease_worker import metrics
 from joblease_worker.clock import boot_seconds
-from joblease_worker.closing import UNRECORDED, UNSTARTED, Why, closing
+from joblease_worker.closing import Why, closing
+from joblease_worker.ending import DIED, UNSTARTED
 from joblease_worker.pool import Ending, HandlerProcess, ProcessPool, StartFailed
 from joblease_worker.record import CancelRequested, Fenced, Record
 
@@ -90,7 +91,7 @@ class Run:
         last_events = await self._finish(ending)
         metrics.JOB_DURATION_SECONDS.labels(label).observe(boot_seconds() - started)
         metrics.JOBS_FINISHED.labels(label, self._record.head.state.value).inc()
-        log.info("%s: %s", self._record.head.state.value, ending.error or ending.kind)
+        log.info("%s: %s", self._record.head.state.value, ending.error or ending.how)
         return self._record.head, last_events
 
     async def _converse(self) -> Ending:
@@ -112,7 +113,7 @@ class Run:
                 raise error from None
             log.exception("the run failed")
             self._unwritten.clear()  # a write was cut short: the trail may have them
-            return Ending("died", error=f"{type(error).__name__}: {error}")
+            return Ending(DIED, error=f"{type(error).__name__}: {error}")
         return ending
 
     async def _run_handler(self) -> None:
@@ -121,7 +122,7 @@ class Run:
             async with self._pool.process() as process:
                 ending = Ending(UNSTARTED) if self._stopping.is_set() else await self._run_in(process)
         except StartFailed as error:
-            ending = Ending("died", error=str(error))
+            ending = Ending(DIED, error=str(error))
         await self._said.put(ending)
 
     async def _run_in(self, process: HandlerProcess) -> Ending:
@@ -242,7 +243,7 @@ class Run:
         log.error("%s cannot be recorded: %s", what, error, exc_info=error if ours else None)
         self._unwritten.clear()
         text = f"{what} cannot be recorded: {type(error).__name__}: {error}"
-        return Ending("died" if ours else UNRECORDED, error=text[:500].encode("ascii", "backslashreplace").decode())
+        return Ending(DIED if ours else State.FAILED, error=text[:500].encode("ascii", "backslashreplace").decode())
 
     async def _finish(self, ending: Ending) -> list[JobEvent]:
         """Write the last steps and the closing event in one transaction. Raises `Fenced`.

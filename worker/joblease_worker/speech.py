@@ -34,7 +34,7 @@ class Run:
             self._steps += 1
             self._send(frames.Step(run=self.id, step=self._steps, **step))
 
-    def end(self, ending: frames.Ending) -> None:
+    def end(self, ending: frames.Ended) -> None:
         """Say the ending, the last word."""
         with self._speaking:
             self._ended = True

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from joblease.states import OUTCOMES, Kind
+from joblease.states import OUTCOMES, Kind, Look
 
 from joblease_dashboard.pages.formats import NOTHING, seconds
 from joblease_dashboard.read_model.statistics import WINDOWS, totals
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from joblease_dashboard.read_model.statistics import Stats
 
 KEPT_SECONDS = 5.0
-LOOKS = {Kind.COMPLETED: "good", Kind.FAILED: "bad", Kind.CANCELLED: "quiet", Kind.UNKNOWN: "high"}
-"""Colour and dashes of each outcome's line."""
 Values = list[float | None]
 
 
@@ -28,7 +26,7 @@ class Line:
     """Values over time, one for each step of the window; None where there is nothing to tell."""
 
     name: str
-    look: str
+    look: Look
     """Which colour and dashes: lines are told apart by both."""
     values: Values
     whole: str
@@ -91,14 +89,14 @@ def picture(window: str, points: Sequence[Mapping[str, Any]]) -> Picture:
     def chart(title: str, unit: str, about: str, *lines: Line) -> Chart:
         return Chart(title, unit, about, start, minutes * 60, list(lines))
 
-    def count(name: Kind, look: str) -> Line:
-        values = [_short(point[name] / minutes) for point in points]
-        return Line(name, look, [*values], f"{ended(points, name):,}")
+    def count(kind: Kind) -> Line:
+        values = [_short(point[kind] / minutes) for point in points]
+        return Line(kind, kind.look, [*values], f"{ended(points, kind):,}")
 
     def percentiles(name: str) -> list[Line]:
         return [percentile("median", "main", f"{name}P50"), percentile("p95", "high", f"{name}P95")]
 
-    def percentile(name: str, look: str, column: str) -> Line:
+    def percentile(name: str, look: Look, column: str) -> Line:
         values = [point[column] for point in points]
         last = next((value for value in reversed(values) if value is not None), None)
         return Line(name, look, [None if value is None else _short(value) for value in values], seconds(last))
@@ -106,7 +104,7 @@ def picture(window: str, points: Sequence[Mapping[str, Any]]) -> Picture:
     charts = [
         chart(
             "Jobs ended, per minute", "/min", "in all",
-            *(count(kind, look) for kind, look in LOOKS.items() if kind is not Kind.UNKNOWN or ended(points, kind)),
+            *(count(kind) for kind in OUTCOMES if kind is not Kind.UNKNOWN or ended(points, kind)),
         ),
         chart(
             "Success rate", "%", "in all",

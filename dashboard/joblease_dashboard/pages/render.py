@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from joblease import __version__
-from joblease.messages import Status
+from joblease.messages import STATUSES
 from joblease.states import OUTCOMES, REASONS, State
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -20,8 +20,6 @@ from joblease_dashboard.problems import wants_page
 if TYPE_CHECKING:
     from joblease_dashboard.access.access import Access
 
-STATUSES = [*Status, "Step"]
-"""What events can be filtered by."""
 TEMPLATES = Path(__file__).parent / "templates"
 
 

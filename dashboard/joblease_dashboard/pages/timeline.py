@@ -3,11 +3,13 @@
 Each attempt has a lane of its own, which begins with what it had to wait. Lanes say in words what their picture shows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal
 
 from joblease.messages import JobEvent, Status, now
+from joblease.states import Kind, Look
 
 LEAST = 0.4
 """Percent of the width that even the shortest stretch takes, to be seen."""
@@ -15,18 +17,25 @@ MAX_LANES = 25
 MAX_MARKS = 200
 TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400, 172800, 604800)
 MOST_TICKS = 6
+Stretch = Kind | Literal["interrupted"]
+_OF_ATTEMPT: Mapping[str, Stretch] = {Status.RETRYING: Kind.FAILED, Status.INTERRUPTED: "interrupted"}
+"""What an attempt comes to when the job goes on."""
 
 
 @dataclass(slots=True)
 class Span:
     """A stretch of a lane. Places and lengths are percent of the picture's width."""
 
-    kind: str
-    """`waiting`, `running`, or how it ended: `completed`, `failed`, `interrupted`, `cancelled`."""
+    kind: Stretch
     begin: datetime
     end: datetime
     start: float = 0
     width: float = 0
+
+    @property
+    def look(self) -> Look:
+        """Its colour and pattern."""
+        return self.kind.look if isinstance(self.kind, Kind) else "quiet"
 
 
 @dataclass(slots=True)
@@ -83,24 +92,24 @@ def timeline(events: Sequence[JobEvent]) -> Timeline:
 
 
 def _lanes(events: Sequence[JobEvent], end: datetime) -> list[Lane]:
-    lanes = [Lane(spans=[Span("waiting", events[0].timestamp, end)])]
+    lanes = [Lane(spans=[Span(Kind.WAITING, events[0].timestamp, end)])]
     for event in events[1:]:
         lane, span = lanes[-1], lanes[-1].spans[-1]
         if event.status == Status.STARTED:
-            if span.kind == "running":  # its worker was lost, and could not say so
+            if span.kind is Kind.RUNNING:  # its worker was lost, and could not say so
                 span.kind, span.end = "interrupted", event.timestamp
                 lane = Lane()
                 lanes.append(lane)
             else:
                 span.end = event.timestamp
             lane.attempt, lane.epoch, lane.worker = event.attempt, event.epoch, event.worker or ""
-            lane.spans.append(Span("running", event.timestamp, end))
-        elif event.state.terminal and span.kind == "waiting" and span.begin == event.timestamp and len(lanes) > 1:
+            lane.spans.append(Span(Kind.RUNNING, event.timestamp, end))
+        elif event.state.terminal and span.kind is Kind.WAITING and span.begin == event.timestamp and len(lanes) > 1:
             lanes.pop()  # what ended the attempt ended the job
         elif event.state.terminal or event.status in (Status.RETRYING, Status.INTERRUPTED):
-            if event.status != Status.INTERRUPTED or span.kind == "running":
+            if event.status != Status.INTERRUPTED or span.kind is Kind.RUNNING:
                 span.end = event.timestamp
-                span.kind = "failed" if event.status == Status.RETRYING else event.status.lower()
+                span.kind = _OF_ATTEMPT.get(event.status, event.state.kind)
             if not event.state.terminal and lane.attempt:
-                lanes.append(Lane(spans=[Span("waiting", event.timestamp, end)]))
+                lanes.append(Lane(spans=[Span(Kind.WAITING, event.timestamp, end)]))
     return lanes
