@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from joblease_local.ports import listening
-from joblease_local.processes import PartFailed, Process, Say, one_at_a_time
+from joblease_local.processes import OneProcess, PartFailed, Process, Say, one_at_a_time
 
 PACKAGE = Path(__file__).parent.parent / "azurite" / "package.json"
 LEASES = PACKAGE.with_name("leases.cjs")
@@ -52,7 +52,7 @@ def _require(cache: Path, say: Say) -> Path:
     return script
 
 
-class Azurite:
+class Azurite(OneProcess):
     """Blob and table storage on the loopback address."""
 
     name = "Azurite"
@@ -81,16 +81,6 @@ class Azurite:
             f"DefaultEndpointsProtocol=http;AccountName={account};AccountKey={self._accounts[account]};"
             f"BlobEndpoint=http://127.0.0.1:{blob}/{account};TableEndpoint=http://127.0.0.1:{table}/{account};"
         )
-
-    @property
-    def running(self) -> bool:
-        """Whether it lives."""
-        return self.process.running
-
-    @property
-    def ending(self) -> str:
-        """How it ended."""
-        return self.process.ending
 
     def start(self) -> None:
         """Start it."""

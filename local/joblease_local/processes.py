@@ -109,6 +109,22 @@ class Process:
         forget(self._state, self.name)
 
 
+class OneProcess:
+    """A part whose life is that of one process."""
+
+    process: Process
+
+    @property
+    def running(self) -> bool:
+        """Whether it lives."""
+        return self.process.running
+
+    @property
+    def ending(self) -> str:
+        """How it ended."""
+        return self.process.ending
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """A process that was started and not stopped."""

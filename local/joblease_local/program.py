@@ -4,13 +4,13 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from joblease_local.processes import Process
+from joblease_local.processes import OneProcess, Process
 
 READY_SECONDS = 60
 STOP_SECONDS = 20
 
 
-class Program:
+class Program(OneProcess):
     """A console script of the project that serves `/readyz`."""
 
     def __init__(self, script: Path, name: str, state: Path, port: int, environment: Mapping[str, str]) -> None:
@@ -20,16 +20,6 @@ class Program:
         self._probe = f"http://127.0.0.1:{port}/readyz"
         self._environment = environment
         self.process = Process(name, state)
-
-    @property
-    def running(self) -> bool:
-        """Whether it lives."""
-        return self.process.running
-
-    @property
-    def ending(self) -> str:
-        """How it ended."""
-        return self.process.ending
 
     def start(self) -> None:
         """Start it."""

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from joblease_local.ports import listening
-from joblease_local.processes import PartFailed, Process, Say
+from joblease_local.processes import OneProcess, PartFailed, Process, Say
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 READY_SECONDS = 90
@@ -55,7 +55,7 @@ def _find() -> Path | None:
     return Path(other) if other else None
 
 
-class RabbitMQ:
+class RabbitMQ(OneProcess):
     """A broker on the loopback address with the account guest/guest."""
 
     name = "RabbitMQ"
@@ -73,16 +73,6 @@ class RabbitMQ:
     def url(self) -> str:
         """Address of the vhost `/`."""
         return f"amqp://guest:guest@127.0.0.1:{self._port}/"
-
-    @property
-    def running(self) -> bool:
-        """Whether the broker lives."""
-        return self.process.running
-
-    @property
-    def ending(self) -> str:
-        """How it ended."""
-        return self.process.ending
 
     def start(self) -> None:
         """Start it, its name server first."""
