@@ -70,14 +70,14 @@ async def test_a_job_that_was_handed_over_has_not_waited_through_its_first_run(
 async def test_a_word_of_a_newer_release_is_shown_and_is_an_outcome(jobs: Jobs, http: httpx.AsyncClient) -> None:
     history = History(jobs, "newer", namespace="ns-newer")
     await history.happen("Submitted", State.SUBMITTED)
-    await history.happen("Skipped", State("Skipped"), message="nothing to do")
+    await history.happen("Unheard", State("Unheard"), message="nothing to do")
     (row,) = await listed(
         http, "/api/requests?namespace=ns-newer", "jobs", lambda rows: bool(rows) and "completedAt" in rows[0]
     )
-    assert row["state"] == "Skipped"
+    assert row["state"] == "Unheard"
     for path in ("/", "/jobs?namespace=ns-newer", f"/jobs/{history.job_id}", "/events?namespace=ns-newer", "/queues"):
         answer = await http.get(path)
         assert answer.status_code == 200, path
-    assert "</svg>Skipped</span>" in (await http.get(f"/jobs/{history.job_id}")).text
+    assert "</svg>Unheard</span>" in (await http.get(f"/jobs/{history.job_id}")).text
     stats = (await http.get("/api/stats")).json()
     assert sum(point["unknown"] for point in stats["points"]) == 1

@@ -31,14 +31,14 @@ def test_conditions_follow_from_the_state() -> None:
 
 
 def test_a_word_of_a_newer_release_is_an_outcome_and_stays_as_it_is() -> None:
-    skipped = State("Skipped")
-    assert (skipped, str(skipped), skipped.value, skipped.reason) == ("Skipped",) * 4
-    assert skipped == State("Skipped") != State("Other")
-    assert hash(skipped) == hash(State("Skipped"))
-    assert (skipped.kind, skipped.terminal, skipped.admitted) == (Kind.UNKNOWN, True, False)
-    assert (skipped.succeeded, skipped.finished) == ("Unknown", "True")
-    assert skipped.icon
-    assert skipped not in list(State)
+    unheard = State("Unheard")
+    assert (unheard, str(unheard), unheard.value, unheard.reason) == ("Unheard",) * 4
+    assert unheard == State("Unheard") != State("Other")
+    assert hash(unheard) == hash(State("Unheard"))
+    assert (unheard.kind, unheard.terminal, unheard.admitted) == (Kind.UNKNOWN, True, False)
+    assert (unheard.succeeded, unheard.finished) == ("Unknown", "True")
+    assert unheard.icon
+    assert unheard not in list(State)
     with pytest.raises(ValueError, match="3 is not a valid State"):
         State(3)  # type: ignore[arg-type]
 
@@ -47,7 +47,7 @@ def test_messages_take_it_and_pass_it_on() -> None:
     class Message(BaseModel):
         state: State
 
-    text = '{"state":"Skipped"}'
+    text = '{"state":"Unheard"}'
     assert Message.model_validate_json(text).model_dump_json() == text
     assert JobEvent.model_fields["state"].annotation is State
 

@@ -146,8 +146,8 @@ def test_it_is_known_whether_a_status_was_written_after_everybody_was_told(state
 
 def test_an_outcome_of_a_newer_operator_is_an_outcome() -> None:
     status = stamp(status_of(job(STARTED, event(5, Status.COMPLETED, State.COMPLETED)), None), {}, NOW)
-    succeeded = {**status["conditions"][0], "reason": "Skipped", "status": "Unknown"}
-    finished = {**status["conditions"][1], "reason": "Skipped"}
-    assert outcome({**status, "conditions": [succeeded, finished]}) == (State("Skipped"), NOW)
-    assert outcome({**status, "conditions": [{**succeeded, "status": "True"}]}) == (State("Skipped"), NOW)
+    succeeded = {**status["conditions"][0], "reason": "Unheard", "status": "Unknown"}
+    finished = {**status["conditions"][1], "reason": "Unheard"}
+    assert outcome({**status, "conditions": [succeeded, finished]}) == (State("Unheard"), NOW)
+    assert outcome({**status, "conditions": [{**succeeded, "status": "True"}]}) == (State("Unheard"), NOW)
     assert outcome({**status, "conditions": [succeeded, {**finished, "status": "False"}]}) is None
