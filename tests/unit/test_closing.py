@@ -1,10 +1,13 @@
 """How a run's end reads in the trail, and what it makes of the job."""
 
 import pytest
+from joblease.handlers import ENDINGS, GIVEN
 from joblease.messages import JobMessage, RetryPolicy
 from joblease.states import State
+from joblease_worker import frames
 from joblease_worker.closing import Why, closing
 from joblease_worker.ending import DIED, RAISED, STOPPED, UNSTARTED, Ending
+from joblease_worker.failure import failure
 
 MESSAGE = JobMessage(
     job_id="1", namespace="default", name="n", handler="h", queue="default", group="default", limit=1,
@@ -53,6 +56,23 @@ def test_an_attempt_that_failed_is_followed_by_another(why: Why | None) -> None:
     assert "; next attempt in " in end.event.message
     assert (end.event.data or {})["traceback"] == "the stack"
     assert set(end.changes) == {"state", "next_attempt_at"}
+
+
+@pytest.mark.parametrize("outcome", GIVEN)
+def test_what_a_handler_gives_is_the_jobs_outcome(outcome: State) -> None:
+    end = closing(MESSAGE, 1, "worker-1", Ending(outcome, error="why"), None)
+    assert (end.changes, end.event.status) == ({"state": outcome}, outcome.event)
+
+
+@pytest.mark.parametrize(("raised", "outcome"), ENDINGS.items())
+def test_what_is_raised_reaches_the_worker_as_its_outcome(raised: type[Exception], outcome: State) -> None:
+    class Own(raised):  # type: ignore[misc,valid-type]
+        pass
+
+    for error in (raised("why"), Own("why")):
+        told = frames.said(frames.encode(frames.Ended(run="1.1", **failure(error))))
+        assert isinstance(told, frames.Ended)
+        assert (told.how, told.error) == (outcome, "why")
 
 
 def test_a_greater_reason_replaces_a_lesser_one() -> None:

@@ -70,6 +70,8 @@ def test_every_name_of_the_glossary_is_one(heading: str) -> None:
 def test_every_word_for_a_state_is_explained() -> None:
     told = {name for _, _, names in rows("States") for name in re.findall(r"`([^`]+)`", names)}
     assert told == set(REASONS)
+    ended = next(names for word, _, names in rows("States") if word == "ended")
+    assert re.findall(r"`(\w+)`", ended) == [reason.value for reason in REASONS if reason.terminal]
 
 
 def test_words_that_are_not_names_are_not() -> None:

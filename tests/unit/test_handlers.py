@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import joblease
 import pytest
 from joblease import JobCancelled, JobContext, handler
-from joblease.handlers import UnknownHandler, find, load_handlers
+from joblease.handlers import ENDINGS, UnknownHandler, find, load_handlers
 from joblease.jobrequest import JobRequestSpec
 
 
@@ -34,6 +35,13 @@ def test_an_unknown_handler_is_named_with_those_that_are_known() -> None:
     load_handlers(())
     with pytest.raises(UnknownHandler, match=r"no handler 'nobody'; known here: .*demo"):
         find("nobody")
+
+
+def test_each_way_to_end_a_job_is_offered_and_described() -> None:
+    offered = {kind for kind in map(vars(joblease).get, joblease.__all__) if kind in Exception.__subclasses__()}
+    assert offered == set(ENDINGS) - {UnknownHandler}
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert all(f"`{kind.__name__}`" in readme for kind in offered)
 
 
 def test_a_name_belongs_to_one_module() -> None:

@@ -48,12 +48,6 @@ def test_a_job_message_is_checked(change: dict[str, object]) -> None:
         JobMessage(**(fields | change))
 
 
-def test_exactly_five_states_are_final() -> None:
-    assert [state.value for state in State if state.terminal] == [
-        "Completed", "Failed", "DeadlineExceeded", "WorkerCrashed", "Cancelled",
-    ]  # fmt: skip
-
-
 @given(st.text(max_size=1_000).map(lambda text: text * 100))
 @example("😀" * 40_000)
 @example("a" * 14_999 + "😀" * 20_000)

@@ -7,6 +7,7 @@ import pytest
 from joblease.handlers import GIVEN
 from joblease.messages import STATUSES, JobEvent
 from joblease.states import LOOKS, OUTCOMES, REASONS, Kind, Look, State
+from joblease.topology import READERS
 from joblease_cli.output import STYLES
 from pydantic import BaseModel
 
@@ -21,7 +22,9 @@ def test_each_state_has_its_line(state: State) -> None:
     assert state.reason in REASONS
     assert state.terminal is (state.kind not in (Kind.WAITING, Kind.RUNNING))
     assert not (state.terminal and state.admitted)
-    assert not state.terminal or state.event in STATUSES
+    if state.terminal:
+        assert state.event in STATUSES
+        assert f"*.{state.event}" in READERS["operator"]
 
 
 def test_conditions_follow_from_the_state() -> None:
@@ -70,4 +73,3 @@ def test_each_outcome_has_a_look_of_its_own_in_charts() -> None:
 
 def test_what_a_handler_can_give_is_an_outcome() -> None:
     assert all(outcome.terminal for outcome in GIVEN)
-    assert State.COMPLETED in GIVEN
