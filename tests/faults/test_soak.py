@@ -31,9 +31,12 @@ SEEDS = SEED.split(",") if SEED else ["joblease", pytest.param(secrets.token_hex
 CHOSEN = os.environ.get("JOBLEASE_FAULTS_NUISANCES")
 NUISANCES = kinds.NUISANCES if CHOSEN is None else list(filter(None, CHOSEN.split(",")))
 PATIENCE_SECONDS = 240
+LEAST_PAUSE_SECONDS = 8
+"""Mean time between two faults of a part, on a machine where the installation runs its first job sooner than that. On a
+slower one it is as long as that took: or nothing would ever run, and faults would find nothing."""
 
 
-@pytest.mark.timeout(2 * SECONDS + 3 * PATIENCE_SECONDS)
+@pytest.mark.timeout(2 * SECONDS + 4 * PATIENCE_SECONDS)
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_the_guarantee_holds(seed: str, tmp_path: Path) -> None:
     kubernetes = need(lambda: kubernetes_binaries(CACHE / "bin", say))
@@ -44,7 +47,8 @@ async def test_the_guarantee_holds(seed: str, tmp_path: Path) -> None:
         await collector.tap()
         installation.start()
         workload = Workload(installation, seed, pause=0.7, nuisances=NUISANCES)
-        nemesis = Nemesis(installation, seed, pause=8)
+        pause = max(LEAST_PAUSE_SECONDS, await workload.first(PATIENCE_SECONDS))
+        nemesis = Nemesis(installation, seed, pause)
         await _for_seconds(SECONDS, workload.run(), nemesis.run())
         await nemesis.healed()
         healed_at = time.monotonic()
@@ -52,7 +56,8 @@ async def test_the_guarantee_holds(seed: str, tmp_path: Path) -> None:
         history = await collector.collect(workload.jobs, PATIENCE_SECONDS)
         history.forgotten = nemesis.forgotten
         report(seed, nemesis.counts, history, time.monotonic() - healed_at)
-        assert nemesis.counts.total() >= SECONDS / 5
+        print(f"mean time between two faults of a part: {pause:.0f} s")
+        assert nemesis.counts.total() >= SECONDS / pause
         violations = check(history)
         if violations:
             pytest.fail("\n".join([f"{len(violations)} violations:", *violations[:50]]))

@@ -1,6 +1,7 @@
 """Submits jobs of all kinds while things break, and cancels and deletes some."""
 
 import asyncio
+import time
 from typing import Any
 
 from azure.core.exceptions import AzureError, ResourceNotFoundError
@@ -33,6 +34,17 @@ class Workload:
         self._cluster = Cluster(installation.api.kubeconfig, NAMESPACE)
         self._acts: set[asyncio.Task[None]] = set()
         self.jobs: list[Submitted] = []
+
+    async def first(self, patience: float) -> float:
+        """Have one job run, before anything breaks; the seconds that it took. Raises `TimeoutError`."""
+        began = time.monotonic()
+        async with asyncio.timeout(patience):
+            await self._submitted(
+                "first", self._kinds.behind(Asked({"concurrency": {"group": "first", "limit": 1}}, RUN))
+            )
+            while not await self._persist(self._has_ended, "first"):
+                await asyncio.sleep(LOOK_SECONDS)
+        return time.monotonic() - began
 
     async def run(self) -> None:
         """Begin with a job after the other until cancelled."""
