@@ -11,6 +11,8 @@ from joblease_local.processes import OneProcess, PartFailed, Process, Say, one_a
 PACKAGE = Path(__file__).parent.parent / "azurite" / "package.json"
 LEASES = PACKAGE.with_name("leases.cjs")
 """Loaded into Azurite, so that its leases outlive a restart."""
+MEMORY = PACKAGE.with_name("memory.cjs")
+"""Loaded into one without persistence, so that it does not stand still for its garbage."""
 READY_SECONDS = 60
 INSTALL_SECONDS = 600
 
@@ -88,12 +90,13 @@ class Azurite(OneProcess):
         blob, queue, table = self._ports
         ports = ["--blobPort", blob, "--queuePort", queue, "--tablePort", table]
         storage = ["--location", self._folder] if self._durable else ["--inMemoryPersistence"]
+        loaded = [LEASES] if self._durable else [LEASES, MEMORY]
         node = shutil.which("node")
         if not node:
             raise PartFailed("Azurite needs Node.js, and there is no node on the PATH")
         self.process.start(
-            [node, "--require", LEASES, self._script, *map(str, ports), *map(str, storage), "--skipApiVersionCheck",
-             "--silent", "--disableTelemetry"],
+            [node, *(option for script in loaded for option in ("--require", script)), self._script,
+             *map(str, ports), *map(str, storage), "--skipApiVersionCheck", "--silent", "--disableTelemetry"],
             {"AZURITE_ACCOUNTS": ";".join(f"{name}:{key}" for name, key in self._accounts.items())},
         )  # fmt: skip
 
