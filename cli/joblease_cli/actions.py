@@ -1,29 +1,64 @@
-"""Changing what a job may do: `cancel`, `suspend` and `resume`."""
+"""Doing something to jobs that are named or selected: `cancel`, `suspend`, `resume`; `retry` is in `submit`."""
 
 from argparse import Namespace
+from collections.abc import Callable, Iterator
 
 from joblease_cli import follow, output
 from joblease_cli.failures import CommandError, Exit
 from joblease_cli.job import Job
-from joblease_cli.kube import JobRequests
+from joblease_cli.kube import JobRequests, Scope
+
+
+def each(
+    jobs: JobRequests, options: Namespace, wanted: Callable[[Job], bool], do: Callable[[Job], Exit | None]
+) -> Exit:
+    """Do it to the named jobs, or to those of -l and --all that are `wanted`; the first trouble's exit code.
+
+    A job for which it cannot be done does not keep the others from it. A server that does not answer does.
+    """
+    if bool(options.names) + bool(options.selector) + options.all != 1:
+        raise CommandError("name jobs, or select them with -l or with --all", Exit.REFUSED)
+    first = Exit.OK
+    for find in _found(jobs, options, wanted):
+        try:
+            code = do(find()) or Exit.OK
+        except CommandError as error:
+            if error.code is Exit.UNAVAILABLE:
+                raise
+            output.error(error)
+            code = error.code
+        first = first or code
+    return first
+
+
+def _found(jobs: JobRequests, options: Namespace, wanted: Callable[[Job], bool]) -> Iterator[Callable[[], Job]]:
+    if options.names:
+        yield from ((lambda name=name: jobs.find(name)) for name in options.names)
+        return
+    found = [job for job in jobs.list(Scope(jobs.namespace, labels=options.selector or ""))[0] if wanted(job)]
+    if not found:
+        output.notice(f"no such jobs in namespace {jobs.namespace}")
+    yield from ((lambda job=job: job) for job in found)
 
 
 def cancel(jobs: JobRequests, options: Namespace) -> Exit:
     """`joblease cancel`: stop jobs, waiting or running. An ended one is left as it is."""
     cancelled: list[Job] = []
-    for wanted in options.jobs:
-        job = jobs.find(wanted)
+
+    def order(job: Job) -> None:
         if job.ended:
             output.line(f"{job.reference} has ended already ({job.reason})")
-            continue
+            return
         cancelled.append(jobs.change(job.name, {"cancel": True}))
         output.line(f"{job.reference} is being cancelled")
+
+    code = each(jobs, options, lambda job: not job.ended, order)
     if options.wait:
         for job in cancelled:
             ended = follow.until_end(jobs, job, options.timeout, quiet=True)
             if ended is not Exit.JOB_CANCELLED:
                 output.notice(f"job {job.name!r} ended before it could be cancelled")
-    return Exit.OK
+    return code
 
 
 def suspend(jobs: JobRequests, options: Namespace) -> Exit:
@@ -37,12 +72,15 @@ def resume(jobs: JobRequests, options: Namespace) -> Exit:
 
 
 def _hold(jobs: JobRequests, options: Namespace, *, suspended: bool) -> Exit:
-    for wanted in options.jobs:
-        job = jobs.find(wanted)
+    def hold(job: Job) -> None:
         if job.ended:
             raise CommandError(f"job {job.name!r} has ended already ({job.reason})", Exit.REFUSED)
         jobs.change(job.name, {"suspend": suspended})
         output.line(f"{job.reference} {'suspended' if suspended else 'resumed'}")
         if suspended and job.reason in ("Queued", "Running"):
             output.notice(f"a worker has job {job.name!r} already ({job.reason}); it goes on. See `joblease cancel`")
-    return Exit.OK
+
+    def wanted(job: Job) -> bool:
+        return not job.ended and bool(job.spec.get("suspend")) is not suspended
+
+    return each(jobs, options, wanted, hold)

@@ -1,6 +1,7 @@
 """How a command ends: its exit code, and the one line that says why it could not do what it was asked to.
 
 Scripts branch on the code, people read the line; so every expected failure becomes a `CommandError` that carries both.
+What nobody expected has a code of its own: 1 means that the job failed, never that the command did.
 """
 
 import json
@@ -20,6 +21,7 @@ class Exit(IntEnum):
     NOT_FOUND = 4
     TIMEOUT = 5
     UNAVAILABLE = 6
+    FAULT = 7
     INTERRUPTED = 130
 
 
@@ -31,6 +33,7 @@ MEANINGS = {
     Exit.NOT_FOUND: "no such job, or it was deleted meanwhile",
     Exit.TIMEOUT: "--timeout passed; the job goes on",
     Exit.UNAVAILABLE: "the API server cannot be reached, lacks JobLease, or does not allow it",
+    Exit.FAULT: "a fault of this command itself; says nothing about the job (JOBLEASE_DEBUG=1 shows the traceback)",
     Exit.INTERRUPTED: "interrupted with Ctrl-C; the job goes on",
 }
 

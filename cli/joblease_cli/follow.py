@@ -7,7 +7,16 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Protocol
 
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from joblease_cli import output
@@ -87,24 +96,30 @@ class _Lines:
     def show(self, job: Job) -> None:
         """A line, unless it would say what the last one said."""
         percent = "" if job.progress is None else f"{job.progress}%"
-        parts = (job.reason or "Submitted", percent, output.clean(job.message))
+        parts = (output.clean(job.reason) or "Submitted", percent, output.clean(job.message))
         text = "  ".join(part for part in parts if part)
         if text != self._last:
             self._last = text
             output.line(f"{datetime.now().astimezone():%H:%M:%S}  {text}")
 
 
+class _State(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """The state as it is, in its colour."""
+        state: Text = task.fields["state"]
+        return state
+
+
 class _Bar:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._task = progress.add_task("", total=100, name="", message="")
+        self._task = progress.add_task("", total=100, name="", state=Text(), message="")
 
     def show(self, job: Job) -> None:
         """Bring the bar up to date."""
-        style = output.style(job)
         self._progress.update(
             self._task,
-            description=f"[{style}]{job.reason or 'Submitted'}[/]",
+            state=Text(output.clean(job.reason or "Submitted"), output.style(job)),
             completed=100 if job.exit is Exit.OK and job.ended else job.progress or 0,
             name=output.clean(job.name),
             message=output.clean(job.message),
@@ -119,7 +134,7 @@ def _view(*, quiet: bool) -> Iterator[_View]:
         columns = (
             SpinnerColumn(finished_text=" "),
             TextColumn("{task.fields[name]}", style="bold", markup=False),
-            TextColumn("{task.description}"),
+            _State(),
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeElapsedColumn(),

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from joblease.jobrequest import GROUP
+from joblease.jobrequest import GROUP, VERSION
 from joblease.states import Kind, State
 
 from joblease_cli.failures import Exit
+
+API_VERSION = f"{GROUP}/{VERSION}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,31 +1,23 @@
-"""JobRequests through the Kubernetes API, with every call bounded in time and every failure put into words.
-
-The connection is found as kubectl finds it: --kubeconfig, KUBECONFIG, ~/.kube/config, and in a pod its service account.
-"""
+"""JobRequests through the Kubernetes API, with every call bounded in time and every failure put into words."""
 
 import json
-import logging
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import urllib3
 from joblease.jobrequest import GROUP, KIND, PLURAL, VERSION
-from joblease.kubeconfig import Unusable, merged, proxy_for
-from kubernetes import client, config
-from kubernetes.config.config_exception import ConfigException
+from kubernetes import client
 
 from joblease_cli.failures import GONE, CommandError, Exit, from_answer
-from joblease_cli.job import Job
+from joblease_cli.job import API_VERSION, Job
 
-API_VERSION = f"{GROUP}/{VERSION}"
 MANAGER = "joblease-cli"
 PAGE = 500
+_SILENCE = 15
+"""Seconds for which a watch may be late, when requests have no bound."""
 _COORDINATES = {"group": GROUP, "version": VERSION, "plural": PLURAL}
-_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -45,14 +37,26 @@ class Scope:
         }
 
 
+def is_job_id(text: str) -> bool:
+    """Whether it is a uid, and not a name."""
+    return bool(_UID.fullmatch(text))
+
+
 class JobRequests:
     """The JobRequests of a cluster; `namespace` is the one that commands mean when they name none."""
 
-    def __init__(self, api: Any, namespace: str, timeout: float) -> None:
+    def __init__(self, api: Any, namespace: str, timeout: float | None) -> None:
+        """A timeout of None is no bound on a request."""
         self._custom = client.CustomObjectsApi(api)
         self._server = str(api.configuration.host)
         self._timeout = timeout
         self.namespace = namespace
+
+    def token(self) -> str | None:
+        """What the kubeconfig authenticates with, as a header's value; None when it is no token."""
+        configuration = self._custom.api_client.configuration
+        found: str | None = configuration.get_api_key_with_prefix("BearerToken")
+        return found if found and found.startswith("Bearer ") else None
 
     def get(self, name: str) -> Job:
         """The job of this name."""
@@ -69,15 +73,16 @@ class JobRequests:
         except CommandError as error:
             if error.code is not Exit.NOT_FOUND:
                 raise
-        if _UID.fullmatch(name):
+        if is_job_id(name):
             # The API server cannot select by uid, so look through the namespace.
             for job in self.list(Scope(self.namespace))[0]:
                 if job.uid == name:
                     return job
-            hint = "It may have been deleted after its end; its audit trail stays (dashboard: /jobs/" + name + ")"
-        else:
-            hint = "See `joblease list`, or `joblease list -A` for all namespaces"
-        raise CommandError(f"no job {name!r} in namespace {self.namespace!r}. {hint}", Exit.NOT_FOUND)
+        raise CommandError(
+            f"no job {name!r} in namespace {self.namespace!r}; `joblease list -A` shows all that there are. "
+            f"If it was deleted after its end, its audit trail stays: joblease describe {name} --dashboard URL",
+            Exit.NOT_FOUND,
+        )
 
     def list(self, scope: Scope) -> tuple[list[Job], str]:
         """All jobs of the scope, read in pages, and the resource version to watch from."""
@@ -96,6 +101,15 @@ class JobRequests:
                 return found, str(metadata.get("resourceVersion", ""))
             page = {"limit": PAGE, "_continue": metadata["continue"]}
 
+    def page(self, scope: Scope, most: int) -> Sequence[Job]:
+        """So many jobs of the scope at most, for whom some will do."""
+        return [Job(item) for item in self._list(scope, limit=most).get("items") or []]
+
+    def namespaces(self, most: int) -> Sequence[str]:
+        """Names of so many namespaces at most."""
+        answer = self._ask("list namespaces", client.CoreV1Api(self._custom.api_client).list_namespace, limit=most)
+        return [str(each.metadata.name) for each in answer.items]
+
     def stream(self, scope: Scope, version: str, seconds: int) -> Iterator[tuple[str, Job]]:
         """The changes since a resource version, as they happen, for so many seconds."""
         answer = self._list(
@@ -106,7 +120,7 @@ class JobRequests:
             timeout_seconds=seconds,
             _preload_content=False,
             # The server ends the watch in time. If it does not, the connection is dead.
-            _request_timeout=(self._timeout, seconds + self._timeout),
+            _request_timeout=(self._timeout, seconds + (self._timeout or _SILENCE)),
         )
         try:
             for line in answer:
@@ -173,31 +187,3 @@ class Gone(CommandError):
 def _failure(status: int, body: str | bytes | None, doing: str) -> CommandError:
     failure = from_answer(status, body, doing)
     return Gone(str(failure), failure.code) if status == GONE else failure
-
-
-def connect(kubeconfig: str | None, context: str | None, namespace: str | None, timeout: float) -> JobRequests:
-    """Find the cluster and the namespace that the options mean. Nothing is sent yet."""
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are reported once, by the error in the end
-    configuration = client.Configuration()
-    configuration.proxy = None  # the kubeconfig's or none: the environment is read below, as kubectl reads it
-    path = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-    in_pod = not kubeconfig and not context and "KUBERNETES_SERVICE_HOST" in os.environ
-    try:
-        if in_pod and not any(Path(each).expanduser().is_file() for each in path.split(os.pathsep)):
-            config.load_incluster_config(client_configuration=configuration)
-            default = _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else "default"
-        else:
-            files, context, default = merged(path, context)
-            config.load_kube_config(
-                config_file=files, context=context, client_configuration=configuration, persist_config=False
-            )
-        configuration.proxy = proxy_for(configuration.host, configuration.proxy)
-        configuration.no_proxy = None
-    except (ConfigException, Unusable, OSError, KeyError, TypeError) as error:
-        raise CommandError(
-            f"no usable kubeconfig ({path}{f', context {context}' if context else ''}): {error}. "
-            "Set KUBECONFIG or pass --kubeconfig",
-            Exit.REFUSED,
-        ) from None
-    configuration.retries = urllib3.Retry(total=1, backoff_factor=0.2)
-    return JobRequests(client.ApiClient(configuration), namespace or default, timeout)

@@ -1,17 +1,18 @@
 """What the commands print: tables, bars and colours for people, plain stable text for pipes.
 
-Anything that is not a terminal gets aligned columns that are never cut or coloured. Text that came from elsewhere
-(messages, results) is made harmless first: it may hold control characters that a terminal obeys.
+Anything that is not a terminal gets aligned columns that are never cut or coloured. Text is text: what came from
+elsewhere (messages, results, what was typed) may hold control characters that a terminal obeys, and rich's markup; the
+former is escaped, the latter is switched off.
 """
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-import yaml
 from joblease.states import Look, State
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -36,7 +37,12 @@ _BAR = 10
 @cache
 def console() -> Console:
     """Standard output. rich itself respects NO_COLOR."""
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def program() -> str:
+    """What it was called as."""
+    return "kubectl joblease" if Path(sys.argv[0]).name.startswith("kubectl-") else "joblease"
 
 
 def fancy() -> bool:
@@ -50,19 +56,34 @@ def notice(text: str) -> None:
     sys.stderr.flush()
 
 
+def error(text: object) -> None:
+    """Why something could not be done."""
+    notice(f"{program()}: {text}")
+
+
 def line(text: str | Text) -> None:
     """A line on standard output."""
     if fancy():
-        console().print(text, markup=False)
+        console().print(text)
     else:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        raw(f"{text}\n")
+
+
+def raw(text: str) -> None:
+    """Text as it is on standard output; a terminal gets control characters escaped."""
+    sys.stdout.write(_escaped(text, "\n\t") if sys.stdout.isatty() else text)
+    sys.stdout.flush()
 
 
 def clean(value: object) -> str:
     """The text in one line, with control characters made visible instead of obeyed."""
-    text = str(value).replace("\n", " ").replace("\t", " ")
-    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+    return _escaped(str(value).replace("\n", " ").replace("\t", " "))
+
+
+def _escaped(text: str, allowed: str = "") -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in allowed else f"\\x{ord(each):02x}" for each in text)
 
 
 def status(job: Job) -> Text:
@@ -115,18 +136,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str | Text]], *, title:
             drawn.add_row(*row)
         console().print(drawn, soft_wrap=False)
         return
-    cells = [*([list(header)] if title else []), *([str(cell) for cell in row] for row in rows)]
-    if not cells:
-        return
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    for row in cells:
-        line("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    aligned([*([header] if title else []), *([str(cell) for cell in row] for row in rows)])
 
 
-def objects(found: Mapping[str, Any], form: str) -> None:
-    """An object as JSON or YAML, whole."""
-    if form == "json":
-        sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
-    else:
-        sys.stdout.write(yaml.safe_dump(found, sort_keys=False, allow_unicode=True))
-    sys.stdout.flush()
+def aligned(rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as what is in them."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        raw("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")

@@ -1,15 +1,15 @@
 """Looking at jobs: `list` and `describe`."""
 
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
 
-from joblease_cli import output
-from joblease_cli.failures import Exit
+from joblease_cli import output, trail
+from joblease_cli.failures import CommandError, Exit
 from joblease_cli.job import Job, instant
-from joblease_cli.kube import API_VERSION, JobRequests, Scope
+from joblease_cli.kube import JobRequests, Scope
 from joblease_cli.watch import changes
 
 _FIELD = 22
@@ -24,46 +24,51 @@ def run_list(jobs: JobRequests, options: Namespace) -> Exit:
         options.selector or "",
     )
     if options.watch:
-        for number, batch in enumerate(changes(jobs, scope)):
-            seen = [change.job for change in batch if not change.deleted and _wanted(change.job, options)]
-            if number == 0 or seen:
-                _show(seen, options, title=number == 0)
+        _watch(jobs, scope, options)
         return Exit.OK
     found = [job for job in jobs.list(scope)[0] if _wanted(job, options)]
-    if not found and options.output in (None, "wide", "table"):
+    if not _is_table(options):
+        options.output.many([job.raw for job in found])
+    elif found:
+        _table(found, options, title=not options.no_headers)
+    else:
         where = "any namespace" if options.all_namespaces else f"namespace {jobs.namespace}"
         output.notice(f"no jobs in {where}")
-        return Exit.OK
-    _show(found, options, title=True)
     return Exit.OK
+
+
+def _watch(jobs: JobRequests, scope: Scope, options: Namespace) -> None:
+    """A row for each change, under one heading; or each object by itself, as kubectl does."""
+    for number, batch in enumerate(changes(jobs, scope)):
+        seen = [change.job for change in batch if not change.deleted and _wanted(change.job, options)]
+        if not _is_table(options):
+            for job in seen:
+                options.output.one(job.raw)
+        elif number == 0 or seen:
+            _table(seen, options, title=number == 0 and not options.no_headers)
+
+
+def _is_table(options: Namespace) -> bool:
+    return options.output in (None, "table", "wide")
 
 
 def _wanted(job: Job, options: Namespace) -> bool:
     return not options.status or job.reason == options.status
 
 
-def _show(found: Sequence[Job], options: Namespace, *, title: bool) -> None:
-    if options.output in ("json", "yaml"):
-        items: Mapping[str, Any] = {
-            "apiVersion": API_VERSION, "kind": "JobRequestList", "items": [job.raw for job in found],
-        }  # fmt: skip
-        output.objects(items, options.output)
-    elif options.output == "name":
-        for job in found:
-            output.line(job.reference)
-    else:
-        wide = options.output == "wide"
-        header = ["NAME", "HANDLER", "STATUS", "PROGRESS", "ATTEMPT", *(["WORKER"] if wide else []), "AGE"]
-        if options.all_namespaces:
-            header.insert(0, "NAMESPACE")
-        header += ["MESSAGE"] if wide else []
-        rows = [_row(job, wide=wide, namespace=options.all_namespaces) for job in found]
-        output.table(header, rows, title=title)
+def _table(found: Sequence[Job], options: Namespace, *, title: bool) -> None:
+    wide = options.output == "wide"
+    header = ["NAME", "HANDLER", "STATUS", "PROGRESS", "ATTEMPT", *(["WORKER"] if wide else []), "AGE"]
+    if options.all_namespaces:
+        header.insert(0, "NAMESPACE")
+    header += [*(["MESSAGE"] if wide else []), *(["LABELS"] if options.show_labels else [])]
+    output.table(header, [_row(job, options, wide=wide) for job in found], title=title)
 
 
-def _row(job: Job, *, wide: bool, namespace: bool) -> list[str | Text]:
+def _row(job: Job, options: Namespace, *, wide: bool) -> list[str | Text]:
+    labels = ",".join(f"{key}={value}" for key, value in (job.metadata.get("labels") or {}).items())
     return [
-        *([job.namespace] if namespace else []),
+        *([job.namespace] if options.all_namespaces else []),
         job.name,
         output.clean(job.spec.get("handler", output.NONE)),
         output.status(job),
@@ -72,23 +77,55 @@ def _row(job: Job, *, wide: bool, namespace: bool) -> list[str | Text]:
         *([output.clean(job.status.get("worker") or output.NONE)] if wide else []),
         output.age(job.created),
         *([output.clean(job.message)] if wide else []),
+        *([labels or "<none>"] if options.show_labels else []),
     ]
 
 
 def run_describe(jobs: JobRequests, options: Namespace) -> Exit:
     """`joblease describe`."""
-    job = jobs.find(options.job)
-    if options.output in ("json", "yaml"):
-        output.objects(job.raw, options.output)
+    try:
+        job = jobs.find(options.job)
+    except CommandError as error:
+        if error.code is not Exit.NOT_FOUND or not options.dashboard:
+            raise
+        found = trail.of(options.dashboard, jobs, options.job)
+        if options.output:
+            options.output.one(found)
+        else:
+            _print(_sections_of_trail(found))
         return Exit.OK
-    for title, fields in _sections(job):
+    if options.output:
+        options.output.one(job.raw)
+        return Exit.OK
+    _print(_sections(job))
+    output.line(f"Audit trail:\n  every step is kept under job id {job.uid}, also after this object is deleted")
+    output.line(f"  (dashboard: {options.dashboard or ''}/jobs/{job.uid}, API: GET /api/jobs/{job.uid})")
+    return Exit.OK
+
+
+def _print(sections: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    for title, fields in sections:
         output.line(f"{title}:")
         for name, value in fields.items():
             if value not in (None, "", {}, []):
                 output.line(f"  {name + ':':{_FIELD}} {output.clean(value)}")
-    output.line(f"Audit trail:\n  every step is kept under job id {job.uid}, also after this object is deleted")
-    output.line(f"  (dashboard: /jobs/{job.uid}, API: GET /api/jobs/{job.uid})")
-    return Exit.OK
+
+
+def _sections_of_trail(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The same of a deleted job: what its last row says, and all that happened."""
+    yield "Job (deleted; from its audit trail)", found["job"]
+    yield (
+        "Events",
+        {
+            f"{each['timestamp']} {each['status']}": f"{each.get('message', '')} {_json(each.get('data'))}".strip()
+            or "-"
+            for each in found["events"]
+        },
+    )
+
+
+def _json(value: Any) -> str:
+    return "" if value is None else output.compact(value)
 
 
 def _sections(job: Job) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -100,6 +137,7 @@ def _sections(job: Job) -> Iterator[tuple[str, dict[str, Any]]]:
             "Namespace": job.namespace,
             "Job id": job.uid,
             "Submitted": f"{job.metadata.get('creationTimestamp')} ({output.age(job.created)} ago)",
+            "Labels": ", ".join(f"{key}={value}" for key, value in (job.metadata.get("labels") or {}).items()),
             "Retry of": (job.metadata.get("annotations") or {}).get("joblease.dev/retry-of"),
         },
     )

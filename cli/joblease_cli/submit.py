@@ -7,7 +7,6 @@ another job.
 
 import json
 import os
-import re
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -18,42 +17,55 @@ from typing import Any
 from joblease.jobrequest import KIND, JobRequestSpec, check_parameters
 from joblease.limits import MAX_PARAMETERS_BYTES
 from joblease.names import RETRY_OF, job_name, retry_name
+from joblease.states import Kind, State
 from joblease.tracing import ANNOTATION, child_of
 from pydantic import ValidationError
 
-from joblease_cli import follow, output
+from joblease_cli import actions, durations, follow, output
 from joblease_cli.failures import CommandError, Exit
-from joblease_cli.job import Job
-from joblease_cli.kube import API_VERSION, JobRequests
+from joblease_cli.forms import Form
+from joblease_cli.job import API_VERSION, Job
+from joblease_cli.kube import JobRequests
+
+_INT64 = range(-(1 << 63), 1 << 63)
+_OWNERS = frozenset({"app.kubernetes.io/instance", "app.kubernetes.io/managed-by"})
+"""Labels by which Argo CD and Helm know what is theirs to delete; a retry is not."""
 
 
 def run(jobs: JobRequests, options: Namespace) -> Exit:
     """`joblease submit`."""
+    if options.name and options.generate_name:
+        raise CommandError("--name and --generate-name: only one of them", Exit.REFUSED)
     job = jobs.create(manifest(options))
     print_created(job, options.output)
     return follow.as_asked(jobs, job, options)
 
 
 def retry(jobs: JobRequests, options: Namespace) -> Exit:
-    """`joblease retry`: a new job with the same spec."""
-    old = jobs.find(options.job)
-    if not old.ended and not options.force:
-        raise CommandError(
-            f"job {old.name!r} has not ended ({old.reason or 'new'}), so there is nothing to retry. "
-            "Follow it, cancel it first, or run a second one beside it with --force",
-            Exit.REFUSED,
-        )
-    spec = {field: value for field, value in old.spec.items() if field not in ("cancel", "suspend")}
-    job = jobs.create(_resource({"name": retry_name(old.name)}, spec, {RETRY_OF: old.name}))
-    print_created(job, options.output)
-    return follow.as_asked(jobs, job, options)
+    """`joblease retry`: for each job a new one with the same spec."""
+
+    def again(old: Job) -> Exit:
+        if not old.ended and not options.force:
+            raise CommandError(
+                f"job {old.name!r} has not ended ({old.reason or 'new'}), so there is nothing to retry. "
+                "Follow it, cancel it first, or run a second one beside it with --force",
+                Exit.REFUSED,
+            )
+        spec = {field: value for field, value in old.spec.items() if field not in ("cancel", "suspend")}
+        labels = {key: value for key, value in (old.metadata.get("labels") or {}).items() if key not in _OWNERS}
+        new = _resource({"name": retry_name(old.name)}, spec, {**labels, **dict(options.labels)}, {RETRY_OF: old.name})
+        job = jobs.create(new)
+        print_created(job, options.output)
+        return follow.as_asked(jobs, job, options)
+
+    return actions.each(jobs, options, lambda job: job.ended and State(job.reason).kind is Kind.FAILED, again)
 
 
 def manifest(options: Namespace, name: str | None = None) -> dict[str, Any]:
     """The JobRequest that the options of `submit` and `publish` describe."""
     prefix = getattr(options, "generate_name", None)
     name = name or getattr(options, "name", None) or job_name(options.handler)
-    return _resource({"generateName": prefix} if prefix else {"name": name}, spec_of(options))
+    return _resource({"generateName": prefix} if prefix else {"name": name}, spec_of(options), dict(options.labels))
 
 
 def spec_of(options: Namespace) -> dict[str, Any]:
@@ -61,7 +73,7 @@ def spec_of(options: Namespace) -> dict[str, Any]:
     concurrency = {"group": options.group, "limit": options.limit}
     fields = {
         "handler": options.handler,
-        "parameters": parameters(options.parameters, options.parameter),
+        "parameters": parameters(options.parameters, options.parameter, options.text),
         "inputFilePath": options.input_file_path,
         "description": options.description,
         "queue": options.queue,
@@ -84,14 +96,19 @@ def spec_of(options: Namespace) -> dict[str, Any]:
     return spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-def parameters(file: str | None, pairs: Sequence[str]) -> dict[str, Any]:
-    """The file's object, with each `key=value` put over it."""
+def parameters(file: str | None, pairs: Sequence[str], texts: Sequence[str] = ()) -> dict[str, Any]:
+    """The file's object, with each `key=value` of -p and of --text put over it."""
     found = _read(file) if file else {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
+    for option, each in [*(("-p", pair) for pair in pairs), *(("--text", pair) for pair in texts)]:
+        key, equals, text = each.partition("=")
         if not key or not equals:
-            raise CommandError(f"-p {pair!r}: expected key=value", Exit.REFUSED)
-        found[key] = value_of(text)
+            raise CommandError(f"{option} {each!r}: expected key=value", Exit.REFUSED)
+        found[key] = text if option == "--text" else value_of(text)
+        value = found[key]
+        if isinstance(value, int | float) and json.dumps(value) != text:
+            output.notice(f"-p {each} is the number {json.dumps(value)}; for the text: --text {each}")
+        elif isinstance(value, int) and value not in _INT64:
+            raise CommandError(f"-p {each}: an integer of more than 64 bits; as text: --text {each}", Exit.REFUSED)
     return found
 
 
@@ -103,6 +120,14 @@ def value_of(text: str) -> Any:
     except (ValueError, RecursionError):
         return text
     return value
+
+
+def label(text: str) -> tuple[str, str]:
+    """A label and its value. Raises `ValueError`."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise ValueError(f"expected key=value, not {text!r}")
+    return key, value
 
 
 def _read(file: str) -> dict[str, Any]:
@@ -123,28 +148,22 @@ def _read(file: str) -> dict[str, Any]:
 def start_after(text: str, now: datetime | None = None) -> str:
     """An RFC 3339 time as it is, or the time so long from now."""
     try:
-        return ((now or datetime.now(UTC)) + timedelta(seconds=seconds(text))).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return ((now or datetime.now(UTC)) + timedelta(seconds=durations.seconds(text))).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError):
         return text
 
 
-def seconds(text: str) -> int:
-    """`90`, `90s`, `10m`, `2h`, `1d` in seconds."""
-    match = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
-    if not match:
-        raise ValueError(f"expected a length of time such as 90, 90s, 10m, 2h or 1d, not {text!r}")
-    return int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
-
-
-def print_created(job: Job, form: str | None) -> None:
+def print_created(job: Job, form: Form | None) -> None:
     """Say what was created, as kubectl does."""
-    if form in ("json", "yaml"):
-        output.objects(job.raw, form)
+    if form:
+        form.one(job.raw)
     else:
-        output.line(job.reference if form == "name" else f"{job.reference} created")
+        output.line(f"{job.reference} created")
 
 
-def _resource(names: dict[str, str], spec: dict[str, Any], notes: dict[str, str] | None = None) -> dict[str, Any]:
+def _resource(
+    names: dict[str, str], spec: dict[str, Any], labels: dict[str, str], notes: dict[str, str] | None = None
+) -> dict[str, Any]:
     trace = child_of(os.environ.get("TRACEPARENT"))
-    metadata = {**names, "annotations": {ANNOTATION: trace, **(notes or {})}}
+    metadata = {**names, "annotations": {ANNOTATION: trace, **(notes or {})}, **({"labels": labels} if labels else {})}
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}

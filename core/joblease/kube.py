@@ -45,7 +45,7 @@ async def configure() -> tuple[Any, float | None]:
 
 
 async def _load(configuration: Any) -> float | None:
-    files, context, _ = merged(os.environ.get("KUBECONFIG"))
+    files, context, *_ = merged(os.environ.get("KUBECONFIG"))
     loader = await config.load_kube_config(
         config_file=files, context=context, client_configuration=configuration, persist_config=False
     )

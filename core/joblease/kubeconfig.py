@@ -30,6 +30,8 @@ class Merged(NamedTuple):
     """The one that is asked for, or else the current context of the first file that sets one."""
     namespace: str
     """The context's."""
+    contexts: tuple[str, ...]
+    """All that there are."""
 
 
 def merged(paths: str | None, context: str | None = None) -> Merged:
@@ -48,11 +50,21 @@ def merged(paths: str | None, context: str | None = None) -> Merged:
         if content:  # the libraries do not take an empty file
             found.append(str(path))
             context = context or content.get("current-context") or None
-            for named in content.get("contexts") or []:
-                namespaces.setdefault(named.get("name", ""), (named.get("context") or {}).get("namespace") or "default")
+            for name, namespace in _contexts(path, content):
+                namespaces.setdefault(name, namespace)
     if not found:
         raise Unusable(f"there is no kubeconfig at {paths or DEFAULT}")
-    return Merged(os.pathsep.join(found), context, namespaces.get(context or "", "default"))
+    return Merged(os.pathsep.join(found), context, namespaces.get(context or "", "default"), tuple(namespaces))
+
+
+def _contexts(path: Path, content: dict[str, Any]) -> list[tuple[str, str]]:
+    try:
+        return [
+            (str(each["name"]), str((each.get("context") or {}).get("namespace") or "default"))
+            for each in content.get("contexts") or []
+        ]
+    except (AttributeError, KeyError, TypeError):
+        raise Unusable(f"{path} is not a kubeconfig: its contexts cannot be read") from None
 
 
 def _read(path: Path) -> dict[str, Any]:

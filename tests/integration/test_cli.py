@@ -94,7 +94,7 @@ def test_parameters_come_from_a_file_or_standard_input(cli: Cli) -> None:
         (("cancel", "nobody"), 4, "no job 'nobody'"),
         (("publish",), 2, "use --count"),
         (("list", "--kubeconfig", "/nowhere"), 2, "no usable kubeconfig"),
-        (("nonsense",), 2, "invalid choice"),
+        (("nonsense",), 2, "No such command 'nonsense'"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line_and_an_exit_code(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from joblease import kube
-from joblease_cli import kube as cli_kube
+from joblease_cli import connection
 from joblease_operator.watch import _login
 from kopf._cogs.clients.auth import APIContext
 from kubernetes.aio import client
@@ -72,7 +72,7 @@ async def test_the_first_file_with_a_context_names_the_cluster(
     server = relative["clusters"][0]["cluster"]["server"]
     assert await answers() == (server, server)
     monkeypatch.chdir(tmp_path)
-    assert cli_kube.connect(None, None, None, 5)._server == server
+    assert connection.connect(None, None, None, 5)._server == server
 
 
 async def test_credentials_of_an_exec_plug_in_are_used_and_kept_fresh(
@@ -175,7 +175,7 @@ async def test_the_environments_proxy_and_its_exceptions_are_the_same_for_all_cl
         configuration, _ = await kube.configure()
         ours = configuration.proxy
         theirs = (await _login()).proxy_url
-        cli = cli_kube.connect(None, None, None, 5)._custom.api_client.configuration.proxy
+        cli = connection.connect(None, None, None, 5)._custom.api_client.configuration.proxy
         assert (ours, theirs, cli) == (expected, expected, expected)
     monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy.example:1080")
     with pytest.raises(ConfigException, match="socks5"):

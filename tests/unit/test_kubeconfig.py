@@ -23,16 +23,16 @@ def test_the_first_file_that_sets_a_context_wins(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
     empty = write(tmp_path, "empty", "")
     paths = f"{none}:{missing}:{unset}:{empty}::{a}:{b}"
-    assert merged(paths) == (f"{none}:{unset}:{a}:{b}", "a", "of-a")
-    assert merged(paths, "b")[1:] == ("b", "of-b")
-    assert merged(f"{b}:{a}")[1:] == ("b", "of-b")
-    assert merged(f"{b}:{a}", "a")[1:] == ("a", "default")  # the first definition counts
-    assert merged(none)[1:] == (None, "default")
+    assert merged(paths) == (f"{none}:{unset}:{a}:{b}", "a", "of-a", ("a", "b"))
+    assert merged(paths, "b")[1:3] == ("b", "of-b")
+    assert merged(f"{b}:{a}")[1:3] == ("b", "of-b")
+    assert merged(f"{b}:{a}", "a")[1:3] == ("a", "default")  # the first definition counts
+    assert merged(none)[1:] == (None, "default", ())
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "there is no kubeconfig"), ("", "there is no kubeconfig"), ("a: [", "not YAML"), ("[]", "no")],
+    [(None, "there is no kubeconfig"), ("", "there is no kubeconfig"), ("a: [", "not YAML"), ("[]", "no"), ("contexts: [1]", "contexts")],
 )
 def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, content: str | None, reason: str) -> None:
     path = tmp_path / "config"

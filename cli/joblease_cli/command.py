@@ -1,0 +1,142 @@
+"""Commands and options as all of them have them: options may stand anywhere, also before the command's name.
+
+That is how kubectl reads a line, and click does not: so what stands before the command's name is moved behind it.
+"""
+
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from joblease_cli import completion, durations, forms
+from joblease_cli.connection import connect
+from joblease_cli.failures import MEANINGS, CommandError, Exit
+from joblease_cli.kube import JobRequests
+
+Run = Callable[[JobRequests, Namespace], Exit]
+
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Option(click.Option):
+    """An option, and the section of the help that it is in."""
+
+    def __init__(self, *names: str, section: str = "Options", **settings: Any) -> None:
+        super().__init__(names, **settings)
+        self.section = section
+
+
+class Parsed(click.ParamType[Any]):
+    """A value that a function makes of the text; its errors are for people."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click asks for it. A default is a value already."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except (ValueError, CommandError) as error:
+            self.fail(str(error), param, ctx)
+
+
+TIME = Parsed("TIME", durations.seconds)
+WHOLE_TIME = Parsed("TIME", durations.whole_seconds)
+
+CLUSTER = "Cluster"
+
+
+def cluster() -> list[click.Parameter]:
+    """Which cluster is meant; every command has these."""
+    return [
+        Option(
+            "-n", "--namespace", metavar="NAME", section=CLUSTER, help="default: the context's",
+            shell_complete=completion.namespaces,
+        ),
+        Option(
+            "--context", metavar="NAME", section=CLUSTER, help="of the kubeconfig; default: its current one",
+            shell_complete=completion.contexts,
+        ),
+        Option(
+            "--kubeconfig", metavar="FILE", section=CLUSTER, help="default: KUBECONFIG, or ~/.kube/config",
+            shell_complete=completion.files,
+        ),
+        Option(
+            "--request-timeout", type=TIME, default=15.0, show_default=False, section=CLUSTER,
+            help="bound on each request; 0 is none (15s)",
+        ),
+    ]  # fmt: skip
+
+
+def output(*more: str) -> Option:
+    """-o, with the forms that this command has beside those that all have."""
+    names = (*more, *forms.PLAIN)
+    return Option(
+        "-o", "--output", metavar="FORM", type=Parsed("FORM", lambda text: text if text in more else forms.form(text)),
+        shell_complete=completion.among([name.rstrip("…") for name in names]),
+        help=f"how to print it: {', '.join(names)}",
+    )  # fmt: skip
+
+
+class Command(click.Command):
+    """A command that talks to a cluster."""
+
+    def __init__(self, name: str, run: Run, purpose: str, params: Sequence[click.Parameter]) -> None:
+        def call(**given: Any) -> Exit:
+            options = Namespace(**given)
+            jobs = connect(options.kubeconfig, options.context, options.namespace, options.request_timeout or None)
+            return run(jobs, options)
+
+        super().__init__(
+            name, callback=call, params=[*params, *cluster()], context_settings=HELP,
+            short_help=purpose, help=f"{purpose[0].upper()}{purpose[1:]}.",
+        )  # fmt: skip
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options by their sections."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if record:
+                sections.setdefault(getattr(param, "section", "Options"), []).append(record)
+        for title in sorted(sections, key=lambda each: (each == CLUSTER, each != "Options")):
+            with formatter.section(title):
+                formatter.write_dl(sections[title])
+
+
+class Root(click.Group):
+    """All commands."""
+
+    aliases = {"ls": "list"}  # noqa: RUF012 - never changed
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Also by an alias."""
+        return super().get_command(ctx, self.aliases.get(cmd_name, cmd_name))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """With the options of the command behind its name, wherever they were."""
+        return super().parse_args(ctx, self._command_first(args))
+
+    def _command_first(self, args: list[str]) -> list[str]:
+        valued = {
+            name
+            for command in self.commands.values()
+            for param in command.params
+            if isinstance(param, click.Option) and not param.is_flag
+            for name in param.opts
+        }
+        position = 0
+        while position < len(args) and args[position].startswith("-") and args[position] != "--":
+            position += 2 if args[position] in valued else 1
+        if position >= len(args):
+            return args
+        return [args[position], *args[:position], *args[position + 1 :]]
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        """The exit codes."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code.value), meaning) for code, meaning in MEANINGS.items()])

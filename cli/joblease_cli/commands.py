@@ -1,0 +1,160 @@
+"""All commands and their options."""
+
+from typing import Any
+
+import click
+from joblease import __version__
+from joblease.jobrequest import NEVER
+from joblease.states import REASONS
+
+from joblease_cli import actions, completion, durations, follow, output, publish, show, submit
+from joblease_cli.command import HELP, TIME, WHOLE_TIME, Command, Option, Parsed, Root
+from joblease_cli.command import output as form
+from joblease_cli.failures import Exit
+
+_JOB = "Job"
+
+
+def _one(word: str = "job") -> list[click.Parameter]:
+    return [click.Argument([word], metavar="JOB", shell_complete=completion.jobs)]
+
+
+def _several() -> list[click.Parameter]:
+    return [
+        click.Argument(["names"], nargs=-1, metavar="[JOB]...", shell_complete=completion.jobs),
+        Option("-l", "--selector", metavar="LABELS", help="the jobs with these labels, such as app=shop,tier!=test"),
+        Option("--all", is_flag=True, help="all jobs of the namespace"),
+    ]
+
+
+def _handler(**settings: Any) -> click.Argument:
+    return click.Argument(["handler"], shell_complete=completion.handlers, **settings)
+
+
+def _labels() -> Option:
+    return Option(
+        "--label", "labels", multiple=True, metavar="KEY=VALUE", type=Parsed("KEY=VALUE", submit.label), section=_JOB,
+        help="a label of the JobRequest; may be repeated",
+    )  # fmt: skip
+
+
+def _spec() -> list[click.Parameter]:
+    return [
+        Option(
+            "-p", "--parameter", multiple=True, metavar="KEY=VALUE", section=_JOB,
+            help='a parameter; JSON if it reads as JSON (3, true, [1], "3"), else text; may be repeated',
+        ),
+        Option(
+            "--text", multiple=True, metavar="KEY=TEXT", section=_JOB,
+            help="a parameter that is text, whatever it looks like: --text version=1.10",
+        ),
+        Option(
+            "--parameters", metavar="FILE", section=_JOB, shell_complete=completion.files,
+            help="a JSON object with parameters; - is standard input",
+        ),
+        _labels(),
+        Option("--input-file-path", metavar="URI", section=_JOB, help="something that the handler can open"),
+        Option("--description", metavar="TEXT", section=_JOB, help="free text"),
+        Option(
+            "--queue", metavar="QUEUE", section=_JOB, shell_complete=completion.queues, help="the worker pool (default)"
+        ),
+        Option("--priority", type=int, metavar="N", section=_JOB, help="0 to 9; higher goes first"),
+        Option("--group", metavar="GROUP", section=_JOB, help="concurrency group"),
+        Option("--limit", type=int, metavar="N", section=_JOB, help="jobs of the group that may run at once; 0: any"),
+        Option("--max-attempts", type=int, metavar="N", section=_JOB, help="attempts in all (3)"),
+        Option("--deadline", type=WHOLE_TIME, section=_JOB, help=f"bound on one attempt ({durations.EXAMPLES})"),
+        Option(
+            "--start-after", type=Parsed("TIME", submit.start_after), section=_JOB,
+            help="not before: RFC 3339, or so long from now",
+        ),
+        Option(
+            "--ttl", section=_JOB,
+            type=Parsed("TIME", lambda text: NEVER if text == "never" else durations.whole_seconds(text)),
+            help="delete the JobRequest so long after its end (1h30m, never)",
+        ),
+        Option("--suspend", is_flag=True, section=_JOB, help="hold it back until `resume`"),
+    ]  # fmt: skip
+
+
+def _following() -> list[click.Parameter]:
+    return [
+        Option("-f", "--follow", is_flag=True, help="show its progress until it ends"),
+        Option("--wait", is_flag=True, help="wait until it ends"),
+        _timeout("--follow and --wait"),
+    ]
+
+
+def _timeout(of: str) -> Option:
+    return Option("--timeout", type=TIME, help=f"bound on {of} ({durations.EXAMPLES})")
+
+
+def _complete(shell: str) -> Exit:
+    output.raw(completion.script(shell) + "\n")
+    return Exit.OK
+
+
+def _version(context: click.Context, _param: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's
+    if asked:
+        output.line(f"joblease {__version__}")
+        context.exit()
+
+
+ROOT = Root(
+    "joblease",
+    help="Submit jobs to JobLease, and see what becomes of them. Options may stand anywhere.",
+    context_settings=HELP,
+    params=[
+        click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version,
+                     help="Show the version."),
+    ],
+    commands=[
+        Command("submit", submit.run, "submit a job", [
+            _handler(),
+            Option("--name", metavar="NAME", help="name of the JobRequest (default: the handler and random letters)"),
+            Option("--generate-name", metavar="PREFIX", help="let the API server complete the name"),
+            *_spec(), *_following(), form(),
+        ]),
+        Command("list", show.run_list, "list jobs", [
+            Option("-A", "--all-namespaces", is_flag=True, help="jobs of all namespaces"),
+            Option("-l", "--selector", metavar="LABELS", help="only jobs with these labels (app=shop,tier!=test)"),
+            Option("--handler", metavar="NAME", help="only jobs of this handler", shell_complete=completion.handlers),
+            Option("--queue", metavar="NAME", help="only jobs of this queue", shell_complete=completion.queues),
+            Option("--status", type=click.Choice([reason.value for reason in REASONS]), metavar="STATUS", help=f"only {', '.join(REASONS)}"),
+            Option("-w", "--watch", is_flag=True, help="go on with what changes"),
+            Option("--show-labels", is_flag=True, help="with a column of labels"),
+            Option("--no-headers", is_flag=True, help="without the heading of the table"),
+            form("table", "wide"),
+        ]),
+        Command("describe", show.run_describe, "show all about a job, with --dashboard also of a deleted one", [
+            *_one(),
+            Option("--dashboard", metavar="URL", envvar="JOBLEASE_DASHBOARD_URL", show_envvar=True,
+                   help="where the trail of a deleted job is read"),
+            form(),
+        ]),
+        Command("follow", follow.run, "watch a job until it ends; the exit code tells how", [
+            *_one(), _timeout("it"),
+        ]),
+        Command("cancel", actions.cancel, "stop jobs, waiting or running", [
+            *_several(), Option("--wait", is_flag=True, help="until they have stopped"), _timeout("--wait"),
+        ]),
+        Command("suspend", actions.suspend, "hold waiting jobs back", _several()),
+        Command("resume", actions.resume, "let suspended jobs go", _several()),
+        Command("retry", submit.retry, "submit ended jobs once more, as new jobs with the same spec and labels; "
+                "with -l or --all those that failed", [
+            *_several(), Option("--force", is_flag=True, help="even if it has not ended"),
+            _labels(), *_following(), form(),
+        ]),
+        Command("publish", publish.run, "submit a randomly named job for each key (q quits), or --count of them", [
+            _handler(required=False, default="demo"),
+            Option("--count", type=click.IntRange(1), metavar="N", help="submit so many jobs; needs no terminal"),
+            Option("--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="with --count: a second"),
+            *_spec(), form(),
+        ]),
+        click.Command(
+            "completion", callback=_complete, context_settings=HELP, short_help="completion for a shell",
+            params=[click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"]))],
+            help="Print what a shell must read to complete commands, options and names, such as: "
+                 "source <(joblease completion bash)",
+        ),
+    ],
+)  # fmt: skip

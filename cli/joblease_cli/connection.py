@@ -1,0 +1,105 @@
+"""Which API server and which namespace are meant, as kubectl understands kubeconfigs, options and environment.
+
+That is --kubeconfig, else the files of KUBECONFIG, else ~/.kube/config, and in a pod without any its service account.
+Whatever is wrong there is said as such; nothing is sent yet.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from joblease.kubeconfig import DEFAULT, Merged, Unusable, merged, proxy_for
+from kubernetes import client, config
+from kubernetes.config import kube_config
+
+from joblease_cli.failures import CommandError, Exit
+from joblease_cli.kube import JobRequests
+
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_ABOUT_PLUGINS = "https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins"
+
+
+def connect(kubeconfig: str | None, context: str | None, namespace: str | None, timeout: float | None) -> JobRequests:
+    """The jobs of the cluster and namespace that the options mean. A timeout of None is no bound."""
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are reported once, by the error in the end
+    configuration = client.Configuration()
+    configuration.proxy = None  # the kubeconfig's or none: the environment is read below, as kubectl reads it
+    path = files_of(kubeconfig)
+    in_pod = not kubeconfig and not context and "KUBERNETES_SERVICE_HOST" in os.environ
+    try:
+        if in_pod and not any(Path(each).expanduser().is_file() for each in path.split(os.pathsep)):
+            config.load_incluster_config(client_configuration=configuration)
+            default = _pod_namespace()
+        else:
+            found = _chosen(path, context)
+            _load(found, configuration)
+            default = found.namespace
+        configuration.proxy = proxy_for(configuration.host, configuration.proxy)
+        configuration.no_proxy = None
+        configuration.retries = urllib3.Retry(total=1, backoff_factor=0.2)
+        api = client.ApiClient(configuration)
+    except Exception as error:
+        said = str(error) if isinstance(error, Unusable | OSError | config.ConfigException) else repr(error)
+        raise CommandError(
+            f"no usable kubeconfig ({path}{f', context {context}' if context else ''}): {said}. "
+            "Set KUBECONFIG or pass --kubeconfig",
+            Exit.REFUSED,
+        ) from error
+    return JobRequests(api, namespace or default, timeout)
+
+
+def files_of(kubeconfig: str | None) -> str:
+    """The kubeconfig that counts, as a `KUBECONFIG`."""
+    return kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT
+
+
+def _pod_namespace() -> str:
+    file = _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.is_file() else ""
+    return os.environ.get("POD_NAMESPACE") or file or "default"
+
+
+def _chosen(path: str, context: str | None) -> Merged:
+    found = merged(path, context)
+    there = f"it has the contexts {', '.join(found.contexts)}" if found.contexts else "it has no contexts"
+    if not found.context:
+        raise Unusable(f"no current context is set; choose one with --context ({there})")
+    if found.context not in found.contexts:
+        raise Unusable(f"there is no context {found.context!r} ({there})")
+    return found
+
+
+def _load(found: Merged, configuration: Any) -> None:
+    with _errors() as logged:
+        loader = kube_config._get_kube_config_loader(  # noqa: SLF001 - the public function does not tell about plug-ins
+            found.files, active_context=found.context, persist_config=False
+        )
+        loader.load_and_set(configuration)
+    user = loader._user  # noqa: SLF001
+    if user and "exec" in user and not (configuration.api_key or configuration.cert_file):
+        raise Unusable(_plugin_trouble(loader.current_context["context"]["user"], user["exec"].value, logged))
+
+
+def _plugin_trouble(user: str, plugin: dict[str, Any], logged: list[str]) -> str:
+    said = "; ".join(logged) or "the credential plug-in said nothing"
+    if "No such file" in said:
+        said = f"exec: executable {plugin['command']} not found; the credential plug-in is not installed"
+    hint = str(plugin.get("installHint") or "").strip()
+    return f"user {user!r} has no credentials: {said}. {hint + ' ' if hint else ''}About plug-ins: {_ABOUT_PLUGINS}"
+
+
+@contextmanager
+def _errors() -> Iterator[list[str]]:
+    """What the library logs as errors instead of raising it."""
+    logged: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield logged
+    finally:
+        root.removeHandler(handler)
