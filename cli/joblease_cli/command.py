@@ -82,19 +82,8 @@ def output(*more: str) -> Option:
     )  # fmt: skip
 
 
-class Command(click.Command):
-    """A command that talks to a cluster."""
-
-    def __init__(self, name: str, run: Run, purpose: str, params: Sequence[click.Parameter]) -> None:
-        def call(**given: Any) -> Exit:
-            options = Namespace(**given)
-            jobs = connect(options.kubeconfig, options.context, options.namespace, options.request_timeout or None)
-            return run(jobs, options)
-
-        super().__init__(
-            name, callback=call, params=[*params, *cluster()], context_settings=HELP,
-            short_help=purpose, help=f"{purpose[0].upper()}{purpose[1:]}.",
-        )  # fmt: skip
+class _Sections(click.Command):
+    """A command whose help shows the options by their sections."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options by their sections."""
@@ -108,10 +97,30 @@ class Command(click.Command):
                 formatter.write_dl(sections[title])
 
 
-class Root(click.Group):
+class Command(_Sections):
+    """A command that talks to a cluster."""
+
+    def __init__(self, name: str, run: Run, purpose: str, params: Sequence[click.Parameter]) -> None:
+        def call(**given: Any) -> Exit:
+            options = Namespace(**given)
+            jobs = connect(options.kubeconfig, options.context, options.namespace, options.request_timeout or None)
+            return run(jobs, options)
+
+        super().__init__(
+            name, callback=call, params=[*params, *cluster()], context_settings=HELP,
+            short_help=purpose, help=f"{purpose[0].upper()}{purpose[1:]}.",
+        )  # fmt: skip
+
+
+class Root(_Sections, click.Group):
     """All commands."""
 
     aliases = {"ls": "list"}  # noqa: RUF012 - never changed
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options, then the commands."""
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Also by an alias."""

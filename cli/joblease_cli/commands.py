@@ -8,7 +8,7 @@ from joblease.jobrequest import NEVER
 from joblease.states import REASONS
 
 from joblease_cli import actions, completion, durations, follow, output, publish, show, submit
-from joblease_cli.command import HELP, TIME, WHOLE_TIME, Command, Option, Parsed, Root
+from joblease_cli.command import HELP, TIME, WHOLE_TIME, Command, Option, Parsed, Root, cluster
 from joblease_cli.command import output as form
 from joblease_cli.failures import Exit
 
@@ -106,6 +106,7 @@ ROOT = Root(
     params=[
         click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version,
                      help="Show the version."),
+        *cluster(),  # for completion and help: they are always read as the command's
     ],
     commands=[
         Command("submit", submit.run, "submit a job", [
@@ -119,7 +120,10 @@ ROOT = Root(
             Option("-l", "--selector", metavar="LABELS", help="only jobs with these labels (app=shop,tier!=test)"),
             Option("--handler", metavar="NAME", help="only jobs of this handler", shell_complete=completion.handlers),
             Option("--queue", metavar="NAME", help="only jobs of this queue", shell_complete=completion.queues),
-            Option("--status", type=click.Choice([reason.value for reason in REASONS]), metavar="STATUS", help=f"only {', '.join(REASONS)}"),
+            Option(
+                "--status", type=click.Choice([reason.value for reason in REASONS]), metavar="STATUS",
+                help=f"only {', '.join(REASONS)}",
+            ),
             Option("-w", "--watch", is_flag=True, help="go on with what changes"),
             Option("--show-labels", is_flag=True, help="with a column of labels"),
             Option("--no-headers", is_flag=True, help="without the heading of the table"),

@@ -5,12 +5,14 @@ there are none: whoever presses Tab gets no error, and does not wait.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
+from joblease.kubeconfig import merged
 
 from joblease_cli.connection import connect, files_of
 from joblease_cli.kube import JobRequests, Scope
@@ -38,14 +40,22 @@ def files(_context: click.Context, _param: click.Parameter, typed: str) -> list[
     return [CompletionItem(typed, type="file")]
 
 
+def _late(_number: int, _frame: object) -> None:
+    raise TimeoutError
+
+
 def _from(find: Callable[[JobRequests], Iterable[str]]) -> Complete:
     def complete(context: click.Context, _param: click.Parameter, typed: str) -> list[CompletionItem]:
         given = context.params
         try:
+            signal.signal(signal.SIGALRM, _late)  # also of a credential plug-in
+            signal.setitimer(signal.ITIMER_REAL, 2 * _SECONDS)
             jobs = connect(given.get("kubeconfig"), given.get("context"), given.get("namespace"), _SECONDS)
             found = sorted(set(find(jobs)))
         except Exception:  # noqa: BLE001 - see above
             return []
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         taken = [each for value in given.values() if isinstance(value, tuple) for each in value]
         return [CompletionItem(name) for name in found if name.startswith(typed) and name not in taken]
 
@@ -64,8 +74,6 @@ namespaces = _from(lambda jobs: jobs.namespaces(_MOST))
 
 def contexts(context: click.Context, _param: click.Parameter, typed: str) -> list[CompletionItem]:
     """A context of the kubeconfig."""
-    from joblease.kubeconfig import merged
-
     try:
         found = merged(files_of(context.params.get("kubeconfig"))).contexts
     except (OSError, ValueError):

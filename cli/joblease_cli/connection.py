@@ -42,11 +42,13 @@ def connect(kubeconfig: str | None, context: str | None, namespace: str | None, 
         configuration.no_proxy = None
         configuration.retries = urllib3.Retry(total=1, backoff_factor=0.2)
         api = client.ApiClient(configuration)
-    except Exception as error:
-        said = str(error) if isinstance(error, Unusable | OSError | config.ConfigException) else repr(error)
+    except CommandError:
+        raise
+    except Exception as error:  # the library raises anything over a kubeconfig that is not as it expects
+        expected = isinstance(error, Unusable | OSError | config.ConfigException)
         raise CommandError(
-            f"no usable kubeconfig ({path}{f', context {context}' if context else ''}): {said}. "
-            "Set KUBECONFIG or pass --kubeconfig",
+            f"no usable kubeconfig ({path}{f', context {context}' if context else ''}): "
+            f"{error if expected else f'it cannot be read as one ({error})'}. Set KUBECONFIG or pass --kubeconfig",
             Exit.REFUSED,
         ) from error
     return JobRequests(api, namespace or default, timeout)
@@ -80,15 +82,15 @@ def _load(found: Merged, configuration: Any) -> None:
         loader.load_and_set(configuration)
     user = loader._user  # noqa: SLF001
     if user and "exec" in user and not (configuration.api_key or configuration.cert_file):
-        raise Unusable(_plugin_trouble(loader.current_context["context"]["user"], user["exec"].value, logged))
+        raise _plugin_failed(loader.current_context["context"]["user"], user["exec"].value, "; ".join(logged))
 
 
-def _plugin_trouble(user: str, plugin: dict[str, Any], logged: list[str]) -> str:
-    said = "; ".join(logged) or "the credential plug-in said nothing"
-    if "No such file" in said:
-        said = f"exec: executable {plugin['command']} not found; the credential plug-in is not installed"
-    hint = str(plugin.get("installHint") or "").strip()
-    return f"user {user!r} has no credentials: {said}. {hint + ' ' if hint else ''}About plug-ins: {_ABOUT_PLUGINS}"
+def _plugin_failed(user: str, plugin: dict[str, Any], said: str) -> CommandError:
+    if "No such file" in said or "Permission denied" in said:
+        hint = str(plugin.get("installHint") or "")
+        said = f"exec: executable {plugin['command']} not found. {hint} About credential plug-ins: {_ABOUT_PLUGINS}"
+    text = f"user {user!r} of the kubeconfig has no credentials: {said or 'its credential plug-in said nothing'}"
+    return CommandError(" ".join(text.split()), Exit.UNAVAILABLE)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from joblease_cli import output
@@ -131,15 +132,19 @@ def _view(*, quiet: bool) -> Iterator[_View]:
     if quiet:
         yield _Quiet()
     elif output.fancy():
-        columns = (
+        name = Column(no_wrap=True, overflow="ellipsis", max_width=24)
+        message = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        columns: list[ProgressColumn] = [
             SpinnerColumn(finished_text=" "),
-            TextColumn("{task.fields[name]}", style="bold", markup=False),
+            TextColumn("{task.fields[name]}", style="bold", markup=False, table_column=name),
             _State(),
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[message]}", style="dim", markup=False),
-        )
+            TextColumn("{task.fields[message]}", style="dim", markup=False, table_column=message),
+        ]
+        if not output.roomy():
+            columns = [column for column in columns if not isinstance(column, BarColumn | TimeElapsedColumn)][1:]
         # It goes when the job has ended: the outcome's line says all that is left to say.
         with Progress(*columns, console=output.console(), transient=True, refresh_per_second=8) as progress:
             yield _Bar(progress)

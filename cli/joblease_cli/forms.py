@@ -57,7 +57,7 @@ class _Columns:
     def __init__(self, text: str) -> None:
         columns = [part.partition(":") for part in re.split(r",(?![^\[]*\])", text)]
         if not all(name and path for name, _, path in columns):
-            raise CommandError("-o custom-columns: expected NAME:.path,NAME:.path,…", Exit.REFUSED)
+            raise CommandError("custom-columns: expected NAME:.path,NAME:.path,…", Exit.REFUSED)
         self._header = [name for name, _, _ in columns]
         # kubectl takes {.path}, .path and path
         self._paths = [jsonpath.path(re.sub(r"^\{(.*)\}$", r"\1", path.strip())) for _, _, path in columns]
@@ -92,11 +92,11 @@ def form(text: str) -> Form:
             return _Whole(jsonpath.Template(_read(argument)).render)
         case "custom-columns" if argument:
             return _Columns(argument)
-    raise CommandError(f"-o {text}: expected one of {', '.join(PLAIN)}", Exit.REFUSED)
+    raise CommandError(f"expected one of {', '.join(PLAIN)}, not {text!r}", Exit.REFUSED)
 
 
 def _read(file: str) -> str:
     try:
         return Path(file).read_text(encoding="utf-8").rstrip("\n")
     except (OSError, ValueError) as error:
-        raise CommandError(f"-o jsonpath-file={file}: {error}", Exit.REFUSED) from None
+        raise CommandError(f"jsonpath-file={file}: {error}", Exit.REFUSED) from None

@@ -118,4 +118,4 @@ def _unquoted(text: str) -> str:
 
 
 def _unreadable(text: str, why: str) -> CommandError:
-    return CommandError(f"-o: the JSONPath {text!r} cannot be read: {why}", Exit.REFUSED)
+    return CommandError(f"the JSONPath {text!r} cannot be read: {why}", Exit.REFUSED)

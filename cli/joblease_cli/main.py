@@ -39,7 +39,7 @@ def _code(arguments: list[str]) -> int:
         error.show()
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else output.program()
-        output.error(f"{error.format_message()} See `{command} --help`")
+        output.error(f"{error.format_message().rstrip('.')}. See `{command} --help`")
     except CommandError as error:
         output.error(error)
         return error.code

@@ -15,6 +15,7 @@ from typing import Any
 
 from joblease.states import Look, State
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -32,6 +33,9 @@ STYLES: dict[Look, str] = {
 }
 NONE = "-"
 _BAR = 10
+_LONG = ("NAMESPACE", "NAME", "HANDLER", "WORKER", "MESSAGE", "LABELS")
+"""Columns that give way on a narrow terminal."""
+_ROOMY = 80
 
 
 @cache
@@ -96,10 +100,17 @@ def style(job: Job) -> str:
     return STYLES[State(job.reason).kind.look]
 
 
+def roomy() -> bool:
+    """Whether the terminal has room for bars."""
+    return console().width >= _ROOMY
+
+
 def bar(percent: int | None) -> Text:
-    """Progress as a short bar."""
+    """Progress as a short bar, when there is somebody to see it and room for it."""
     if percent is None:
         return Text(NONE, "dim")
+    if not (fancy() and roomy()):
+        return Text(f"{percent}%")
     full = round(min(max(percent, 0), 100) * _BAR / 100)
     return Text.assemble(("━" * full, "green"), ("━" * (_BAR - full), "dim"), f" {percent:>3}%")
 
@@ -126,17 +137,30 @@ def compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str | Text]], *, title: bool = True) -> None:
-    """A table: drawn on a terminal, aligned text elsewhere; without `title` only its rows."""
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str | Text]], *, title: bool = True, whole: bool = False
+) -> None:
+    """A table: drawn on a terminal, aligned text elsewhere; without `title` only its rows.
+
+    On a narrow terminal names and messages give way: they are cut, or folded when they are to be seen `whole`.
+    """
     if fancy():
         drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", show_header=title)
         for number, name in enumerate(header):
-            drawn.add_column(name, overflow="fold", no_wrap=number + 1 < len(header) and name != "MESSAGE")
+            if name in _LONG:
+                drawn.add_column(name, overflow="fold" if whole else "ellipsis")
+            else:
+                least = max(map(cell_len, (name, *(str(row[number]) for row in rows))))
+                drawn.add_column(name, no_wrap=True, min_width=least)
         for row in rows:
-            drawn.add_row(*row)
+            drawn.add_row(*(_in_one_line(cell) if isinstance(cell, str) and not whole else cell for cell in row))
         console().print(drawn, soft_wrap=False)
         return
     aligned([*([header] if title else []), *([str(cell) for cell in row] for row in rows)])
+
+
+def _in_one_line(cell: str) -> Text:
+    return Text(cell, no_wrap=True, overflow="ellipsis")
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> None:

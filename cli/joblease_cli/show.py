@@ -62,7 +62,7 @@ def _table(found: Sequence[Job], options: Namespace, *, title: bool) -> None:
     if options.all_namespaces:
         header.insert(0, "NAMESPACE")
     header += [*(["MESSAGE"] if wide else []), *(["LABELS"] if options.show_labels else [])]
-    output.table(header, [_row(job, options, wide=wide) for job in found], title=title)
+    output.table(header, [_row(job, options, wide=wide) for job in found], title=title, whole=wide)
 
 
 def _row(job: Job, options: Namespace, *, wide: bool) -> list[str | Text]:
@@ -72,7 +72,7 @@ def _row(job: Job, options: Namespace, *, wide: bool) -> list[str | Text]:
         job.name,
         output.clean(job.spec.get("handler", output.NONE)),
         output.status(job),
-        output.bar(job.progress) if output.fancy() else (output.NONE if job.progress is None else f"{job.progress}%"),
+        output.bar(job.progress),
         str(job.status.get("attempt", output.NONE)),
         *([output.clean(job.status.get("worker") or output.NONE)] if wide else []),
         output.age(job.created),

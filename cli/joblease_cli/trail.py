@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import urllib3
 
 from joblease_cli.failures import CommandError, Exit
-from joblease_cli.kube import JobRequests, is_job_id
+from joblease_cli.kube import JobRequests, cause_of, is_job_id
 
 _SECONDS = 30.0
 _PAGES = 100
@@ -22,14 +22,14 @@ def of(dashboard: str, jobs: JobRequests, wanted: str) -> dict[str, Any]:
     job_id = name if is_job_id(name) else _id_of(api, jobs.namespace, name)
     job: dict[str, Any] = {}
     events: list[Any] = []
-    for page in api.pages(f"/api/jobs/{job_id}", {}, f"job {name!r} (id {job_id})"):
+    for page in api.pages(f"/api/jobs/{job_id}", {}, f"job id {job_id}"):
         job = job or page["job"]
         events += page["events"]
     return {"job": job, "events": events}
 
 
 def _id_of(api: "_Api", namespace: str, name: str) -> str:
-    for page in api.pages("/api/requests", {"namespace": namespace, "name": name}, "the lists"):
+    for page in api.pages("/api/requests", {"namespace": namespace, "name": name}, "list of jobs"):
         for row in page["jobs"]:
             if row["name"] == name:  # the filter takes names that begin so
                 return str(row["jobId"])
@@ -62,7 +62,7 @@ class _Api:
             answer = self._http.request("GET", address, headers=self._headers)
             content: Any = json.loads(answer.data)
         except (urllib3.exceptions.HTTPError, ValueError) as error:
-            said = f"the dashboard {self._url} gives no answer that can be read: {error}"
+            said = f"the dashboard {self._url} gives no answer that can be read ({cause_of(error)})"
             raise CommandError(said, Exit.UNAVAILABLE) from None
         if answer.status == 404:
             raise CommandError(f"the audit trail has no {what}, or none that you may see", Exit.NOT_FOUND)

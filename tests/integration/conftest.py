@@ -13,6 +13,7 @@ import pytest
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply_file
 from joblease_local.settings import ROOT
+from support.cli import Cli
 from support.cluster import Cluster
 from support.jobs import Jobs, open_jobs
 from support.programs import Program, program
@@ -34,6 +35,11 @@ def operator_kubeconfig(api_server: ControlPlane, crd: Path, tmp_path_factory: p
 @pytest.fixture
 def cluster(crd: Path, kube_namespace: str) -> Cluster:
     return Cluster(crd, kube_namespace)
+
+
+@pytest.fixture
+def cli(crd: Path, kube_namespace: str) -> Cli:
+    return Cli(crd, kube_namespace)
 
 
 @pytest.fixture

@@ -7,54 +7,9 @@ import pty
 import select
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-from kubernetes import client, config
-from support.programs import BIN
-
-COORDINATES = {"group": "joblease.dev", "version": "v1alpha1", "plural": "jobrequests"}
-
-
-class Cli:
-    def __init__(self, kubeconfig: Path, namespace: str) -> None:
-        self.environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "COLUMNS": "200"}
-        self.namespace = namespace
-        self._api = client.CustomObjectsApi(config.new_client_from_config(str(kubeconfig)))
-
-    def command(self, *arguments: str, program: str = "joblease") -> list[str]:
-        return [str(BIN / program), *arguments, "-n", self.namespace]
-
-    def __call__(self, *arguments: str, text: str = "", program: str = "joblease") -> subprocess.CompletedProcess[str]:
-        command = self.command(*arguments, program=program)
-        return subprocess.run(
-            command, env=self.environment, input=text, capture_output=True, text=True, timeout=30, check=False
-        )
-
-    def submit(self, *arguments: str) -> str:
-        done = self("submit", *arguments, "-o", "name")
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip().rpartition("/")[2]
-
-    def get(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = self._api.get_namespaced_custom_object(
-            **COORDINATES, namespace=self.namespace, name=name
-        )
-        return found
-
-    def becomes(self, name: str, reason: str, status: str = "Unknown", **more: Any) -> None:
-        """What the operator would write."""
-        condition = {
-            "type": "Succeeded", "status": status, "reason": reason, "message": "",
-            "lastTransitionTime": "2026-11-24T00:00:00Z",
-        }  # fmt: skip
-        body = {"status": {"conditions": [condition], **more}}
-        self._api.patch_namespaced_custom_object_status(**COORDINATES, namespace=self.namespace, name=name, body=body)
-
-
-@pytest.fixture
-def cli(crd: Path, kube_namespace: str) -> Cli:
-    return Cli(crd, kube_namespace)
+from support.cli import Cli
 
 
 def test_submit_creates_what_was_asked_for(cli: Cli) -> None:

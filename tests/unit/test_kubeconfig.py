@@ -32,7 +32,13 @@ def test_the_first_file_that_sets_a_context_wins(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "there is no kubeconfig"), ("", "there is no kubeconfig"), ("a: [", "not YAML"), ("[]", "no"), ("contexts: [1]", "contexts")],
+    [
+        (None, "there is no kubeconfig"),
+        ("", "there is no kubeconfig"),
+        ("a: [", "not YAML"),
+        ("[]", "no"),
+        ("contexts: [1]", "contexts"),
+    ],
 )
 def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, content: str | None, reason: str) -> None:
     path = tmp_path / "config"
