@@ -7,7 +7,7 @@ BENCH_STAMP := $(VENV)/.bench-installed
 ASSETS := dashboard/joblease_dashboard/pages/static/vendor/htmx.min.js
 SOURCES := core operator worker dashboard cli local tests bench
 
-.PHONY: help assets up down status clean-local test test-browser screenshots faults property kind kind-down e2e chart-docs settings-docs manifests bench \
+.PHONY: help assets up down status clean-local test test-browser screenshots faults property kind kind-down e2e chart-docs settings-docs krew manifests bench \
 	bench-docs lint requirements
 
 help: ## list the targets
@@ -95,6 +95,13 @@ bench-%: $(BENCH_STAMP) $(ASSETS) ## one of them: handover, throughput, overhead
 bench-docs: $(BENCH_STAMP) ## put the results into docs/performance.md, with plots
 	@$(BIN)/python bench/document.py
 
+krew: ## the command line as a krew plug-in for this machine's platform, to be downloaded from KREW_URL
+	@test -n "$(KREW_URL)" || { echo "error: say from where it will be downloaded: make krew KREW_URL=https://..." >&2; exit 1; }
+	@test -x .local/krew/bin/python || $(PYTHON) -m venv .local/krew
+	@.local/krew/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r cli/requirements.txt
+	@.local/krew/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps .
+	@.local/krew/bin/python scripts/krew.py --url '$(KREW_URL)'
+
 manifests: ## make manifests/install.yaml from the chart
 	@scripts/manifests.sh > manifests/install.yaml.new && mv manifests/install.yaml.new manifests/install.yaml
 
@@ -116,3 +123,4 @@ requirements: ## pin the dependencies anew, and each image's own from among them
 	@for program in operator worker dashboard; do \
 		$(UV_COMPILE) pyproject.toml --extra $$program --constraint requirements.txt \
 			--output-file $$program/requirements.txt || exit 1; done
+	@$(UV_COMPILE) pyproject.toml --extra krew --constraint requirements.txt --output-file cli/requirements.txt requirements.in

@@ -156,9 +156,10 @@ ROOT = Root(
         ]),
         click.Command(
             "completion", callback=_complete, context_settings=HELP, short_help="completion for a shell",
-            params=[click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"]))],
+            params=[click.Argument(["shell"], type=click.Choice([*completion.SHELLS, "kubectl"]))],
             help="Print what a shell must read to complete commands, options and names, such as: "
-                 "source <(joblease completion bash)",
+                 "source <(joblease completion bash). For `kubectl joblease`, `completion kubectl` prints a program "
+                 "that kubectl looks for on PATH as kubectl_complete-joblease; pip installs it.",
         ),
     ],
 )  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
+from click.shell_completion import CompletionItem, ShellComplete, get_completion_class, shell_complete
 from joblease.kubeconfig import merged
 
 from joblease_cli.connection import connect, files_of
@@ -23,8 +23,16 @@ _MOST = 500
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
+SHELLS = ("bash", "zsh", "fish")
+_PROGRAM = f"""#!/bin/sh
+{VARIABLE}=kubectl exec kubectl-joblease "$@"
+"""
+
+
 def script(shell: str) -> str:
-    """What the shell is to read."""
+    """What the shell is to read; for kubectl the program that it starts, `kubectl_complete-joblease`."""
+    if shell == "kubectl":
+        return _PROGRAM
     found = get_completion_class(shell)
     assert found, shell  # noqa: S101 - the command takes these alone
     return found(click.Command("joblease"), {}, "joblease", VARIABLE).source()
@@ -89,6 +97,11 @@ def for_kubectl(root: click.Group, arguments: list[str]) -> None:
     sys.stdout.write("".join(f"{word}\n" for word in words) + (":4\n" if words or not found else ":0\n"))
 
 
-def asked() -> str | None:
-    """The question of a completion script, when it is one who asks."""
-    return os.environ.get(VARIABLE)
+def answered(root: click.Group) -> bool:
+    """Answer a completion script, if it is one that asks."""
+    question = os.environ.get(VARIABLE)
+    if question == "kubectl":
+        for_kubectl(root, sys.argv[1:])
+    elif question:
+        shell_complete(root, {}, "joblease", VARIABLE, question)
+    return bool(question)

@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Sequence
 
 import click
-from click.shell_completion import shell_complete
 from joblease.limits import API_DEPTH
 
 from joblease_cli import completion, output
@@ -19,9 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.setrecursionlimit(API_DEPTH + sys.getrecursionlimit())
     if sys.stdout and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter
-    if question := completion.asked():
-        sys.exit(shell_complete(ROOT, {}, "joblease", completion.VARIABLE, question))
-    sys.exit(_code(list(sys.argv[1:] if arguments is None else arguments)))
+    if not completion.answered(ROOT):
+        sys.exit(_code(list(sys.argv[1:] if arguments is None else arguments)))
 
 
 def complete_for_kubectl() -> None:
