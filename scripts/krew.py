@@ -7,6 +7,7 @@ cannot be built for another platform: build on each, collect the archives in dis
 
 import argparse
 import hashlib
+import os
 import platform
 import subprocess
 import sys
@@ -34,6 +35,9 @@ Completion of commands, options and names, once:
 
 def build() -> Path:
     """The archive for this machine."""
+    if os.geteuid() == 0:
+        # PyInstaller looks for libraries by `ld -o /dev/null`, and a linker that fails removes its output: root's, too.
+        sys.exit("error: not as root, for whom PyInstaller deletes /dev/null; build it as another user")
     machine = platform.machine().lower()
     target = f"{platform.system().lower()}_{ARCHITECTURES.get(machine, machine)}"
     archive = FOLDER / f"{PLUGIN}_{target}.tar.gz"

@@ -16,7 +16,7 @@ from joblease_cli.job import API_VERSION, Job
 MANAGER = "joblease-cli"
 PAGE = 500
 _SILENCE = 15
-"""Seconds for which a watch may be late, when requests have no bound."""
+"""Seconds for which a watch may be silent beyond its end, when requests have no bound."""
 _COORDINATES = {"group": GROUP, "version": VERSION, "plural": PLURAL}
 _UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -124,7 +124,7 @@ class JobRequests:
             timeout_seconds=seconds,
             _preload_content=False,
             # The server ends the watch in time. If it does not, the connection is dead.
-            _request_timeout=(self._timeout, seconds + (self._timeout or _SILENCE)),
+            _request_timeout=(self._timeout or _SILENCE, seconds + (self._timeout or _SILENCE)),
         )
         try:
             for line in answer:

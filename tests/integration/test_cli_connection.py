@@ -94,6 +94,8 @@ def test_requests_are_bounded_as_kubectls(cli: Cli, run: Run) -> None:
     here = ("-n", cli.namespace, "--kubeconfig", cli.environment["KUBECONFIG"])
     for bound in ("0", "1m", "30"):
         assert run("list", "--request-timeout", bound, *here)[0] == Exit.OK
+    waiting = run("submit", "x", "--wait", "--timeout", "1", "--request-timeout", "0", *here)  # a watch, too
+    assert waiting[0] == Exit.TIMEOUT, waiting
     for bound in ("-1", "x", "1x"):
         code, _, err = run("list", "--request-timeout", bound, *here)
         assert (code, err.count("\n"), "length of time" in err) == (Exit.REFUSED, 1, True)

@@ -13,6 +13,7 @@ from support.programs import BIN
 GUIDE = (ROOT / "docs" / "cli.md").read_text()
 
 
+@pytest.mark.timeout(300)  # a process for each command
 @pytest.mark.usefixtures("operator", "worker")
 def test_the_commands_of_the_guide_work(cli: Cli, tmp_path: Path) -> None:
     kubeconfig = cli.kubeconfig(
@@ -25,7 +26,7 @@ def test_the_commands_of_the_guide_work(cli: Cli, tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", "-euxo", "pipefail", "-c", script],
         env={**cli.environment, "KUBECONFIG": kubeconfig, "PATH": f"{BIN}:{cli.environment['PATH']}"},
-        cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "first Completed" in done.stdout

@@ -3,11 +3,16 @@
 import asyncio
 import json
 import subprocess
-from typing import Any
+import time
+from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
+from joblease_cli.commands import ROOT
 from support.cli import Cli, kubectl
 
+SLOW_PLUGIN = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "sleep", "args": ["30"],
+                        "interactiveMode": "Never"}}  # fmt: skip
 MARKUP = "[/data/in.csv] [info] :id: [red]x[/red] \x1b[31m\\"
 SHOWN = "[/data/in.csv] [info] :id: [red]x[/red] \\x1b[31m\\"
 FORMS = (
@@ -133,37 +138,43 @@ def test_help_fits_the_terminal(cli: Cli) -> None:
         assert "--context" in shown
 
 
-def complete(cli: Cli, shell_line: str) -> list[str]:
-    words = shell_line.split(" ")
-    cli.environment |= {
-        "_JOBLEASE_COMPLETE": "bash_complete", "COMP_CWORD": str(len(words)),
-        "COMP_WORDS": " ".join(["joblease", *words]),
-    }  # fmt: skip
-    done = subprocess.run(
-        cli.command()[:1], env=cli.environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    for name in ("_JOBLEASE_COMPLETE", "COMP_WORDS", "COMP_CWORD"):
-        del cli.environment[name]
-    assert done.stderr == ""
-    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+def complete(line: str) -> list[str]:
+    *before, typed = line.split(" ")
+    return [each.value for each in ShellComplete(ROOT, {}, "joblease", "").get_completions(before, typed)]
 
 
-def test_the_shell_completes_commands_options_and_names(two: Cli, tmp_path: Any) -> None:
+def test_commands_options_and_names_are_completed(two: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", two.environment["KUBECONFIG"])
     here = f"-n {two.namespace}"
-    assert complete(two, "desc") == ["describe"]
-    assert complete(two, "list --sel") == ["--selector"]
-    assert complete(two, "list --status Co") == ["Completed"]
-    assert complete(two, f"{here} describe ") == ["a", "b"]
-    assert complete(two, f"cancel {here} a ") == ["b"]
-    assert complete(two, f"submit {here} fi") == ["first"]
-    assert complete(two, f"list -n {two.namespace[:-1]}") == [two.namespace]
-    assert complete(two, "--context job") == complete(two, "list --context job") != []
+    assert complete("desc") == ["describe"]
+    assert complete("list --sel") == ["--selector"]
+    assert complete("list --status Co") == ["Completed"]
+    assert complete(f"{here} describe ") == ["a", "b"]
+    assert complete(f"cancel {here} a ") == ["b"]
+    assert complete(f"submit {here} fi") == ["first"]
+    assert complete(f"list -n {two.namespace[:-1]}") == [two.namespace]
+    assert complete("--context job") == complete("list --context job") != []
     nowhere = two.kubeconfig(
-        tmp_path / "away", lambda c: c["clusters"][0]["cluster"].update(server="https://127.0.0.1:1")
+        tmp_path / "away", lambda content: content["clusters"][0]["cluster"].update(server="https://127.0.0.1:1")
     )
-    assert complete(two, f"describe --kubeconfig {nowhere} ") == []
-    for shell in ("bash", "zsh", "fish"):
-        assert "_JOBLEASE_COMPLETE" in two("completion", shell).stdout or shell in two("completion", shell).stderr
+    assert complete(f"describe --kubeconfig {nowhere} ") == []
+    silent = two.kubeconfig(tmp_path / "silent", lambda content: content["users"][0].update(user=SLOW_PLUGIN))
+    began = time.monotonic()
+    assert complete(f"describe --kubeconfig {silent} ") == []
+    assert time.monotonic() - began < 20
+
+
+def test_bash_completes(two: Cli) -> None:
+    folder, _, _ = two.command()[0].rpartition("/")
+    script = (
+        f"PATH={folder}:$PATH; source <(joblease completion bash);"
+        f"COMP_WORDS=(joblease -n {two.namespace} describe '');"
+        'COMP_CWORD=4; _joblease_completion joblease; echo "${COMPREPLY[*]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script], env=two.environment, capture_output=True, text=True, timeout=100, check=True
+    )
+    assert done.stdout == "a b\n"
 
 
 @pytest.mark.skipif(kubectl() is None, reason="needs kubectl")
