@@ -33,7 +33,7 @@ from joblease.trail import AuditTrail
 from joblease_dashboard.read_model.keys import partition
 from joblease_dashboard.read_model.writer import Writer
 from joblease_local.program import Program
-from parts import DASHBOARD_PORT, broker_and_storage
+from parts import DASHBOARD_PORT, PROBES_PORT, broker_and_storage
 from report import Plot, Report, Row, Target, arguments, percentile
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -127,7 +127,7 @@ async def ask(http: httpx.AsyncClient, path: str) -> dict[str, Any]:
 
 async def storage_requests(http: httpx.AsyncClient) -> float:
     """How many the dashboard has made."""
-    lines = (await http.get("/metrics")).text.splitlines()
+    lines = (await http.get(f"http://127.0.0.1:{PROBES_PORT}/metrics")).text.splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("joblease_storage_requests_total"))
 
 
@@ -177,9 +177,13 @@ async def scan(storage: Storage) -> float:
 def dashboard(folder: Path) -> Iterator[None]:
     """One on the broker and the storage that the environment names."""
     script = Path(sys.executable).parent / "joblease-dashboard"
-    settings = {"JOBLEASE_DASHBOARD_PORT": str(DASHBOARD_PORT), "JOBLEASE_LOG_FORMAT": "json"}
+    settings = {
+        "JOBLEASE_DASHBOARD_PORT": str(DASHBOARD_PORT),
+        "JOBLEASE_METRICS_PORT": str(PROBES_PORT),
+        "JOBLEASE_LOG_FORMAT": "json",
+    }
     settings["JOBLEASE_DASHBOARD_REQUESTS_PER_SECOND"] = "100000"
-    program = Program(script, "dashboard", folder, DASHBOARD_PORT, settings)
+    program = Program(script, "dashboard", folder, PROBES_PORT, settings)
     program.start()
     try:
         program.ready()

@@ -72,7 +72,7 @@ class Programs:
         self._plane: Any = stack.parts[0]
         self._pids = pids
         ports = LocalSettings(first_port=FIRST_PORT, workers=1).ports()
-        self._ports = {WORKER: ports["worker-1"], OPERATOR: ports["operator"], DASHBOARD: DASHBOARD_PORT}
+        self._ports = {WORKER: ports["worker-1"], OPERATOR: ports["operator"], DASHBOARD: ports["dashboard"]}
 
     def window(self, seconds: float) -> Figures:
         """Look on for some seconds."""

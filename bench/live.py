@@ -27,7 +27,7 @@ from joblease.topology import EVENTS
 from joblease.trail import AuditTrail, NewEvent
 from joblease_local.processes import recorded
 from joblease_local.program import Program
-from parts import DASHBOARD_PORT, broker_and_storage
+from parts import DASHBOARD_PORT, PROBES_PORT, broker_and_storage
 from report import Plot, Report, Row, Spread, Target, arguments, median, percentile, spread
 
 LOADS = ((1, 20), (100, 20), (1_000, 5), (1_000, 20))
@@ -140,8 +140,12 @@ async def publish(rate: int) -> dict[str, float]:
 def dashboard(folder: Path) -> Iterator[int]:
     """A fresh dashboard; its process id."""
     script = Path(sys.executable).parent / "joblease-dashboard"
-    environment = {"JOBLEASE_DASHBOARD_PORT": str(DASHBOARD_PORT), "JOBLEASE_LOG_FORMAT": "json"}
-    program = Program(script, "dashboard", folder, DASHBOARD_PORT, environment)
+    environment = {
+        "JOBLEASE_DASHBOARD_PORT": str(DASHBOARD_PORT),
+        "JOBLEASE_METRICS_PORT": str(PROBES_PORT),
+        "JOBLEASE_LOG_FORMAT": "json",
+    }
+    program = Program(script, "dashboard", folder, PROBES_PORT, environment)
     program.start()
     try:
         program.ready()

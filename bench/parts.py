@@ -17,6 +17,8 @@ from joblease_local.stack import Stack
 FIRST_PORT = 23800
 """Far from those of `make up`, so that both can run on one machine; benchmarks run one at a time."""
 DASHBOARD_PORT = FIRST_PORT + 99
+PROBES_PORT = FIRST_PORT + 97
+"""Of a dashboard that a benchmark starts by itself."""
 
 
 def _begin(settings: LocalSettings) -> None:

@@ -22,7 +22,7 @@ from joblease_local.processes import recorded
 from joblease_local.settings import LocalSettings
 from jobs import Jobs, open_jobs
 from kubernetes import client, config
-from parts import DASHBOARD_PORT, FIRST_PORT, installation
+from parts import FIRST_PORT, installation
 from report import Cell, Report, Row, Target, arguments, number, spread
 
 JOBS = 200
@@ -49,8 +49,7 @@ Spent = Mapping[str, Mapping[str, float]]
 def counters(program: str) -> Counter[str]:
     """A program's metrics, each with its labels, and summed over them."""
     ports = LocalSettings(workers=1, first_port=FIRST_PORT).ports()
-    port = DASHBOARD_PORT if program == "dashboard" else ports[program]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{ports[program]}/metrics", timeout=5) as answer:
         found: Counter[str] = Counter()
         for name, labels, value in _SAMPLE.findall(answer.read().decode()):
             for key in {name, name + labels}:

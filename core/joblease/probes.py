@@ -1,4 +1,4 @@
-"""`/metrics`, `/healthz` and `/readyz` for the programs that are not web servers themselves.
+"""`/metrics`, `/healthz` and `/readyz` of each program, on a port of their own.
 
 Served by threads of their own, so that metrics can be read whatever the program is doing. That alone would call a
 program healthy whose event loop hangs for ever: so the loop has to show that it runs, and when it has not for a minute,

@@ -32,6 +32,7 @@ INDEX_TABLE = "JobIndex"
 FEED_TABLE = "JobFeed"
 STATS_TABLE = "JobStats"
 ACTIONS_TABLE = "JobActions"
+SESSIONS_TABLE = "JobSessions"
 LOCKS_CONTAINER = "job-locks"
 RETRY_SECONDS = 2.0
 log = logging.getLogger(__name__)

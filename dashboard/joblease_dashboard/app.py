@@ -1,28 +1,28 @@
 """The Starlette application: routes, errors, security headers, and a count of what was asked."""
 
+import logging
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
 from joblease.broker import PublishFailed
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from joblease_dashboard.access.guard import Guard
+from joblease_dashboard.access.guard import Guard, OnProblem
+from joblease_dashboard.access.identity import encrypted
 from joblease_dashboard.api.openapi import DOCUMENT
 from joblease_dashboard.api.routes import ROUTES as API_ROUTES
 from joblease_dashboard.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from joblease_dashboard.pages.assets import STATIC, Assets
 from joblease_dashboard.pages.routes import routes as page_routes
-from joblease_dashboard.problems import Problem, problem_response, wants_page
+from joblease_dashboard.problems import Problem, headers_of, problem_response, wants_page
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,30 +38,52 @@ HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),
 ]
+NO_STORE = (b"cache-control", b"no-store")
+"""Of all that is not the same for everybody: after a sign-out, nobody finds it in the browser."""
+HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
+log = logging.getLogger(__name__)
 
 
 class Observed:
-    """Middleware: security headers on every answer, and the metrics of each."""
+    """Middleware: security headers on every answer, and the metrics of each; also when a route has failed."""
 
-    def __init__(self, app: "ASGIApp") -> None:
+    def __init__(self, app: "ASGIApp", answer: OnProblem) -> None:
+        """`answer` makes a response of an error."""
         self._app = app
+        self._answer = answer
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """One request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.monotonic()
+        started, request, answered = time.monotonic(), Request(scope), False
 
         async def watched(message: "Message") -> None:
+            nonlocal answered
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *HEADERS]
+                answered = True
+                message["headers"] = [*message.get("headers", []), *_headers(request, message)]
                 route = getattr(scope.get("route"), "path", "other") or "/static"
                 HTTP_REQUESTS.labels(route, _method(scope), message["status"]).inc()
                 HTTP_SECONDS.labels(route).observe(time.monotonic() - started)
             await send(message)
 
-        await self._app(scope, receive, watched)
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if answered:
+                raise
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            response = await self._answer(request, error)
+            await response(scope, receive, watched)
+
+
+def _headers(request: Request, message: "Message") -> list[tuple[bytes, bytes]]:
+    present = {name.lower() for name, _ in message.get("headers", [])}
+    own = [*HEADERS, *([HTTPS_ONLY] if encrypted(request) else [])]
+    static = request.scope["path"].startswith("/static/")
+    return own if static or b"cache-control" in present else [*own, NO_STORE]
 
 
 def _method(scope: "Scope") -> str:
@@ -69,17 +91,8 @@ def _method(scope: "Scope") -> str:
     return method if method in ("GET", "HEAD", "POST", "OPTIONS") else "other"  # callers must not make up labels
 
 
-def application(rooms: "Rooms", problems: Callable[[], list[str]], dead: Callable[[], list[str]] = list) -> Starlette:
-    """The application; `problems` keep it from being ready, and what is `dead` only a new start can help with."""
-
-    async def health(_: Request) -> Response:
-        return _probe(dead())
-
-    async def ready(_: Request) -> Response:
-        return _probe([*dead(), *problems()])
-
-    async def metrics(_: Request) -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+def application(rooms: "Rooms") -> Starlette:
+    """The application; metrics and probes are not part of it, they have a port of their own."""
 
     async def openapi(_: Request) -> Response:
         return JSONResponse(DOCUMENT)
@@ -88,36 +101,29 @@ def application(rooms: "Rooms", problems: Callable[[], list[str]], dead: Callabl
         problem = _problem(request, error)
         if wants_page(request):
             return rooms.render.page(request, "problem.html", problem.status, problem=problem.content)
-        return problem_response(problem, dict(getattr(error, "headers", None) or {}))
+        return problem_response(problem, {**headers_of(problem), **(getattr(error, "headers", None) or {})})
 
     return Starlette(
         routes=[
             *page_routes(rooms),
             *(Route(path, partial(answer, rooms)) for path, answer in API_ROUTES.items()),
             Route("/openapi.json", openapi),
-            Route("/metrics", metrics),
-            Route("/healthz", health),
-            Route("/readyz", ready),
             Mount("/static", Assets(directory=STATIC), name="static"),
         ],
         middleware=[
-            Middleware(Observed),
+            Middleware(Observed, answer=on_error),
             Middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5),
             Middleware(Guard, access=rooms.access, answer=on_error),
         ],
-        exception_handlers=dict.fromkeys((Problem, HTTPException, AzureError, PublishFailed, Exception), on_error),
+        exception_handlers=dict.fromkeys((Problem, HTTPException, AzureError, PublishFailed), on_error),
     )
-
-
-def _probe(found: list[str]) -> Response:
-    return PlainTextResponse("\n".join(found or ["ok"]) + "\n", 503 if found else 200)
 
 
 def _problem(request: Request, error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, HTTPException):
-        detail = {404: f"there is nothing at {request.url.path}", 405: f"{request.method} is not possible here"}
+        detail = {404: f"there is nothing at {request.scope['path']}", 405: f"{request.method} is not possible here"}
         return Problem(error.status_code, error.detail, detail.get(error.status_code, error.detail))
     if isinstance(error, AzureError):
         return Problem(503, "Storage does not answer", "the audit trail cannot be read at the moment; try again")

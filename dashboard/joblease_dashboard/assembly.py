@@ -3,10 +3,11 @@
 import secrets
 from typing import TYPE_CHECKING
 
-from joblease.storage import ACTIONS_TABLE, FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
+from joblease.storage import ACTIONS_TABLE, FEED_TABLE, INDEX_TABLE, SESSIONS_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail
 
 from joblease_dashboard.access.access import Access
+from joblease_dashboard.access.sessions import Sessions
 from joblease_dashboard.actions.actions import Actions
 from joblease_dashboard.actions.record import Record
 from joblease_dashboard.live.board import Board
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", cluster: "Cluster | None") -> Rooms:
     """The rooms; empty until `Background` runs."""
     key = settings.dashboard_session_key
-    access = Access(settings, cluster, key.get_secret_value() if key else secrets.token_urlsafe(32))
+    secret = key.get_secret_value() if key else secrets.token_urlsafe(32)
+    sessions = Sessions(storage.table(SESSIONS_TABLE), secret, settings.dashboard_session_seconds)
+    access = Access(settings, cluster, sessions)
     trail, statistics = AuditTrail(storage.table(TRAIL_TABLE)), Stats(storage.table(STATS_TABLE))
     workers = Workers()
     board = Board(workers)

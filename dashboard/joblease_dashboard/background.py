@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from joblease import topology
 from joblease.broker import Subscription, newest_first
-from joblease.storage import ACTIONS_TABLE, INDEX_TABLE, Storage, once_storage_works
+from joblease.storage import ACTIONS_TABLE, INDEX_TABLE, SESSIONS_TABLE, Storage, once_storage_works
 from joblease.topology import WORKERS
 
 from joblease_dashboard.read_model.indexer import Indexer
@@ -31,8 +31,8 @@ class Background:
         self._subscribe()
 
     def problems(self) -> list[str]:
-        """What keeps the dashboard from being ready."""
-        return [*self._starting, *filter(None, [self._sources.broker.problem])]
+        """What keeps the dashboard from being ready. Without the broker it shows history, and says what is stale."""
+        return list(self._starting)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -43,7 +43,7 @@ class Background:
             await asyncio.gather(self._indexer.run(), board.restore(self._storage.table(INDEX_TABLE)), streams.run())
 
     async def _create_tables(self) -> None:
-        await self._storage.create_tables(*TABLES, ACTIONS_TABLE)
+        await self._storage.create_tables(*TABLES, ACTIONS_TABLE, SESSIONS_TABLE)
         await self._storage.create_locks()
 
     def _subscribe(self) -> None:

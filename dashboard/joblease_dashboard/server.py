@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from joblease import topology
 from joblease.broker import Broker
+from joblease.probes import Probes
 from joblease.storage import Storage
 from kubernetes.aio.config import ConfigException
 
@@ -18,6 +19,7 @@ from joblease_dashboard.access.cluster import Cluster
 from joblease_dashboard.app import application
 from joblease_dashboard.assembly import assemble
 from joblease_dashboard.background import Background
+from joblease_dashboard.connections import BoundedProtocol
 
 if TYPE_CHECKING:
     from joblease_dashboard.live.streams import Streams
@@ -54,8 +56,10 @@ async def serve(settings: "DashboardSettings") -> None:
             stack.push_async_callback(cluster.close)
         rooms = assemble(settings, storage, broker, cluster)
         background = Background(rooms, storage)
+        probes = Probes(settings, background.problems, dead=broker.dead)
+        stack.callback(probes.close)
         config = uvicorn.Config(
-            application(rooms, background.problems, broker.dead), settings.dashboard_host, settings.dashboard_port,
+            application(rooms), settings.dashboard_host, settings.dashboard_port, http=BoundedProtocol,
             log_config=None, access_log=False, timeout_graceful_shutdown=5, server_header=False, proxy_headers=False,
         )  # fmt: skip
         server = Server(config, rooms.streams)

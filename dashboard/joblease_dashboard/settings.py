@@ -17,7 +17,7 @@ class DashboardSettings(ProgramSettings, BrokerSettings, StorageSettings):
     dashboard_port: Port = 8080
     """Port to listen on; 0 takes any free one."""
     dashboard_access: Literal["kubernetes", "proxy", "none"] = "none"
-    """Who comes in: `kubernetes` asks for a Kubernetes token; `proxy` believes the headers of the proxies named below;
+    """Who comes in: `kubernetes` asks for a Kubernetes token; `proxy` believes a proxy that proves itself;
     `none` asks nobody, which is for this machine alone. With the first two, RBAC on jobrequests decides who sees and
     does what."""
     dashboard_insecure: bool = False
@@ -25,6 +25,9 @@ class DashboardSettings(ProgramSettings, BrokerSettings, StorageSettings):
     dashboard_trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """The proxies' networks, as a JSON list: ["10.0.0.0/8"]. Their X-Forwarded-For tells where a request comes from; in
     mode `proxy` they tell who asks, and nobody else is let in."""
+    dashboard_proxy_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
+    """For `proxy`: what the proxy sends as X-Joblease-Proxy-Secret to prove that it is the proxy, 32 characters or
+    more."""
     dashboard_user_header: Annotated[str, Field(min_length=1)] = "X-Forwarded-User"
     """For `proxy`: the header with the user's name."""
     dashboard_groups_header: Annotated[str, Field(min_length=1)] = "X-Forwarded-Groups"
@@ -32,7 +35,8 @@ class DashboardSettings(ProgramSettings, BrokerSettings, StorageSettings):
     dashboard_actions: bool = True
     """Let those who have the right submit, cancel, retry, suspend and resume jobs and replay dead letters from here."""
     dashboard_session_key: Annotated[SecretStr, Field(min_length=32)] | None = None
-    """Signs the session cookies, 32 characters or more, the same for all replicas; unset, sessions end with the pod."""
+    """Encrypts the tokens of people who are signed in, 32 characters or more, the same for all replicas; unset,
+    sessions end with the pod."""
     dashboard_session_seconds: Annotated[int, Field(ge=60, le=604_800)] = 28_800
     """How long a sign-in lasts. What it allows is looked up anew every 30 s."""
     dashboard_heartbeat_seconds: Seconds = 15
@@ -55,4 +59,6 @@ class DashboardSettings(ProgramSettings, BrokerSettings, StorageSettings):
             )
         if self.dashboard_access == "proxy" and not self.dashboard_trusted_proxies:
             raise ValueError("dashboard_trusted_proxies: name the proxies whose headers are to be believed")
+        if self.dashboard_access == "proxy" and not self.dashboard_proxy_secret:
+            raise ValueError("dashboard_proxy_secret: without a secret, any pod could say that it is the proxy")
         return self

@@ -30,10 +30,10 @@ class LocalSettings(BaseSettings):
         return (ROOT / self.state).resolve()
 
     def ports(self) -> dict[str, int]:
-        """All ports but the dashboard's, by purpose."""
+        """All ports but the one of the dashboard's pages, by purpose."""
         purposes = [
             "kube-apiserver", "etcd", "etcd's peers", "RabbitMQ", "RabbitMQ's distribution", "RabbitMQ's epmd",
-            "Azurite's blobs", "Azurite's queues", "Azurite's tables", "operator", *self.worker_names(),
+            "Azurite's blobs", "Azurite's queues", "Azurite's tables", "operator", *self.worker_names(), "dashboard",
         ]  # fmt: skip
         return {purpose: self.first_port + offset for offset, purpose in enumerate(purposes)}
 

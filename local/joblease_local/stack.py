@@ -96,7 +96,6 @@ class Stack:
 
     def start_programs(self) -> None:
         """Start operator, workers and dashboard."""
-        dashboard = self._settings.dashboard_port
         self.programs = [
             self._program("joblease-operator", "operator", self._ports["operator"]),
             *(
@@ -106,8 +105,8 @@ class Stack:
             self._program(
                 "joblease-dashboard",
                 "dashboard",
-                dashboard,
-                JOBLEASE_DASHBOARD_PORT=str(dashboard),
+                self._ports["dashboard"],
+                JOBLEASE_DASHBOARD_PORT=str(self._settings.dashboard_port),
                 KUBECONFIG=str(self._state / "dashboard.kubeconfig"),
             ),
         ]

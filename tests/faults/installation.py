@@ -181,7 +181,7 @@ class Installation:
         kubeconfig = self.state / f"{name}.kubeconfig"
         text = self.api.kubeconfig.read_text()
         kubeconfig.write_text(text.replace(f":{self._ports['api']}", f":{network.api.port}"))
-        port = str(free_ports(1)[0])
+        probes, pages = map(str, free_ports(2))
         connection = self.connection_string
         for service in ("blob", "table"):
             connection = connection.replace(f":{self._ports[service]}/", f":{getattr(network, service).port}/")
@@ -192,8 +192,8 @@ class Installation:
             "KUBECONFIG": str(kubeconfig),
             "JOBLEASE_AMQP_URL": f"amqp://guest:guest@127.0.0.1:{network.broker.port}/",
             "JOBLEASE_STORAGE_CONNECTION_STRING": connection,
-            "JOBLEASE_METRICS_PORT": port,
-            "JOBLEASE_DASHBOARD_PORT": port,
+            "JOBLEASE_METRICS_PORT": probes,
+            "JOBLEASE_DASHBOARD_PORT": pages,
             "JOBLEASE_WORKER_NAME": name,
         }
         return Supervised(name, command, environment, network, self.state / f"{name}.log")

@@ -1,6 +1,7 @@
 """Who gets into the dashboard, and how far: against a real API server's tokens and RBAC."""
 
 import asyncio
+import hashlib
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -17,13 +18,15 @@ import yaml
 from joblease.head import Head
 from joblease.messages import now
 from joblease.states import State
-from joblease.storage import ACTIONS_TABLE
+from joblease.storage import ACTIONS_TABLE, SESSIONS_TABLE
 from joblease.trail import NewEvent
 from joblease_dashboard.access.guard import OPEN
 from joblease_dashboard.actions.kinds import ACTIONS
 from joblease_dashboard.app import application
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply, apply_file
+from kubernetes import client, config
+from support.cluster import Cluster
 from support.jobs import Jobs
 from support.pages import OF_A_NAMESPACE, OF_ALL_NAMESPACES
 from support.programs import BIN, program
@@ -95,6 +98,38 @@ def start(amqp_url: str, storage: str, dashboard_kubeconfig: Path, tmp_path: Pat
     return run
 
 
+@pytest.fixture
+def readers(crd: Path, kube_namespace: str) -> None:
+    """The user `anna-ä` and the group `staff` may read jobs of the namespace, the group `everywhere` all."""
+    rules = [{"apiGroups": ["joblease.dev"], "resources": ["jobrequests"], "verbs": ["get", "list", "watch"]}]
+    role: dict[str, Any] = {
+        "apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": f"{kube_namespace}-r"}, "rules": rules
+    }  # fmt: skip
+    reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": f"{kube_namespace}-r"}
+    people = [
+        {"apiGroup": RBAC, "kind": "User", "name": "anna-ä"},
+        {"apiGroup": RBAC, "kind": "Group", "name": "staff"},
+    ]
+    here = {
+        "apiVersion": f"{RBAC}/v1", "kind": "RoleBinding", "metadata": {"name": "readers", "namespace": kube_namespace},
+        "roleRef": reference, "subjects": people,
+    }  # fmt: skip
+    everywhere = {
+        "apiVersion": f"{RBAC}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": f"{kube_namespace}-r"},
+        "roleRef": reference, "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": "everywhere"}],
+    }  # fmt: skip
+    impersonator = {
+        "apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": "dashboard-impersonates"},
+        "rules": [{"apiGroups": [""], "resources": ["users", "groups"], "verbs": ["impersonate"]}],
+    }  # fmt: skip
+    may = {
+        "apiVersion": f"{RBAC}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "dashboard-impersonates"},
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "dashboard-impersonates"},
+        "subjects": [{"kind": "ServiceAccount", "name": "joblease-dashboard", "namespace": "joblease-system"}],
+    }  # fmt: skip
+    apply(crd, role, here, everywhere, impersonator, may)
+
+
 async def a_job(jobs: Jobs, namespace: str) -> str:
     """A job of that namespace in the trail; its id."""
     job_id = str(uuid4())
@@ -110,16 +145,14 @@ def every_route(job_id: str) -> list[str]:
     """Each path that the dashboard serves, as its own routing table has it: a new one cannot be forgotten here."""
     none: Any = Mock()
     paths: set[str] = set()
-    for route in application(none, list).routes:
+    for route in application(none).routes:
         path = route.path.replace("{job_id}", job_id)  # type: ignore[attr-defined]
         paths |= {path.replace("{action}", action) for action in (*ACTIONS, "nonsense")}
     return sorted(paths - {"/static"})
 
 
 def what_is_open(method: str, path: str) -> bool:
-    """What everybody may ask for: probes, metrics, and the way in and out."""
-    if path in ("/healthz", "/readyz", "/metrics"):
-        return method in ("GET", "HEAD")
+    """What everybody may ask for: the way in and out."""
     return (path == "/login" and method in ("GET", "HEAD", "POST")) or (path == "/logout" and method == "POST")
 
 
@@ -128,7 +161,13 @@ async def nothing_was_done(jobs: Jobs) -> bool:
     return not [row async for row in jobs.storage.table(ACTIONS_TABLE).list_entities()]
 
 
-PROXY = {"JOBLEASE_DASHBOARD_ACCESS": "proxy", "JOBLEASE_DASHBOARD_TRUSTED_PROXIES": '["127.0.0.0/8"]'}
+SECRET = "the-proxy-is-the-proxy-and-nobody-else"
+PROXY = {
+    "JOBLEASE_DASHBOARD_ACCESS": "proxy",
+    "JOBLEASE_DASHBOARD_TRUSTED_PROXIES": '["127.0.0.0/8"]',
+    "JOBLEASE_DASHBOARD_PROXY_SECRET": SECRET,
+}
+PROVEN = {"X-Joblease-Proxy-Secret": SECRET}
 
 
 @pytest.mark.parametrize("mode", [{}, PROXY], ids=["kubernetes", "proxy"])
@@ -159,13 +198,13 @@ async def test_a_page_asks_to_sign_in_and_a_forged_session_is_none(start: Start)
             assert (await http.get("/api/jobs", headers={"Authorization": credentials})).status_code == 401
 
 
+@pytest.mark.usefixtures("readers")
 @pytest.mark.parametrize("mode", [{}, PROXY], ids=["kubernetes", "proxy"])
 async def test_somebody_without_a_right_sees_and_does_nothing(
     jobs: Jobs, start: Start, kube_namespace: str, token: Callable[..., str], mode: dict[str, str]
 ) -> None:
     job_id, secret = await a_job(jobs, kube_namespace), token("nobody")
-    user = f"system:serviceaccount:{kube_namespace}:nobody"
-    who = {"X-Forwarded-User": user, **SAME_SITE} if mode else {"Authorization": f"Bearer {secret}"}
+    who = {"X-Forwarded-User": "nobody", **PROVEN, **SAME_SITE} if mode else {"Authorization": f"Bearer {secret}"}
     async with start(**mode) as http:
         for path in every_route(job_id):
             if path in OPEN or path == "/openapi.json":
@@ -182,7 +221,7 @@ async def test_no_other_sites_page_changes_anything(jobs: Jobs, start: Start, ku
     """Not with what a browser sends by itself, nor with what a proxy adds to that."""
     job_id = await a_job(jobs, kube_namespace)
     environment = {**PROXY, "JOBLEASE_DASHBOARD_ACCESS": mode}
-    admin = {"X-Forwarded-User": "admin", "X-Forwarded-Groups": "system:masters"} if mode == "proxy" else {}
+    admin = {"X-Forwarded-User": "admin", **PROVEN} if mode == "proxy" else {}
     foreign: tuple[dict[str, str], ...] = (
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
@@ -248,9 +287,101 @@ async def test_signing_in_and_out(start: Start, kube_namespace: str, token: Call
         assert f"system:serviceaccount:{kube_namespace}:admin" in page.text
         encrypted = {**SAME_SITE, "X-Forwarded-Proto": "https"}
         answer = await http.post("/login", data={"token": secret}, headers=encrypted)
+        assert answer.headers["set-cookie"].startswith("__Host-joblease-session=")
         assert "; Secure" in answer.headers["set-cookie"]
         assert (await http.post("/logout", headers={"Origin": str(http.base_url).rstrip("/")})).status_code == 303
         assert (await http.get("/api/jobs")).status_code == 401
+
+
+async def test_a_session_ends_with_its_token_and_at_sign_out_everywhere(
+    start: Start, kube_namespace: str, token: Callable[..., str], crd: Path, jobs: Jobs
+) -> None:
+    """A stolen cookie is worth nothing afterwards; the table holds no token and no id that could be read."""
+    secret, key = token("anna", "list", everywhere=True), "k" * 32
+    async with start(JOBLEASE_DASHBOARD_SESSION_KEY=key) as one, start(JOBLEASE_DASHBOARD_SESSION_KEY=key) as other:
+        await one.post("/login", data={"token": secret}, headers=SAME_SITE)
+        stolen = {"Cookie": f"joblease-session={one.cookies['joblease-session']}"}
+        assert (await other.get("/api/jobs", headers=stolen)).status_code == 200
+        kept = await sessions(jobs)
+        assert hashlib.sha256(one.cookies["joblease-session"].encode()).hexdigest() in kept
+        assert secret not in str(kept)
+        assert one.cookies["joblease-session"] not in str(kept)
+        assert (await one.post("/logout", headers=SAME_SITE)).status_code == 303
+        assert len(await sessions(jobs)) == len(kept) - 1
+        assert (await one.get("/api/jobs", headers=stolen)).status_code == 401
+        async with asyncio.timeout(60):
+            while (await other.get("/api/jobs", headers=stolen)).status_code != 401:
+                await asyncio.sleep(1)
+
+        await one.post("/login", data={"token": secret}, headers=SAME_SITE)
+        assert (await one.get("/api/jobs")).status_code == 200
+        await asyncio.to_thread(
+            client.CoreV1Api(config.new_client_from_config(str(crd))).delete_namespaced_service_account,
+            "anna", kube_namespace,
+        )  # fmt: skip
+        async with asyncio.timeout(60):
+            while (await one.get("/api/jobs")).status_code != 401:
+                await asyncio.sleep(1)
+        assert len(await sessions(jobs)) == len(kept) - 1
+
+
+async def sessions(jobs: Jobs) -> dict[str, Any]:
+    """All sessions in the table, by their names."""
+    return {row["PartitionKey"]: dict(row) async for row in jobs.storage.table(SESSIONS_TABLE).list_entities()}
+
+
+async def test_what_somebody_does_is_done_with_their_own_token(
+    jobs: Jobs,
+    start: Start,
+    kube_namespace: str,
+    token: Callable[..., str],
+    crd: Path,
+    api_server: ControlPlane,
+    tmp_path: Path,
+) -> None:
+    """An account without any right is enough for the dashboard."""
+    secret = token("anna", "get", "list", "watch", "create", "patch")
+    token("powerless")
+    own = tmp_path / "powerless.kubeconfig"
+    api_server.service_account_kubeconfig(kube_namespace, "powerless", own)
+    bearer = {"Authorization": f"Bearer {secret}", **SAME_SITE}
+    async with start(KUBECONFIG=str(own)) as http:
+        form = {"handler": "demo", "namespace": kube_namespace, "name": "annas"}
+        made = await http.post("/submit", headers=bearer, data=form)
+        assert made.status_code == 200, made.text
+        job_id = made.json()["jobId"]
+        head = Head(job_id, kube_namespace, "annas", "demo", "default", "default", now())
+        await jobs.trail.append(head, [NewEvent("Submitted", state=State.SUBMITTED, data={"handler": "demo"})])
+        cancelled = await http.post(f"/jobs/{job_id}/cancel", headers=bearer)
+        assert cancelled.status_code == 200, cancelled.text
+        assert (await http.get(f"/jobs?namespace={kube_namespace}", headers=bearer)).status_code == 200
+    found = await asyncio.to_thread(Cluster(crd, kube_namespace).get, "annas")
+    assert found["spec"]["cancel"] is True
+    assert found["metadata"]["annotations"]["joblease.dev/requested-by"].endswith(":anna")
+
+
+async def test_names_are_checked_before_anything_is_remembered_of_them(start: Start, token: Callable[..., str]) -> None:
+    bearer = {"Authorization": f"Bearer {token('anna', 'list')}"}
+    async with start() as http:
+        for name in ("x" * 250_000, "Upper", "a.b", "-", "a/../b"):
+            answer = await http.post("/submit", headers=bearer, data={"namespace": name, "handler": "demo"})
+            assert (answer.status_code, answer.json()["title"]) == (400, "No such namespace")
+
+
+async def test_every_answer_says_what_browsers_and_proxies_must_know(start: Start) -> None:
+    async with start() as http:
+        refused = await http.get("/api/jobs", headers={"X-Forwarded-Proto": "https,http"})
+        assert refused.headers["www-authenticate"] == "Bearer"
+        assert refused.headers["cache-control"] == "no-store"
+        assert "max-age" in refused.headers["strict-transport-security"]
+        assert "strict-transport-security" not in (await http.get("/api/jobs")).headers
+        for _ in range(12):
+            late = await http.post("/login", data={"token": "guess"}, headers=SAME_SITE)
+        assert (late.status_code, int(late.headers["retry-after"]) > 0) == (429, True)
+        for path in ("/metrics", "/readyz", "/healthz"):
+            assert (await http.get(path)).status_code == 401
+        tricked = await http.get("/api/jobs", headers={"Host": "x/static/?"})
+        assert tricked.status_code in (400, 401)
 
 
 async def test_secrets_are_in_no_page_and_in_no_log(
@@ -331,21 +462,33 @@ async def test_actions_can_be_left_out(jobs: Jobs, start: Start, kube_namespace:
             assert (await http.post(path, headers=SAME_SITE)).status_code == 403
 
 
-async def test_a_proxy_is_believed_when_it_is_named(
-    start: Start, kube_namespace: str, token: Callable[..., str]
-) -> None:
-    token("reader", "get", "list", "watch")
-    user = {"X-Forwarded-User": f"system:serviceaccount:{kube_namespace}:reader"}
+@pytest.mark.usefixtures("readers")
+async def test_a_proxy_is_believed_when_it_proves_itself(start: Start, kube_namespace: str) -> None:
+    path = f"/api/jobs?namespace={kube_namespace}"
+
+    def who(user: str, groups: str = "", **more: str) -> list[tuple[bytes, bytes]]:
+        named = {"X-Forwarded-User": user, "X-Forwarded-Groups": groups, **PROVEN, **more}
+        return [(name.encode(), value.encode()) for name, value in named.items()]
+
     async with start(**PROXY) as http:
-        path = f"/api/jobs?namespace={kube_namespace}"
-        assert (await http.get(path, headers=user)).status_code == 200
-        assert (await http.get("/api/jobs", headers=user)).status_code == 403
-        admins = {"X-Forwarded-User": "alice", "X-Forwarded-Groups": "staff, system:masters"}
-        assert (await http.get("/api/jobs", headers=admins)).status_code == 200
-        assert (await http.get("/api/jobs", headers={**admins, "X-Forwarded-Groups": "staff"})).status_code == 403
-        assert (await http.get(path)).status_code == 401
+
+        async def ask(path: str, headers: list[tuple[bytes, bytes]]) -> int:
+            return (await http.get(path, headers=headers)).status_code
+
+        assert await ask(path, who("anna-ä")) == 200
+        assert await ask("/api/jobs", who("anna-ä")) == 403
+        assert await ask(path, who("carl")) == 403
+        assert await ask(path, who("carl", "guests, staff")) == 200
+        assert await ask("/api/jobs", who("carl", "guests, everywhere")) == 200
+        for forged in (who("carl", "system:masters"), who("system:admin"), who("carl", "staff, system:masters")):
+            assert await ask("/api/jobs", forged) == 403
+        assert await ask(path, who("anna-ä", **{"X-Joblease-Proxy-Secret": "a guess"})) == 401
+        assert await ask(path, [(b"X-Forwarded-User", b"anna")]) == 401
+        mallory = [(b"X-Forwarded-User", "anna-ä".encode()), *who("carl")]  # what a browser sends comes first
+        assert await ask(path, mallory) == 403
+        assert await ask(path, []) == 401
     async with start(**{**PROXY, "JOBLEASE_DASHBOARD_TRUSTED_PROXIES": '["10.0.0.0/8"]'}) as http:
-        spoofed = {**user, "X-Forwarded-For": "10.0.0.1"}
+        spoofed = [*who("anna-ä"), (b"X-Forwarded-For", b"10.0.0.1")]
         assert (await http.get(path, headers=spoofed)).status_code == 401
 
 
@@ -360,6 +503,10 @@ async def test_without_access_control_only_this_machine_is_served(start: Start) 
     [
         ({"JOBLEASE_DASHBOARD_HOST": "0.0.0.0"}, "JOBLEASE_DASHBOARD_ACCESS"),
         ({"JOBLEASE_DASHBOARD_ACCESS": "proxy"}, "JOBLEASE_DASHBOARD_TRUSTED_PROXIES"),
+        (
+            {**PROXY, "JOBLEASE_DASHBOARD_PROXY_SECRET": ""},
+            "JOBLEASE_DASHBOARD_PROXY_SECRET",
+        ),
         ({"JOBLEASE_DASHBOARD_SESSION_KEY": "short"}, "JOBLEASE_DASHBOARD_SESSION_KEY"),
         ({"JOBLEASE_DASHBOARD_ACCESS": "kubernetes", "KUBECONFIG": "/nowhere"}, "JOBLEASE_DASHBOARD_ACCESS"),
     ],

@@ -23,9 +23,13 @@ TESTS = Path(__file__).parent.parent
 class Program:
     """A running program: its probes, its metrics, its output."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int, output: Path, variables: set[str]) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, port: int, probes: int, output: Path, variables: set[str]
+    ) -> None:
+        """`port` is the dashboard's, for its pages; `probes` every program's."""
         self.process = process
         self.port = port
+        self._probes = probes
         self._output = output
         self.variables = variables
         """Names of JobLease's variables in its environment."""
@@ -33,7 +37,7 @@ class Program:
     def read(self, path: str) -> tuple[int, str]:
         """Status and body of `/metrics`, `/healthz` or `/readyz`."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._probes}{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -101,12 +105,13 @@ async def check_metrics(running: Program) -> None:
 @asynccontextmanager
 async def program(name: str, environment: Mapping[str, str], output: Path, port: int = 0) -> AsyncIterator[Program]:
     """Run a console script, ready to work; killed at the end if it still runs."""
-    port = port or free_ports(1)[0]
+    probes, free = free_ports(2)
+    port = port or free
     variables = {
         **{key: value for key, value in os.environ.items() if not key.startswith("JOBLEASE_")},
         "PYTHONPATH": str(TESTS),
         "JOBLEASE_METRICS_HOST": "127.0.0.1",
-        "JOBLEASE_METRICS_PORT": str(port),
+        "JOBLEASE_METRICS_PORT": str(probes),
         "JOBLEASE_DASHBOARD_PORT": str(port),
         "JOBLEASE_LOG_FORMAT": "json",
         **environment,
@@ -117,7 +122,7 @@ async def program(name: str, environment: Mapping[str, str], output: Path, port:
         )
     entry = f"{name}-{process.pid}"
     record(output.parent, entry, process.pid)
-    running = Program(process, port, output, {key for key in variables if key.startswith("JOBLEASE_")})
+    running = Program(process, port, probes, output, {key for key in variables if key.startswith("JOBLEASE_")})
     try:
         await running.ready()
         yield running

@@ -5,13 +5,15 @@ needs (`Access.require`): Kubernetes' own RBAC on `jobrequests` answers. A reque
 the dashboard's own pages (browsers say where a request comes from and pages cannot forge that) or carry a token.
 """
 
-from ipaddress import ip_address
+import hmac
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from azure.core.exceptions import AzureError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from joblease_dashboard.access import addresses
 from joblease_dashboard.access.cluster import Cluster
 from joblease_dashboard.access.identity import ANYBODY, Identity, bearer, identity
 from joblease_dashboard.access.limits import RateLimit
@@ -22,6 +24,9 @@ from joblease_dashboard.settings import LOOPBACK
 if TYPE_CHECKING:
     from joblease_dashboard.settings import DashboardSettings
 
+PROXY_SECRET_HEADER = "x-joblease-proxy-secret"  # noqa: S105 - its name
+RESERVED = "system:"
+"""Begins the names that are Kubernetes' own: no proxy has them to give."""
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 CHANGES = ("create", "patch")
 LOGINS_PER_MINUTE = 10
@@ -33,12 +38,12 @@ BURST_SECONDS = 10
 class Access:
     """Recognises people, and asks what they may do."""
 
-    def __init__(self, settings: "DashboardSettings", cluster: Cluster | None, key: str) -> None:
+    def __init__(self, settings: "DashboardSettings", cluster: Cluster | None, sessions: Sessions) -> None:
         self.mode = settings.dashboard_access
         self.can_act = cluster is not None and settings.dashboard_actions
         self._settings = settings
         self._cluster = cluster
-        self._sessions = Sessions(key, settings.dashboard_session_seconds)
+        self._sessions = sessions
         self._logins = RateLimit(LOGINS_PER_MINUTE / 60, LOGINS_PER_MINUTE)
         self._reviews = RateLimit(REVIEWS_PER_SECOND, REVIEWS_PER_SECOND * BURST_SECONDS)
         rate = settings.dashboard_requests_per_second
@@ -50,18 +55,34 @@ class Access:
             return ANYBODY
         if self.mode == "proxy":
             return self._from_proxy(request)
-        if (token := bearer(request)) and self._cluster:
+        if self._cluster is None:
+            return None
+        if token := bearer(request):
             if not self._cluster.knows(token):
                 self.check_rate(self._reviews, request)
             return await self._cluster.who(token)
-        return self._sessions.read(request)
+        try:
+            token = await self._sessions.token(request)
+            found = await self._cluster.who(token) if token else None
+            if token and found is None:
+                await self._sessions.end(request)
+        except AzureError:
+            raise Problem(503, "Storage does not answer", "sessions cannot be read at the moment; try again") from None
+        return found
 
     def _from_proxy(self, request: Request) -> Identity | None:
-        if not self._trusts(request.client.host if request.client else ""):
+        secret = self._settings.dashboard_proxy_secret
+        given = _last(request, PROXY_SECRET_HEADER).encode()
+        if secret is None or not hmac.compare_digest(given, secret.get_secret_value().encode()):
             return None
-        user = request.headers.get(self._settings.dashboard_user_header, "")
-        groups = request.headers.get(self._settings.dashboard_groups_header, "")
-        return Identity(user, tuple(each.strip() for each in groups.split(",") if each.strip())) if user else None
+        if not addresses.trusts(_peer(request), self._settings.dashboard_trusted_proxies):
+            return None
+        user = _last(request, self._settings.dashboard_user_header)
+        groups = _last(request, self._settings.dashboard_groups_header).split(",")
+        names = tuple(each.strip() for each in groups if each.strip())
+        if any(name.startswith(RESERVED) for name in (user, *names)):
+            raise Problem(403, "Not allowed", f"names that begin with {RESERVED} are Kubernetes' own")
+        return Identity(user, names, impersonated=True) if user else None
 
     async def require(self, request: Request, verb: str, namespace: str) -> None:
         """Raise `Problem` unless the one who asks may do this to jobs of the namespace ("": of all)."""
@@ -84,12 +105,16 @@ class Access:
         found = await self._cluster.who(token) if self._cluster and self.mode == "kubernetes" and token else None
         if found is None:
             return False
-        self._sessions.begin(request, response, found)
+        await self._sessions.begin(request, response, token)
         return True
+
+    async def sign_out(self, request: Request, response: Response) -> None:
+        """End the session, on all replicas. Raises `AzureError`."""
+        await self._sessions.end(request, response)
 
     def check_rate(self, limit: RateLimit, request: Request, user: str = "") -> None:
         """Raise `Problem` when somebody asks too often."""
-        wait = limit.wait(f"{self.address(request)} {user}")
+        wait = limit.wait(f"{addresses.measured(self.address(request))} {user}")
         if wait:
             raise Problem(429, "Too many requests", f"try again in {wait:.0f} s", retryAfterSeconds=round(wait, 1))
 
@@ -109,18 +134,8 @@ class Access:
 
     def address(self, request: Request) -> str:
         """Where a request comes from: the first address before the trusted proxies, or whoever connected."""
-        found = request.client.host if request.client else ""
-        for earlier in reversed(",".join(request.headers.getlist("x-forwarded-for")).split(",")):
-            if not self._trusts(found):
-                break
-            found = earlier.strip() or found
-        return found
-
-    def _trusts(self, address: str) -> bool:
-        try:
-            return any(ip_address(address) in network for network in self._settings.dashboard_trusted_proxies)
-        except ValueError:
-            return False
+        forwarded = request.headers.getlist("x-forwarded-for")
+        return addresses.client(_peer(request), forwarded, self._settings.dashboard_trusted_proxies)
 
     def check_host(self, request: Request) -> None:
         """Without sign-in, a foreign name that leads here is an attack by somebody else's page (DNS rebinding)."""
@@ -128,3 +143,13 @@ class Access:
             name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
             if name not in LOOPBACK:
                 raise Problem(421, "Wrong host", f"this dashboard is for this machine alone; it is not {name!r}")
+
+
+def _peer(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _last(request: Request, name: str) -> str:
+    """The last header of a name, which is the nearest proxy's; UTF-8, as Kubernetes' names are."""
+    values = request.headers.getlist(name)
+    return values[-1].encode("latin-1").decode("utf-8", "replace").strip() if values else ""

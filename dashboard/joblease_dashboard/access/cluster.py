@@ -1,117 +1,135 @@
-"""What the dashboard asks of the API server: whose token it is, and what somebody may do.
+"""What the dashboard asks of the API server: who somebody is, what they may do, and what they want done.
 
-It acts with its own account, after asking whether the user may do the same. So a user needs no more than RBAC on
-`jobrequests`, however they were recognised, and the dashboard can never do more than its own role allows.
+Everything is asked with the caller's own token, as `kubectl` would. So the API server's audit log names the person, and
+admission policies and scoped tokens hold. The dashboard's own account asks where there is no token: in the name of whom
+an authenticating proxy names (impersonation), or for everybody who is at this machine (mode `none`).
 """
 
+import copy
 import hashlib
 import json
-import time
-from collections import OrderedDict
+import re
 from typing import Any
 
+from cachetools import TTLCache
 from joblease.jobrequest import GROUP, PLURAL
-from joblease.kube import connect
+from joblease.kube import configure
 from kubernetes.aio import client
-from kubernetes.aio.client import ApiException
+from multidict import CIMultiDict
 
 from joblease_dashboard.access.identity import Identity
 from joblease_dashboard.problems import Problem
 
 REVIEW_SECONDS = 30.0
+"""How long an answer about somebody is believed."""
 REMEMBERED = 10_000
+DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
+_SELF_REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+_ACCESS_REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+UNAUTHORIZED, FORBIDDEN = 401, 403
 
 
 class Cluster:
     """Use `open` to connect."""
 
-    def __init__(self, api: Any, timeout: float) -> None:
-        self.api = api
-        self.timeout = timeout
-        """Seconds for each request."""
-        self._authentication = client.AuthenticationV1Api(api)
-        self._authorization = client.AuthorizationV1Api(api)
-        self._remembered: OrderedDict[object, tuple[float, Any]] = OrderedDict()
+    def __init__(self, configuration: Any, timeout: float) -> None:
+        bare = copy.copy(configuration)  # with a certificate, the API server would not look at the caller's token
+        bare.api_key, bare.refresh_api_key_hook = {}, None
+        bare.cert_file = bare.key_file = bare.username = bare.password = None
+        self._own, self._bare = client.ApiClient(configuration), client.ApiClient(bare)
+        self._host: str = configuration.host.rstrip("/")
+        self._timeout = timeout
+        self._people: TTLCache[str, Identity | None] = TTLCache(REMEMBERED, REVIEW_SECONDS)
+        self._rights: TTLCache[tuple[Identity, str, str], bool] = TTLCache(REMEMBERED, REVIEW_SECONDS)
 
     @classmethod
     async def open(cls, timeout_seconds: float) -> "Cluster":
         """Connect with the pod's account or the kubeconfig. Raises `ConfigException` when there is neither."""
-        return cls(await connect(), timeout_seconds)
+        return cls((await configure())[0], timeout_seconds)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self.api.close()
+        await self._own.close()
+        await self._bare.close()
 
     def knows(self, token: str) -> bool:
         """Whether `who` can tell without asking the API server."""
-        return self._recall(_key(token)) is not None
+        return _digest(token) in self._people
 
     async def who(self, token: str) -> Identity | None:
         """Whose token it is, or None when it is nobody's. Raises `Problem`."""
-        key = _key(token)
-        if (known := self._recall(key)) is not None:
-            found: Identity | None = known[0]
-            return found
-        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
-        answer = await self.ask(self._authentication.create_token_review(review, _request_timeout=self.timeout))
-        identity = None
-        if answer.status.authenticated:
-            identity = Identity(answer.status.user.username, tuple(answer.status.user.groups or ()))
-        self._remember(key, (identity,))
-        return identity
+        key = _digest(token)
+        if key not in self._people:
+            review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+            try:
+                answer = await self.request(Identity("", token=token), "POST", _SELF_REVIEW, review)
+            except Problem as problem:
+                if problem.status != UNAUTHORIZED:
+                    raise
+                self._people[key] = None
+            else:
+                found = answer["status"]["userInfo"]
+                self._people[key] = Identity(found["username"], tuple(found.get("groups") or ()), token)
+        return self._people[key]
 
-    async def may(self, identity: Identity, verb: str, namespace: str) -> bool:
+    async def may(self, who: Identity, verb: str, namespace: str) -> bool:
         """Whether somebody may do this to `JobRequest`s of a namespace; "" means all of them. Raises `Problem`."""
-        key = (identity, verb, namespace)
-        if (known := self._recall(key)) is not None:
-            return bool(known)
-        attributes = {"group": GROUP, "resource": PLURAL, "verb": verb, "namespace": namespace}
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SubjectAccessReview",
-            "spec": {"user": identity.user, "groups": list(identity.groups), "resourceAttributes": attributes},
-        }
-        request = self._authorization.create_subject_access_review(review, _request_timeout=self.timeout)
-        allowed = bool((await self.ask(request)).status.allowed)
-        self._remember(key, allowed)
-        return allowed
+        if namespace and not DNS_LABEL.fullmatch(namespace):
+            raise Problem(400, "No such namespace", "a namespace's name has up to 63 of a-z, 0-9 and -")
+        key = who, verb, namespace
+        if key not in self._rights:
+            attributes = {"group": GROUP, "resource": PLURAL, "verb": verb, "namespace": namespace}
+            review = {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": attributes},
+            }
+            answer = await self.request(who, "POST", _ACCESS_REVIEW, review)
+            self._rights[key] = bool(answer["status"]["allowed"])
+        return self._rights[key]
 
-    async def ask(self, request: Any) -> Any:
-        """Await a request of the Kubernetes client. Raises `Problem` for whatever is not a success."""
+    async def request(self, who: Identity, method: str, path: str, body: Any = None, content_type: str = JSON) -> Any:
+        """Ask the API server in somebody's name; the JSON of its answer. Raises `Problem` for all but a success."""
+        headers: CIMultiDict[str] = CIMultiDict({"Accept": JSON, "Content-Type": content_type})
+        api = self._bare if who.token else self._own
+        if who.token:
+            headers["Authorization"] = f"Bearer {who.token}"
+        else:
+            own: dict[str, str] = {}
+            await api.update_params_for_auth(own, [], ["BearerToken"], path, method, body)
+            headers.update({name.title(): value for name, value in own.items()})
+        if who.impersonated:
+            headers.add("Impersonate-User", who.user)
+            for group in who.groups:
+                headers.add("Impersonate-Group", group)
         try:
-            return await request
-        except ApiException as error:
-            said = _message(error)
-            if error.status in (400, 404, 409, 422):
-                raise Problem(error.status, "Kubernetes refuses", said) from None
-            if error.status in (401, 403):
-                raise Problem(
-                    502, "The dashboard lacks a right", f"its own account is refused by the API server: {said}"
-                ) from None
-            raise Problem(503, "Kubernetes does not answer", f"the API server has a problem: {said}") from None
-        except (OSError, TimeoutError) as error:
+            answer = await api.rest_client.request(
+                method, self._host + path, headers=headers, body=body, _request_timeout=self._timeout
+            )
+            status, said = answer.status, json.loads(await answer.read())
+        except (OSError, TimeoutError, ValueError) as error:
             raise Problem(
                 503,
                 "Kubernetes does not answer",
                 f"the API server cannot be reached ({type(error).__name__}); try again",
             ) from None
-
-    def _recall(self, key: object) -> Any:
-        until, value = self._remembered.get(key, (0.0, None))
-        return value if until > time.monotonic() else None
-
-    def _remember(self, key: object, value: Any) -> None:
-        self._remembered[key] = (time.monotonic() + REVIEW_SECONDS, value)
-        if len(self._remembered) > REMEMBERED:
-            self._remembered.popitem(last=False)
+        if status >= 300:
+            raise _problem(status, str(said.get("message") or status), who)
+        return said
 
 
-def _key(token: str) -> tuple[str, str]:
-    return "token", hashlib.sha256(token.encode()).hexdigest()
+def _problem(status: int, said: str, who: Identity) -> Problem:
+    if status in (400, 404, 409, 422):
+        return Problem(status, "Kubernetes refuses", said)
+    if status in (UNAUTHORIZED, FORBIDDEN) and not who.token and (not who.impersonated or "impersonate" in said):
+        return Problem(502, "The dashboard lacks a right", f"its own account is refused by the API server: {said}")
+    if status == UNAUTHORIZED:
+        return Problem(status, "Who are you?", "the API server does not accept this token any more: sign in again")
+    if status == FORBIDDEN:
+        return Problem(status, "Not allowed", said)
+    return Problem(503, "Kubernetes does not answer", f"the API server has a problem: {said}")
 
 
-def _message(error: ApiException) -> str:
-    try:
-        return str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return str(error.reason)
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

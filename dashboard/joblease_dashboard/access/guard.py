@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 OnProblem = Callable[[Request, Exception], Awaitable[Response]]
-OPEN = ("/healthz", "/readyz", "/metrics", "/login", "/logout")
+OPEN = ("/login", "/logout")
 """Paths that need no identity; besides `/static/`."""
 
 
@@ -44,7 +44,7 @@ class Guard:
         request.state.identity = None
         try:
             self._access.check_origin(request)
-            if request.url.path not in OPEN and not request.url.path.startswith("/static/"):
+            if scope["path"] not in OPEN and not scope["path"].startswith("/static/"):
                 self._access.check_host(request)
                 found = await self._access.identify(request)
                 self._access.check_everybody(request, found.user if found else "")
@@ -62,6 +62,6 @@ class Guard:
     def _refuse(self, request: Request) -> None:
         if self._access.mode == "kubernetes":
             if wants_page(request) and request.method in SAFE:
-                raise SignIn(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
+                raise SignIn(request.scope["path"] + (f"?{request.url.query}" if request.url.query else ""))
             raise Problem(401, "Who are you?", "send a Kubernetes token: Authorization: Bearer …; or sign in at /login")
         raise Problem(401, "Who are you?", "only requests of the authenticating proxy are let in")

@@ -1,6 +1,6 @@
 """Who asks, as Kubernetes knows them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,10 +9,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A user and their groups."""
+    """A user and their groups, and in whose name the API server is asked for them."""
 
     user: str
     groups: tuple[str, ...] = ()
+    token: str = field(default="", repr=False)
+    """Theirs: requests are made with it. Without one they are made with the dashboard's own account."""
+    impersonated: bool = False
+    """The dashboard's own account asks in their name."""
 
 
 ANYBODY = Identity("anonymous")
@@ -28,3 +32,9 @@ def identity(request: "Request") -> Identity:
     """Who asks: `Guard` has put it there."""
     found: Identity = request.state.identity
     return found
+
+
+def encrypted(request: "Request") -> bool:
+    """Whether the browser came by HTTPS: the first of several proxies says so."""
+    forwarded = request.headers.get("x-forwarded-proto", "").split(",")[0].strip().lower()
+    return (forwarded or request.url.scheme) == "https"

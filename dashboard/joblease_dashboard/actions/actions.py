@@ -79,7 +79,9 @@ class Actions:
             notes = {RETRY_OF: job["name"]}
             return await self._create(request, action.name, job["namespace"], retry_name(job["name"]), spec, notes)
         notes = {BY: identity(request).user}
-        change = self._kubernetes().change(job["namespace"], job["name"], job["jobId"], action.sets, notes)
+        change = self._kubernetes().change(
+            identity(request), job["namespace"], job["name"], job["jobId"], action.sets, notes
+        )
         await self._recorded(request, action.name, job["jobId"], job["name"], change)
         return str(job["jobId"])
 
@@ -107,16 +109,18 @@ class Actions:
             )
         return done
 
-    async def resource(self, job: "Row") -> dict[str, Any] | None:
+    async def resource(self, request: Request, job: "Row") -> dict[str, Any] | None:
         """The job's `JobRequest`, when the dashboard has a way to it: what only Kubernetes knows. Raises `Problem`."""
         found = self._resources
-        return await found.read(job["namespace"], job["name"], job["jobId"]) if found else None
+        if found is None:
+            return None
+        return await found.read(identity(request), job["namespace"], job["name"], job["jobId"])
 
     async def _create(
         self, request: Request, action: str, namespace: str, name: str, spec: dict[str, Any], notes: dict[str, str]
     ) -> str:
         notes = {**notes, BY: identity(request).user}
-        create = self._kubernetes().create(namespace, name, spec, notes)
+        create = self._kubernetes().create(identity(request), namespace, name, spec, notes)
         job_id: str = await self._recorded(request, action, f"new.{namespace}.{name}"[:200], name, create)
         try:  # so that the job's page has something to show
             async with asyncio.timeout(SEEN_SECONDS):

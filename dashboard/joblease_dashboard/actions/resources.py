@@ -1,61 +1,53 @@
-"""The `JobRequest`s themselves, read and changed with the dashboard's own account."""
+"""The `JobRequest`s themselves, read and changed in the name of whoever asks."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from joblease.jobrequest import GROUP, KIND, PLURAL, VERSION
-from kubernetes.aio import client
 
+from joblease_dashboard.access.cluster import MERGE_PATCH
 from joblease_dashboard.problems import Problem
 
 if TYPE_CHECKING:
     from joblease_dashboard.access.cluster import Cluster
-
-MERGE_PATCH = "application/merge-patch+json"
-_COORDINATES = {"group": GROUP, "version": VERSION, "plural": PLURAL}
+    from joblease_dashboard.access.identity import Identity
 
 
 class Resources:
-    """Reads, creates and changes them. Ask for the user's right before."""
+    """Reads, creates and changes them."""
 
     def __init__(self, cluster: "Cluster") -> None:
         self._cluster = cluster
-        self._custom = client.CustomObjectsApi(cluster.api)
 
-    async def read(self, namespace: str, name: str, uid: str) -> dict[str, Any] | None:
-        """The resource of a job; None when it has gone, or may not be read from here. Raises `Problem`."""
-        request = self._custom.get_namespaced_custom_object(
-            namespace=namespace, name=name, _request_timeout=self._cluster.timeout, **_COORDINATES
-        )
+    async def read(self, who: "Identity", namespace: str, name: str, uid: str) -> dict[str, Any] | None:
+        """The resource of a job; None when it has gone, or may not be read. Raises `Problem`."""
         try:
-            found: dict[str, Any] = await self._cluster.ask(request)
+            found: dict[str, Any] = await self._cluster.request(who, "GET", _path(namespace, name))
         except Problem as problem:
-            if problem.status in (404, 502):
+            if problem.status in (403, 404, 502):
                 return None
             raise
         return found if found["metadata"]["uid"] == uid else None
 
-    async def create(self, namespace: str, name: str, spec: dict[str, Any], notes: dict[str, str]) -> str:
-        """Create a `JobRequest`; its uid. Raises `Problem`."""
+    async def create(self, who: "Identity", namespace: str, name: str, spec: Mapping[str, Any], notes: Any) -> str:
+        """Create a `JobRequest` with annotations; its uid. Raises `Problem`."""
         body = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": KIND,
             "metadata": {"name": name, "annotations": notes},
             "spec": spec,
         }
-        request = self._custom.create_namespaced_custom_object(
-            namespace=namespace, body=body, _request_timeout=self._cluster.timeout, **_COORDINATES
-        )
-        return str((await self._cluster.ask(request))["metadata"]["uid"])
+        return str((await self._cluster.request(who, "POST", _path(namespace), body))["metadata"]["uid"])
 
-    async def change(self, namespace: str, name: str, uid: str, spec: Mapping[str, Any], notes: dict[str, str]) -> None:
+    async def change(
+        self, who: "Identity", namespace: str, name: str, uid: str, spec: Mapping[str, Any], notes: Any
+    ) -> None:
         """Merge into the spec of this very resource, not of one of the same name that came later. Raises `Problem`."""
-        request = self._custom.patch_namespaced_custom_object(
-            namespace=namespace,
-            name=name,
-            body={"metadata": {"uid": uid, "annotations": notes}, "spec": dict(spec)},
-            _content_type=MERGE_PATCH,
-            _request_timeout=self._cluster.timeout,
-            **_COORDINATES,
-        )
-        await self._cluster.ask(request)
+        body = {"metadata": {"uid": uid, "annotations": notes}, "spec": dict(spec)}
+        await self._cluster.request(who, "PATCH", _path(namespace, name), body, MERGE_PATCH)
+
+
+def _path(namespace: str, name: str = "") -> str:
+    path = f"/apis/{GROUP}/{VERSION}/namespaces/{quote(namespace, safe='')}/{PLURAL}"
+    return f"{path}/{quote(name, safe='')}" if name else path

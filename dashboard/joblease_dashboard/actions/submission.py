@@ -3,6 +3,7 @@
 Field names say how a text becomes a value: `parameter.NAME` is text, `json.NAME` and `parameters` are JSON.
 """
 
+import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from joblease.messages import HandlerDescription
     from starlette.requests import Request
 
+FORM_SECONDS = 30.0
 MAX_FORM_BYTES = 256 << 10
 PLAIN = ("queue", "description", "inputFilePath", "priority", "activeDeadlineSeconds", "startAfter")
 """Fields of the form that are fields of the spec."""
@@ -67,10 +69,14 @@ def _field(name: str, schema: Mapping[str, Any], required: bool) -> Field:  # no
 async def read_form(request: "Request") -> dict[str, str]:
     """A form's fields. Raises `Problem` when it is too long or no form."""
     body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_FORM_BYTES:
-            raise Problem(413, "Too much", f"a form may take {MAX_FORM_BYTES} bytes")
+    try:
+        async with asyncio.timeout(FORM_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_FORM_BYTES:
+                    raise Problem(413, "Too much", f"a form may take {MAX_FORM_BYTES} bytes")
+    except TimeoutError:
+        raise Problem(408, "Too slow", f"a form must arrive within {FORM_SECONDS:g} s") from None
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=1_000))
     except ValueError as error:

@@ -26,7 +26,7 @@ async def job(rooms: Rooms, request: Request) -> Response:
     row, events = await history(rooms, request, request.path_params["job_id"])
     state, namespace = State(row["state"]), row["namespace"]
     spec = submitted(events)
-    resource = await rooms.actions.resource(row) if state.kind is Kind.WAITING else None
+    resource = await rooms.actions.resource(request, row) if state.kind is Kind.WAITING else None
     suspended = bool(resource["spec"].get("suspend")) if resource else None
     may = {
         verb: rooms.access.can_act and await rooms.access.allows(request, verb, namespace)

@@ -3,7 +3,6 @@
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from joblease_dashboard.access import sessions
 from joblease_dashboard.actions.submission import read_form
 from joblease_dashboard.pages.page import Rooms
 
@@ -23,10 +22,10 @@ async def login(rooms: Rooms, request: Request) -> Response:
     return rooms.render.page(request, "login.html", 401, target=target, refused=True)
 
 
-async def logout(_: Rooms, __: Request) -> Response:
+async def logout(rooms: Rooms, request: Request) -> Response:
     """Sign out."""
     response = RedirectResponse("/login", 303)
-    sessions.end(response)
+    await rooms.access.sign_out(request, response)
     return response
 
 
