@@ -7,14 +7,17 @@ cannot do without and that nobody starts again.
 """
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import make_wsgi_app
+
+from joblease.listening import listening
 
 if TYPE_CHECKING:
     from joblease.settings import ProgramSettings
@@ -27,6 +30,14 @@ STUCK_SECONDS = 60.0
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+    def __init__(self, listener: socket.socket) -> None:
+        address = listener.getsockname()[:2]
+        super().__init__(address, _Quiet, bind_and_activate=False)
+        self.socket.close()  # it made one of its own, which knows IPv4 alone
+        self.socket = listener
+        self.server_name, self.server_port = address
+        self.setup_environ()
 
 
 class _Quiet(WSGIRequestHandler):
@@ -64,9 +75,8 @@ class Probes:
             start_response("503 Service Unavailable" if found else "200 OK", [("Content-Type", "text/plain")])
             return ["\n".join([*found, ""]).encode() if found else b"ok\n"]
 
-        self._server = make_server(
-            settings.metrics_host, settings.metrics_port, app, server_class=_Server, handler_class=_Quiet
-        )
+        self._server = _Server(listening(settings.metrics_host, settings.metrics_port))
+        self._server.set_app(app)
         self.port: int = self._server.server_port
         threading.Thread(target=self._server.serve_forever, name="probes", daemon=True).start()
 

@@ -125,8 +125,8 @@ class ProgramSettings(Environment):
     """The least severe lines to write."""
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto` writes readable lines to a terminal and JSON to anything else."""
-    metrics_host: str = "0.0.0.0"  # noqa: S104 - Prometheus and the kubelet come from outside the pod
-    """Address for `/metrics`, `/healthz` and `/readyz`."""
+    metrics_host: str = "::"
+    """Address for `/metrics`, `/healthz` and `/readyz`; `::` is every address, of IPv6 and of IPv4."""
     metrics_port: Port = 9090
     """Port for the same; 0 takes any free one."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from joblease import topology
 from joblease.broker import Broker
+from joblease.listening import listening
 from joblease.probes import Probes
 from joblease.storage import Storage
 from kubernetes.aio.config import ConfigException
@@ -59,14 +60,15 @@ async def serve(settings: "DashboardSettings") -> None:
         probes = Probes(settings, background.problems, dead=broker.dead)
         stack.callback(probes.close)
         config = uvicorn.Config(
-            application(rooms), settings.dashboard_host, settings.dashboard_port, http=BoundedProtocol,
-            log_config=None, access_log=False, timeout_graceful_shutdown=5, server_header=False, proxy_headers=False,
+            application(rooms), http=BoundedProtocol, log_config=None, access_log=False,
+            timeout_graceful_shutdown=5, server_header=False, proxy_headers=False,
         )  # fmt: skip
         server = Server(config, rooms.streams)
         running = asyncio.create_task(background.run(), name="background")
         running.add_done_callback(lambda _: server.end())  # better none than half a dashboard
         try:
-            await server.serve()
+            with listening(settings.dashboard_host, settings.dashboard_port) as listener:
+                await server.serve(sockets=[listener])
         finally:
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):

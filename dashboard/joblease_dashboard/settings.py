@@ -13,7 +13,7 @@ class DashboardSettings(ProgramSettings, BrokerSettings, StorageSettings):
     """Environment variables `JOBLEASE_…` that the dashboard reads. Metrics and probes are served on its own port."""
 
     dashboard_host: str = "127.0.0.1"
-    """Address to listen on."""
+    """Address to listen on; `::` is every address, of IPv6 and of IPv4."""
     dashboard_port: Port = 8080
     """Port to listen on; 0 takes any free one."""
     dashboard_access: Literal["kubernetes", "proxy", "none"] = "none"

@@ -1,6 +1,7 @@
 """What the probes say, to somebody who asks over HTTP."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,8 @@ def elsewhere() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def ask(probes: Probes, path: str) -> tuple[int, str]:
-    answer = httpx.get(f"http://127.0.0.1:{probes.port}{path}", timeout=5)
+def ask(probes: Probes, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
+    answer = httpx.get(f"http://{host}:{probes.port}{path}", timeout=5)
     return answer.status_code, answer.text
 
 
@@ -56,5 +57,16 @@ async def test_a_program_whose_event_loop_hangs_is_not_healthy(elsewhere: Thread
         async with asyncio.timeout(30):
             while await loop.run_in_executor(elsewhere, ask, probes, "/healthz") != (200, "ok\n"):
                 await asyncio.sleep(0.05)
+    finally:
+        probes.close()
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+async def test_they_are_served_in_both_families_by_default(elsewhere: ThreadPoolExecutor) -> None:
+    probes = Probes(ProgramSettings(metrics_port=0), list)
+    try:
+        loop = asyncio.get_running_loop()
+        for host in ("127.0.0.1", "[::1]"):
+            assert await loop.run_in_executor(elsewhere, ask, probes, "/healthz", host) == (200, "ok\n")
     finally:
         probes.close()
