@@ -7,7 +7,7 @@ BENCH_STAMP := $(VENV)/.bench-installed
 ASSETS := dashboard/joblease_dashboard/pages/static/vendor/htmx.min.js
 SOURCES := core operator worker dashboard cli local tests bench
 
-.PHONY: help assets up down status clean-local test test-browser screenshots faults property kind kind-down e2e chart-docs settings-docs krew manifests bench \
+.PHONY: help assets up down status clean-local test test-browser screenshots faults property kind kind-down e2e chart-docs helm3 settings-docs krew manifests bench \
 	bench-docs lint requirements
 
 help: ## list the targets
@@ -71,9 +71,16 @@ kind-down: ## delete that cluster and all its data
 e2e: $(STAMP) kind ## delete pods, drain nodes, upgrade and uninstall on that cluster, while jobs run
 	@$(BIN)/python -m pytest tests/e2e --timeout 600 -v
 
-chart-docs: ## make the table of the chart's README from its values
+chart-docs: ## make the table of the chart's README, and the descriptions of its schema, from its values
 	@GOBIN=$(CURDIR)/.local/bin go install github.com/norwoodj/helm-docs/cmd/helm-docs@v1.14.2
 	@.local/bin/helm-docs --chart-search-root charts --log-level warning
+	@$(PYTHON) scripts/chart_schema.py
+
+helm3: .local/helm3/helm ## build Helm 3, which the chart's tests compare with helm on PATH
+
+.local/helm3/helm:
+	@echo "Helm 3: building it from its Go module (some minutes, once)"
+	@GOBIN=$(CURDIR)/.local/helm3 go install helm.sh/helm/v3/cmd/helm@v3.18.6
 
 settings-docs: $(STAMP) ## make docs/settings.md from the programs' settings
 	@$(BIN)/python scripts/settings_docs.py docs/settings.md
