@@ -1,4 +1,4 @@
-"""Put the comments of the chart's values.yaml into its values.schema.json, as descriptions: a part of `make chart-docs`."""
+"""Put the comments of the chart's values.yaml into its schema, as descriptions: a part of `make chart-docs`."""
 
 import json
 import re

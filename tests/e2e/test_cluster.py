@@ -177,8 +177,7 @@ def test_every_pod_exports_metrics() -> None:
         component = pod["metadata"]["labels"].get("app.kubernetes.io/component")
         if component not in ("operator", "worker", "dashboard"):
             continue
-        port = 8080 if component == "dashboard" else 9090
-        path = f"/api/v1/namespaces/joblease/pods/{pod['metadata']['name']}:{port}/proxy/metrics"
+        path = f"/api/v1/namespaces/joblease/pods/{pod['metadata']['name']}:9090/proxy/metrics"
         assert f'joblease_build_info{{program="{component}"' in kubectl("get", "--raw", path)
         seen.append(component)
     assert sorted(seen) == sorted(["operator", "dashboard", *["worker"] * 10])

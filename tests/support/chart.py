@@ -1,4 +1,4 @@
-"""The chart as helm renders it, and the Helms that are here: helm on PATH, and the other major version of `make helm3`."""
+"""The chart as helm renders it: the one on PATH, or the one that `make helm3` builds."""
 
 import os
 import re
@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "joblease"
 DEV = ("dev.rabbitmq.enabled=true", "dev.azurite.enabled=true")
 SECRETS = ("broker.existingSecret=amqp", "storage.existingSecret=account")
+KUBERNETES = "1.34.0"
+"""A Helm that was built from its module takes itself for one of Kubernetes 1.20."""
 HELM3 = ROOT / ".local" / "helm3" / "helm"
 
 Object = dict[str, Any]
@@ -51,7 +53,7 @@ def template(
     flags += [flag for value in text for flag in ("--set-string", value)]
     flags += [flag for path in files for flag in ("--values", str(path))]
     flags += ["--api-versions", api] if api else []
-    command = [helm, "template", release, str(chart), "--namespace", namespace, *flags]
+    command = [helm, "template", release, str(chart), "--namespace", namespace, "--kube-version", KUBERNETES, *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == expect, done.stderr
     return done.stdout if not expect else done.stderr
@@ -59,16 +61,16 @@ def template(
 
 def objects(*values: str, **options: Any) -> list[Object]:
     """What is rendered. Each key is there once, as server-side apply and Helm 4 want it."""
-    return [each for each in yaml.load_all(template(*values, **options), Strict) if each]  # noqa: S506 - a SafeLoader
+    return [each for each in yaml.load_all(template(*values, **options), Strict) if each]
 
 
 class Strict(yaml.SafeLoader):
     """Refuses a map that has a key twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, *options: Any, **named: Any) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
         assert len(keys) == len(set(keys)), f"{node.start_mark}: a key is there twice in {keys}"
-        return super().construct_mapping(node, deep)
+        return super().construct_mapping(node, *options, **named)
 
 
 # As Helm and the API server read it: 1e5 is a number.

@@ -1,6 +1,5 @@
 """The chart as helm renders it. Skipped where helm is not installed, except in CI."""
 
-import json
 import re
 import subprocess
 import tomllib
