@@ -1,6 +1,7 @@
 """What the chart renders, with everything switched on, as a real API server judges it.
 
-For the objects of KEDA and of the Prometheus operator it takes their definitions, which their Go modules contain.
+For the objects of KEDA, the Prometheus operator and the Gateway API it takes their definitions, which their Go modules
+contain.
 """
 
 import json
@@ -30,19 +31,44 @@ operator: {namespaces: [default], podAnnotations: {a: b}, priorityClassName: sys
 userRoles: {aggregate: true}
 dashboard:
   replicas: 2
-  access: {sessionSecret: session}
-  service: {type: NodePort, nodePort: 30088}
-  ingress: {enabled: true, className: nginx, host: jobs.example.com, tlsSecret: tls, annotations: {a: b}}
+  autoscaling: {enabled: true}
+  basePath: /joblease
+  access:
+    sessionSecret: session
+    impersonation: {create: true, users: [ann], groups: [team-a]}
+    oidc: {issuer: https://id.example.com, clientId: joblease, clientSecret: oidc, actWith: impersonation}
+  service: {type: NodePort, nodePort: 30088, ipFamilyPolicy: PreferDualStack, ipFamilies: [IPv4]}
+  ingress:
+    {enabled: true, className: nginx, host: jobs.example.com, extraHosts: [b.org], tlsSecret: tls, annotations: {a: b}}
+  probes: {liveness: {failureThreshold: 9}}
+  tmpSizeLimit: 1Gi
+  deploymentAnnotations: {a: b}
+env: {BIG: 4194304, JOBLEASE_WORKER_CONCURRENCY: 4}
+commonLabels: {team: "007"}
+podSecurityContext: {runAsUser: 1000650000, fsGroupChangePolicy: OnRootMismatch}
+workerDefaults: {securityContext: {appArmorProfile: {type: RuntimeDefault}}, podSecurityContext: {fsGroup: null}}
+extraObjects:
+  - {apiVersion: v1, kind: ConfigMap, metadata: {name: extra, namespace: "{{ .Release.Namespace }}"}, data: {n: "007"}}
 image: {pullSecrets: [{name: pull}]}
 broker: {tls: {existingSecret: tls, clientCertificate: true}}
-networkPolicy: {enabled: true, dashboardFrom: [{namespaceSelector: {}}], metricsFrom: [{podSelector: {}}]}
+networkPolicy:
+  enabled: true
+  dashboardFrom: [{namespaceSelector: {}}]
+  metricsFrom: [{podSelector: {}}]
+  apiServerTo: [{ipBlock: {cidr: "fd00::/8", except: ["fd00::1/128"]}}]
+  handlersEgress: [{to: [{podSelector: {}}], ports: [{port: 5432, protocol: TCP}]}]
 metrics: {grafanaDashboard: {enabled: true}}
 dev: {volumePermissions: true, rabbitmq: {enabled: true}, azurite: {enabled: true}}
 """
 WITH_OPERATORS = """
 workers: [{name: default, autoscaling: {mode: keda, minReplicas: 0}}]
+dashboard:
+  httpRoute:
+    enabled: true
+    parentRefs: [{name: gateway, namespace: gateways, sectionName: https}]
+    hostnames: [jobs.example.com]
 metrics:
-  serviceMonitor: {enabled: true, labels: {release: prometheus}}
+  MONITOR: {enabled: true, labels: {release: prometheus}, relabelings: [{targetLabel: cluster, replacement: a}]}
   prometheusRule: {enabled: true, labels: {release: prometheus}, runbookUrl: https://example.com/runbook.md}
 dev: {rabbitmq: {enabled: true}, azurite: {enabled: true}}
 """
@@ -52,9 +78,11 @@ DEFINITIONS = {
         "config/crd/bases/keda.sh_triggerauthentications.yaml",
     ),
     "github.com/prometheus-operator/prometheus-operator@v0.85.0": (
+        "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
         "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
         "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
     ),
+    "sigs.k8s.io/gateway-api@v1.3.0": ("config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",),
 }
 
 pytestmark = pytest.mark.skipif(
@@ -123,8 +151,12 @@ def established(definition: Any) -> bool:
 
 
 @pytest.mark.timeout(300)
-def test_keda_and_the_prometheus_operator_accept_theirs(
+def test_keda_the_prometheus_operator_and_gateways_accept_theirs(
     foreign_definitions: Path, kube_namespace: str, tmp_path: Path
 ) -> None:
-    kinds = accepted(foreign_definitions, rendered(WITH_OPERATORS, kube_namespace, tmp_path))
-    assert kinds >= {"ScaledObject", "TriggerAuthentication", "ServiceMonitor", "PrometheusRule"}
+    kinds = set()
+    for monitor in ("serviceMonitor", "podMonitor"):
+        values = WITH_OPERATORS.replace("MONITOR", monitor)
+        kinds |= accepted(foreign_definitions, rendered(values, kube_namespace, tmp_path))
+    operators = {"ScaledObject", "TriggerAuthentication", "ServiceMonitor", "PodMonitor", "PrometheusRule"}
+    assert kinds >= {*operators, "HTTPRoute"}
