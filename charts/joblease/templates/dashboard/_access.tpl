@@ -23,9 +23,18 @@ JOBLEASE_DASHBOARD_SESSION_KEY: {secretKeyRef: {name: {{ . | quote }}, key: sess
 {{- with $oidc.clientSecret }}
 JOBLEASE_DASHBOARD_OIDC_CLIENT_SECRET: {secretKeyRef: {name: {{ . | quote }}, key: client-secret}}
 {{- end }}
-{{- range $name, $value := omit $oidc "clientSecret" }}
-{{- if $value }}
-JOBLEASE_DASHBOARD_OIDC_{{ snakecase $name | upper }}: {{ $value | quote }}
+{{- $settings := dict
+    "JOBLEASE_DASHBOARD_OIDC_ISSUER" $oidc.issuer
+    "JOBLEASE_DASHBOARD_OIDC_CLIENT_ID" $oidc.clientId
+    "JOBLEASE_DASHBOARD_OIDC_SCOPES" $oidc.scopes
+    "JOBLEASE_DASHBOARD_OIDC_USER_CLAIM" $oidc.userClaim
+    "JOBLEASE_DASHBOARD_OIDC_GROUPS_CLAIM" $oidc.groupsClaim
+    "JOBLEASE_DASHBOARD_OIDC_USER_PREFIX" $oidc.userPrefix
+    "JOBLEASE_DASHBOARD_OIDC_GROUPS_PREFIX" $oidc.groupsPrefix
+    "JOBLEASE_DASHBOARD_OIDC_ACT_WITH" $oidc.actWith }}
+{{- range $name, $value := $settings }}
+{{- with $value }}
+{{ $name }}: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
