@@ -10,6 +10,7 @@ from kubernetes.client.exceptions import ApiException
 from support.chart import CHART, DEV, Object, need_helm, need_helm3
 
 KIND = ("joblease.dev", "v1alpha1")
+NAME = "jobrequests.joblease.dev"
 FIRST = (*DEV, "networkPolicy.enabled=true", "commonLabels.team=a", "workerDefaults.replicas=2")
 SECOND = (*FIRST, "env.JOBLEASE_WORKER_CONCURRENCY=4194304", "workers[0].name=other", "dashboard.service.type=NodePort")
 JOB = {"apiVersion": "joblease.dev/v1alpha1", "kind": "JobRequest", "spec": {"handler": "demo", "parameters": {"a": 1}}}
@@ -55,6 +56,10 @@ def test_a_release_lives_and_what_outlives_it_is_protected(release: Release, crd
         )
         release("uninstall")
         assert not deployments(crd, kube_namespace)
+        # The objects themselves: for about a second, the API server obeys a policy that is gone.
+        policies = client.AdmissionregistrationV1Api(api)
+        assert not policies.read_validating_admission_policy(NAME).metadata.deletion_timestamp
+        assert not policies.read_validating_admission_policy_binding(NAME).metadata.deletion_timestamp
         job["spec"]["parameters"] = {"a": 2}
         with pytest.raises(ApiException, match="parameters is immutable"):
             jobs.replace_namespaced_custom_object(*KIND, kube_namespace, "jobrequests", "kept", job)
