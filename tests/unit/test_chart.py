@@ -29,6 +29,7 @@ def test_the_manifests_are_what_the_chart_makes() -> None:
     script = [str(ROOT / "scripts" / "manifests.sh")]
     made = subprocess.run(script, capture_output=True, text=True, check=True).stdout
     assert made == (ROOT / "manifests" / "install.yaml").read_text(), "run `make manifests`"
+    assert all(yaml.safe_load_all(made)), "a document is empty"
 
 
 @pytest.mark.parametrize("document", ["docs/install.md", "charts/joblease/README.md"])
