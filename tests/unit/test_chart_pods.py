@@ -96,7 +96,7 @@ def test_common_labels_are_on_everything_and_change_no_selector() -> None:
         if each["kind"] != "CustomResourceDefinition" and "AdmissionPolicy" not in each["kind"]:
             assert each["metadata"]["labels"]["team"] == "a", each["metadata"]
             assert each["metadata"]["labels"]["app.kubernetes.io/name"] == "joblease"
-        if each["kind"] == "Deployment":
+        if each["kind"] in ("Deployment", "StatefulSet"):
             assert each["spec"]["template"]["metadata"]["labels"]["team"] == "a"
             assert "team" not in each["spec"]["selector"]["matchLabels"]
 

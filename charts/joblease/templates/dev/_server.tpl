@@ -27,7 +27,7 @@ spec:
     matchLabels: {{ include "joblease.selector" $part | nindent 6 }}
   template:
     metadata:
-      labels: {{ include "joblease.selector" $part | nindent 8 }}
+      labels: {{ toYaml (merge (include "joblease.selector" $part | fromYaml) .root.Values.commonLabels) | nindent 8 }}
     spec:
       automountServiceAccountToken: false
       enableServiceLinks: false
