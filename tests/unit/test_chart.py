@@ -222,3 +222,7 @@ def test_a_pool_outlives_its_grace_and_is_spread_over_nodes() -> None:
 
 def test_the_previous_releases_values_are_accepted() -> None:
     assert objects(files=[ROOT / "tests" / "e2e" / "values-0.1.0.yaml"])
+
+
+def test_the_values_of_make_kind_are_accepted() -> None:
+    assert objects(files=[CHART / "ci" / "kind-values.yaml"])

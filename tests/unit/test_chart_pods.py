@@ -144,6 +144,8 @@ def test_an_umbrella_chart_switches_it_on_and_off(tmp_path: Path, either_helm: s
     chart = umbrella(tmp_path, {"joblease": {"enabled": True, **SUB}}, "joblease")
     on = objects(chart=chart, helm=either_helm, release="platform")
     assert one(on, "Deployment")["metadata"]["name"].startswith("platform-joblease-")
+    less = objects("joblease.podSecurityContext.fsGroup=null", chart=chart, helm=either_helm, release="platform")
+    assert not any("fsGroup" in pod["securityContext"] for pod in pods(less).values())
     assert not objects("joblease.enabled=false", chart=chart, helm=either_helm, release="platform")
 
 

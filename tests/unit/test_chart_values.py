@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from support.chart import CHART, DEV, ROOT, SECRETS, Object, need_helm, objects, template
 
 README = (CHART / "README.md").read_text()
@@ -149,6 +150,7 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         for name in value:
             compare(part["properties"][name], value[name], f"{where}.{name}")
 
+    Draft202012Validator.check_schema(schema)
     compare(schema, yaml.safe_load((CHART / "values.yaml").read_text()), "")
     pool = schema["properties"]["workers"]["items"]["properties"]
     shared = {name: pool[name] for name in pool if name not in ("name", "queue")}

@@ -1,8 +1,10 @@
 {{- /* A map, with the keys of another one over it; null takes a key away. Argument: (dict "base" … "over" …) */}}
 {{- define "joblease.overlay" -}}
-{{- $merged := deepCopy .base }}
-{{- range $key, $value := .over }}
+{{- $merged := dict }}
+{{- range $layer := list .base .over }}
+{{- range $key, $value := $layer }}
 {{- if kindIs "invalid" $value }}{{ $_ := unset $merged $key }}{{ else }}{{ $_ := set $merged $key $value }}{{ end }}
+{{- end }}
 {{- end }}
 {{- toYaml $merged }}
 {{- end }}
