@@ -14,7 +14,8 @@ HEAD = """# Settings
 
 Every setting is an environment variable. `make settings-docs` makes this page from the programs; `--help` of each
 program says the same. A wrong setting stops the program and is named. With the chart, `env` (all programs) and
-`extraEnv` (one program) set any of them.
+`extraEnv` (one program) set any of them, and win over what the chart makes of its values; those that other objects depend
+on, such as ports, are refused with the value to set instead.
 """
 
 
