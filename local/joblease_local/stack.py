@@ -88,8 +88,6 @@ class Stack:
         apply_file(kubeconfig, MANIFESTS / "install.yaml", ACCESS)
         wait_for_crd(kubeconfig)
         self._control_plane.service_account_kubeconfig("joblease-system", "joblease-operator", operator)
-        dashboard = self._state / "dashboard.kubeconfig"
-        self._control_plane.service_account_kubeconfig("joblease-system", "joblease-dashboard", dashboard)
         self.environment["KUBECONFIG"] = str(operator)
         lines = [f"export {name}='{value}'\n" for name, value in sorted(self.environment.items())]
         (self._state / "environment").write_text("".join(lines))
@@ -107,7 +105,7 @@ class Stack:
                 "dashboard",
                 self._ports["dashboard"],
                 JOBLEASE_DASHBOARD_PORT=str(self._settings.dashboard_port),
-                KUBECONFIG=str(self._state / "dashboard.kubeconfig"),
+                KUBECONFIG=str(self._control_plane.kubeconfig),  # whoever is at this machine is its administrator
             ),
         ]
         self._start(self.programs)

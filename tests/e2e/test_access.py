@@ -61,7 +61,7 @@ def test_nobody_comes_in_without_a_token() -> None:
     assert ask("made-up").status_code == 401
     page = httpx.get(DASHBOARD, headers={"Accept": "text/html"}, timeout=10)
     assert page.headers["location"].startswith("/login")
-    assert all(httpx.get(f"{DASHBOARD}{path}", timeout=10).status_code == 200 for path in ("/metrics", "/readyz"))
+    assert all(httpx.get(f"{DASHBOARD}{path}", timeout=10).status_code == 401 for path in ("/metrics", "/readyz"))
 
 
 def test_rbac_decides_who_sees_which_namespace(tokens: dict[str, str]) -> None:

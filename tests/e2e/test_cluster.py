@@ -224,7 +224,7 @@ def test_the_dashboard_is_reached_through_its_service() -> None:
     page = httpx.get(DASHBOARD, timeout=10)
     assert page.status_code == 200
     assert "JobLease" in page.text
-    assert httpx.get(f"{DASHBOARD}/readyz", timeout=10).status_code == 200
+    assert httpx.get(f"{DASHBOARD}/api/jobs", timeout=10).status_code == 200
 
 
 def test_uninstalling_leaves_requests_and_trail() -> None:

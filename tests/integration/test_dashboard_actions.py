@@ -51,8 +51,9 @@ async def http(
     }  # fmt: skip
     async with AsyncExitStack() as stack:
         for name in ("dashboard", "operator", "worker"):
-            kubeconfig = tmp_path / f"{name}.kubeconfig"
-            api_server.service_account_kubeconfig("joblease-system", f"joblease-{name}", kubeconfig)
+            kubeconfig = crd if name == "dashboard" else tmp_path / f"{name}.kubeconfig"
+            if name != "dashboard":  # which acts as itself here, since it asks nobody who they are
+                api_server.service_account_kubeconfig("joblease-system", f"joblease-{name}", kubeconfig)
             variables = {**common, "KUBECONFIG": str(kubeconfig), **special[name]}
             running = await stack.enter_async_context(program(f"joblease-{name}", variables, tmp_path / f"{name}.log"))
             if name == "dashboard":

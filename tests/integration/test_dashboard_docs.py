@@ -19,7 +19,12 @@ from support.programs import program
 
 GUIDE = (ROOT / "docs" / "dashboard.md").read_text()
 ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
-PROXY = {"JOBLEASE_DASHBOARD_ACCESS": "proxy", "JOBLEASE_DASHBOARD_TRUSTED_PROXIES": '["127.0.0.0/8"]'}
+SECRET = "the-proxy-is-the-proxy-and-nobody-else"
+PROXY = {
+    "JOBLEASE_DASHBOARD_ACCESS": "proxy",
+    "JOBLEASE_DASHBOARD_TRUSTED_PROXIES": '["127.0.0.0/8"]',
+    "JOBLEASE_DASHBOARD_PROXY_SECRET": SECRET,
+}
 SAME = {"Sec-Fetch-Site": "same-origin"}
 
 
@@ -39,12 +44,11 @@ def cluster(api_server: ControlPlane, crd: Path) -> Cluster:
 
 @pytest.fixture
 async def http(
-    request: pytest.FixtureRequest, api_server: ControlPlane, cluster: Cluster, amqp_url: str, storage: str,
-    tmp_path: Path,
-) -> AsyncIterator[httpx.AsyncClient]:  # fmt: skip
-    api_server.service_account_kubeconfig("joblease-system", "joblease-dashboard", tmp_path / "kubeconfig")
+    request: pytest.FixtureRequest, crd: Path, cluster: Cluster, amqp_url: str, storage: str, tmp_path: Path
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A dashboard whose own account may act as anybody."""
     variables = {
-        "KUBECONFIG": str(tmp_path / "kubeconfig"),
+        "KUBECONFIG": str(crd),
         "JOBLEASE_AMQP_URL": amqp_url,
         "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
         **request.param,
@@ -59,7 +63,8 @@ async def http(
 @pytest.mark.parametrize("http", [PROXY], indirect=True)
 async def test_the_groups_of_the_examples_see_and_do_what_they_should(http: httpx.AsyncClient) -> None:
     async def asks(group: str, method: str, path: str) -> int:
-        who = {"X-Forwarded-User": "somebody", "X-Forwarded-Groups": group, **SAME}
+        proof = {"X-Joblease-Proxy-Secret": SECRET}
+        who = {"X-Forwarded-User": "somebody", "X-Forwarded-Groups": group, **proof, **SAME}
         return (await http.request(method, path, headers=who)).status_code
 
     for path in NAVIGATION:

@@ -75,10 +75,9 @@ def test_programs_listen_on_both_families_and_the_service_has_the_families_that_
     assert not [each for each in objects(*SECRETS) if "0.0.0.0" in str(each)]
 
 
-def test_all_hosts_lead_to_the_dashboard_below_its_path() -> None:
+def test_all_hosts_lead_to_the_dashboard() -> None:
     found = objects(
         *DEV,
-        "dashboard.basePath=/joblease",
         "dashboard.ingress.enabled=true",
         "dashboard.ingress.host=a.org",
         "dashboard.ingress.extraHosts={b.org}",
@@ -90,8 +89,7 @@ def test_all_hosts_lead_to_the_dashboard_below_its_path() -> None:
     )
     ingress, route = one(found, "Ingress")["spec"], one(found, "HTTPRoute")["spec"]
     assert [rule["host"] for rule in ingress["rules"]] == ingress["tls"][0]["hosts"] == ["a.org", "b.org"]
-    assert {rule["http"]["paths"][0]["path"] for rule in ingress["rules"]} == {"/joblease"}
+    assert {rule["http"]["paths"][0]["path"] for rule in ingress["rules"]} == {"/"}
     assert route["hostnames"] == ["c.org"]
-    assert route["rules"][0]["matches"][0]["path"]["value"] == "/joblease"
+    assert route["rules"][0]["matches"][0]["path"]["value"] == "/"
     assert route["rules"][0]["backendRefs"] == [{"name": "joblease-dashboard", "port": 8000}]
-    assert environment(pods(found)["joblease-dashboard"])["JOBLEASE_DASHBOARD_BASE_PATH"] == "/joblease"

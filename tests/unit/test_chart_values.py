@@ -19,7 +19,6 @@ INGRESS = ("dashboard.ingress.enabled=true", "dashboard.ingress.host=x.org")
 TLS = "dashboard.ingress.tlsSecret=tls"
 OPEN = "dashboard.access.mode=none"
 ROUTE = ("dashboard.httpRoute.enabled=true", "dashboard.httpRoute.parentRefs[0].name=gateway")
-PEER = "networkPolicy.dashboardFrom[0].podSelector.matchLabels.app=proxy"
 HPA, KEDA = "workerDefaults.autoscaling.mode=hpa", "workerDefaults.autoscaling.mode=keda"
 
 
@@ -48,16 +47,12 @@ def helm() -> None:
         ([*DEV, "broker.tls.clientCertificate=true"], "/broker/tls/existingSecret"),
         ([*DEV, "dashboard.access.mode=proxy"], "/dashboard/access/trustedProxies"),
         ([*PROXY], "/dashboard/access/proxySecret"),
-        ([*PROXY, PEER], "/networkPolicy/enabled"),
-        ([*PROXY, "networkPolicy.enabled=true"], "/networkPolicy/dashboardFrom"),
         ([*DEV, OPEN, "dashboard.service.type=LoadBalancer"], "/dashboard/access/insecure"),
         ([*DEV, OPEN, *INGRESS, TLS], "/dashboard/access/insecure"),
         ([*DEV, OPEN, *ROUTE], "/dashboard/access/insecure"),
         ([*DEV, *INGRESS], "/dashboard/ingress/withoutTls"),
         ([*DEV, "dashboard.ingress.enabled=true", TLS], "/dashboard/ingress/host"),
         ([*DEV, "dashboard.httpRoute.enabled=true"], "/dashboard/httpRoute/parentRefs"),
-        ([*DEV, "dashboard.access.oidc.issuer=https://x.org"], "/dashboard/access/oidc/clientId"),
-        ([*DEV, "dashboard.basePath=joblease/"], "/dashboard/basePath"),
         (
             [*DEV, "metrics.serviceMonitor.enabled=true", "metrics.podMonitor.enabled=true"],
             "/metrics/podMonitor/enabled",
@@ -93,7 +88,6 @@ def test_wrong_values_are_refused_with_their_name(values: list[str], said: str) 
     "values",
     [
         [*PROXY, "dashboard.access.proxySecret=proof"],
-        [*PROXY, PEER, "networkPolicy.enabled=true"],
         [OPEN, "dashboard.access.insecure=true", "dashboard.service.type=LoadBalancer"],
         [OPEN, "dashboard.access.insecure=true", *INGRESS, TLS],
         [*INGRESS, "dashboard.ingress.withoutTls=true"],

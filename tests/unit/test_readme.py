@@ -47,22 +47,12 @@ def test_the_example_job_is_one() -> None:
         JobRequestSpec.model_validate(document["spec"])
 
 
-COMING = {
-    f"JOBLEASE_DASHBOARD_{name}"
-    for name in (
-        "BASE_PATH", "OIDC_ACT_WITH", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET", "OIDC_GROUPS_CLAIM", "OIDC_GROUPS_PREFIX",
-        "OIDC_ISSUER", "OIDC_SCOPES", "OIDC_USER_CLAIM", "OIDC_USER_PREFIX", "PROXY_SECRET",
-    )
-}  # fmt: skip
-"""Settings that the chart has already; to be deleted when the dashboard has them, too."""
-
-
 def test_every_setting_exists() -> None:
     known = {each.variable for settings in PROGRAMS for each in variables(settings)}
     templates = (ROOT / "charts/joblease/templates").rglob("*")
     chart = "".join(path.read_text() for path in templates if path.is_file())
     for text in (README, chart, (ROOT / "manifests/install.yaml").read_text()):
-        assert set(re.findall(r"(JOBLEASE_[A-Z_]+[A-Z])", text)) - {"JOBLEASE_LOCAL"} <= known | COMING
+        assert set(re.findall(r"(JOBLEASE_[A-Z_]+[A-Z])", text)) - {"JOBLEASE_LOCAL"} <= known
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:
