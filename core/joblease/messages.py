@@ -4,6 +4,7 @@ Bodies are JSON with a `version`, camelCase like the custom resource, so that th
 everywhere. A reader ignores fields that it does not know: a newer writer must not stop an older reader.
 """
 
+import time
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -16,7 +17,7 @@ from joblease.states import State
 
 def now() -> datetime:
     """The present time, in UTC."""
-    return datetime.now(UTC)
+    return datetime.fromtimestamp(time.time(), UTC)
 
 
 def rfc3339(moment: datetime) -> str:

@@ -17,6 +17,8 @@ from aiormq.exceptions import ChannelPreconditionFailed
 from joblease.messages import STATUSES, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aio_pika.abc import AbstractChannel, AbstractQueue
 
     from joblease.settings import BrokerSettings
@@ -68,6 +70,16 @@ async def declare_exchanges(channel: "AbstractChannel") -> None:
 async def declare_dead(channel: "AbstractChannel") -> "AbstractQueue":
     """The queue of the dead letters. Looking at them must not use them up."""
     return await _declare(channel, DEAD, {"x-queue-type": "quorum", "x-delivery-limit": NO_DELIVERY_LIMIT})
+
+
+def parked_for(headers: "Mapping[str, Any]") -> str:
+    """Why a dead letter was parked, in a worker's words or RabbitMQ's.
+
+    RabbitMQ's words for its last death: a job that was deferred has died before, of the time in its waiting queue.
+    """
+    deaths = headers.get("x-death") or [{}]
+    reason = headers.get(REASON_HEADER) or deaths[0].get("reason") or "unknown"
+    return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
 
 
 async def declare_pool(channel: "AbstractChannel", queue: str, settings: "BrokerSettings") -> "AbstractQueue":

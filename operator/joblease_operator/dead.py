@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from joblease.messages import message_id
 from joblease.states import State
-from joblease.topology import DEAD, REASON_HEADER, declare_dead
+from joblease.topology import DEAD, declare_dead, parked_for
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
@@ -43,9 +43,7 @@ async def reasons(broker: "Broker") -> dict[str, str]:
 
         async def note(letter: "AbstractIncomingMessage") -> None:
             nonlocal left
-            reason = letter.headers.get(REASON_HEADER) or letter.headers.get("x-first-death-reason") or "unknown"
-            text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-            found[letter.message_id or ""] = text[:MAX_REASON]
+            found[letter.message_id or ""] = parked_for(letter.headers)[:MAX_REASON]
             left -= 1
             if left <= 0:
                 enough.set()

@@ -3,10 +3,10 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from joblease.messages import JobEvent, JobMessage
-from joblease.topology import DEFERRALS_HEADER, EVENTS, JOBS, REASON_HEADER
+from joblease.topology import DEFERRALS_HEADER, EVENTS, JOBS, REASON_HEADER, parked_for
 from pydantic import ValidationError
 
 if TYPE_CHECKING:
@@ -44,20 +44,15 @@ def describe(message: "AbstractIncomingMessage") -> DeadLetter:
             job_id, name, queue = event.job_id, event.name, f"{EVENTS}.index"
         except ValidationError:
             pass
-    if queue and (origin := headers.get("x-first-death-queue")):
-        queue = str(origin)
-    reason = headers.get(REASON_HEADER) or headers.get("x-first-death-reason") or "unknown"
+    if queue and (deaths := headers.get("x-death")):
+        queue = str(deaths[0].get("queue"))
     digest = hashlib.sha256(f"{message.message_id} ".encode() + message.body).hexdigest()[:16]
-    return DeadLetter(digest, _text(reason), queue, job_id, name, is_job, _pretty(message.body))
+    return DeadLetter(digest, parked_for(headers), queue, job_id, name, is_job, _pretty(message.body))
 
 
 def dropped(name: str) -> bool:
     """Whether a header belongs to the message's first way, and is left out when it is sent again."""
     return name in DROPPED_HEADERS or name.startswith(("x-first-death-", "x-last-death-"))
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _pretty(body: bytes) -> str:

@@ -1,0 +1,236 @@
+"""Handler processes and the guardian, without processes: what they do is noted on the one true clock.
+
+A handler lives as long as its program does, whatever its worker does; the guardian kills it when a deadline has passed,
+and when its worker is dead.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from faults.history import Activity
+from joblease.messages import HandlerDescription
+from joblease_worker.clock import boot_seconds
+from joblease_worker.ending import Ending
+
+from simulation.loop import EPOCH, Program, VirtualLoop
+
+OnStep = Callable[[Mapping[str, Any]], Awaitable[None]]
+LOOK_SECONDS = 0.05
+FIRST_PID = 1 << 30
+"""No process of this machine has such an id."""
+
+
+class Witness:
+    """The handlers' own notes."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self.loop = loop
+        self.notes: list[Activity] = []
+        self.pids = itertools.count(FIRST_PID)
+
+    def note(self, job: Mapping[str, Any], run: str, kind: str, token: str = "") -> None:
+        """A handler lived, and did this."""
+        at = self.loop.real
+        self.notes.append(
+            Activity(job["id"], run, job["epoch"], kind, at, EPOCH + at - 1e-5, token)
+        )  # before the row of the same moment
+
+
+class Machine:
+    """What a worker process shares with its guardian and its handler processes: a clock, and a set of processes."""
+
+    def __init__(self, worker: Program, witness: Witness, dice: random.Random) -> None:
+        self.worker, self.witness, self.dice = worker, witness, dice
+        self.loop = witness.loop
+        self.guardian = Program(f"guardian of {worker.name}", self.loop, worker.rate, worker.offset)
+        self.processes: dict[int, SimulatedProcess] = {}
+        self.guarded: dict[tuple[int, str], float] = {}
+        self.guardian.start(self._guard())
+
+    def kill_tree(self, pid: int) -> None:
+        """As `guardian_process.end_tree`."""
+        if process := self.processes.pop(pid, None):
+            process.end()
+
+    async def _guard(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            due = {pid for (pid, _), deadline in self.guarded.items() if deadline <= boot_seconds()}
+            for pid in [*self.processes] if not self.worker.alive else due:
+                self.kill_tree(pid)
+                self.guarded = {key: value for key, value in self.guarded.items() if key[0] != pid}
+            if not self.worker.alive and not self.processes:
+                self.guardian.kill()
+                return
+
+
+class SimulatedGuardian:
+    """As `joblease_worker.guardian.Guardian`."""
+
+    alive = True
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def start(self) -> None:
+        """It runs already."""
+
+    def expect(self, pid: int, lease: str, deadline: float) -> None:
+        """See `Guardian`."""
+        self._machine.guarded[pid, lease] = deadline
+
+    def forget(self, pid: int, lease: str) -> None:
+        """See `Guardian`."""
+        self._machine.guarded.pop((pid, lease), None)
+
+
+class SimulatedProcess:
+    """As `joblease_worker.process.HandlerProcess`."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.pid = next(machine.witness.pids)
+        self._child = Program(f"handler {self.pid}", machine.loop, machine.worker.rate, machine.worker.offset)
+        self._killed = ""
+        self._asked = False
+        self._running: asyncio.Future[Ending] | None = None
+        machine.processes[self.pid] = self
+
+    @property
+    def alive(self) -> bool:
+        """See `HandlerProcess`."""
+        return self._child.alive
+
+    def end(self) -> None:
+        """Its process is dead; its worker notices."""
+        self._child.kill()
+        if self._running:
+            self._machine.worker.soon(_set, self._running, Ending("died", error=self._killed or "killed"))
+
+    def kill(self, why: str) -> None:
+        """See `HandlerProcess`."""
+        self._killed = self._killed or why
+        self._machine.kill_tree(self.pid)
+
+    def ask_to_stop(self, job_id: str) -> None:
+        """See `HandlerProcess`."""
+        self._asked = True
+
+    def stood(self) -> str:
+        """See `HandlerProcess`."""
+        return ""
+
+    async def close(self) -> None:
+        """See `HandlerProcess`."""
+        self.kill("closed")
+
+    async def run(self, job: Mapping[str, Any], deadline: float, on_step: OnStep, log_fields: Any) -> Ending:
+        """See `HandlerProcess`."""
+        loop, worker = self._machine.loop, self._machine.worker
+        self._asked = False
+        ending: asyncio.Future[Ending] = loop.create_future()
+        self._running = ending
+        steps: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        say: Callable[..., None] = worker.soon
+        self._child.start(
+            self._handle(job, deadline, lambda step: say(steps.put_nowait, step), lambda end: say(_set, ending, end))
+        )
+        reading = asyncio.ensure_future(_pass_on(steps, on_step))
+        try:
+            ended = await ending
+            while not steps.empty() or reading_is_busy(reading):
+                await asyncio.sleep(0.001)
+        except BaseException:
+            self.kill("the run was given up")
+            raise
+        finally:
+            self._running = None
+            reading.cancel()
+        return ended
+
+    async def _handle(
+        self,
+        job: Mapping[str, Any],
+        deadline: float,
+        step: Callable[[Mapping[str, Any]], None],
+        end: Callable[[Ending], None],
+    ) -> None:
+        await asyncio.sleep(self._machine.dice.uniform(0.0005, 0.005))
+        if boot_seconds() > deadline:
+            end(Ending("stopped"))
+            return
+        parameters, note = job["parameters"], self._machine.witness.note
+        run = f"{self.pid}.{self._machine.dice.getrandbits(40):x}"
+        note(job, run, "start")
+        for number in range(1, parameters["steps"] + 1):
+            until = boot_seconds() + parameters["seconds"]
+            while boot_seconds() < until:
+                await asyncio.sleep(min(0.2, parameters["seconds"]))
+                note(job, run, "alive")
+                if self._asked and not parameters.get("deaf"):
+                    note(job, run, "stopped")
+                    end(Ending("stopped"))
+                    return
+            if parameters.get("dies") == number and job["attempt"] <= parameters["failures"]:
+                self._machine.kill_tree(self.pid)
+                return
+            note(job, run, "step", f"{run}.{number}")
+            step(
+                {
+                    "step": number,
+                    "message": "",
+                    "progress": number / parameters["steps"],
+                    "data": {"token": f"{run}.{number}"},
+                }
+            )
+        if job["attempt"] <= parameters["failures"]:
+            note(job, run, "stopped")
+            end(Ending("failed", error="as asked", permanent=bool(parameters.get("permanent"))))
+            return
+        note(job, run, "end")
+        end(Ending("completed", result={"run": run}))
+
+
+def reading_is_busy(reading: "asyncio.Future[None]") -> bool:
+    """Whether a step is being passed on."""
+    return bool(getattr(reading, "busy", False))
+
+
+async def _pass_on(steps: "asyncio.Queue[Mapping[str, Any]]", on_step: OnStep) -> None:
+    task: Any = asyncio.current_task()
+    while True:
+        step = await steps.get()
+        task.busy = True
+        await on_step(step)
+        task.busy = False
+
+
+def _set(future: "asyncio.Future[Ending]", ending: Ending) -> None:
+    if not future.done():
+        future.set_result(ending)
+
+
+class SimulatedPool:
+    """As `joblease_worker.pool.ProcessPool`."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._idle: list[SimulatedProcess] = []
+        self.handlers = {"witness": HandlerDescription(name="witness")}
+
+    @contextlib.asynccontextmanager
+    async def process(self) -> AsyncIterator[SimulatedProcess]:
+        """See `ProcessPool`."""
+        process = self._idle.pop() if self._idle else None
+        if process is None or not process.alive:
+            await asyncio.sleep(self._machine.dice.uniform(0.05, 0.3))
+            process = SimulatedProcess(self._machine)
+        try:
+            yield process
+        finally:
+            if process.alive:
+                self._idle.append(process)

@@ -1,0 +1,162 @@
+"""Operator and worker as their `main` puts them together, from the production modules and simulated services."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import joblease_operator.dead
+import joblease_worker.keeper
+from joblease.topology import DEAD, EVENTS, jobs_queue
+from joblease.trail import AuditTrail
+from joblease_operator.engine import Engine
+from joblease_operator.settings import OperatorSettings
+from joblease_worker.consumer import Consumer
+from joblease_worker.keeper import Keeper
+from joblease_worker.settings import WorkerSettings
+
+from simulation.broker import Server, SimulatedBroker
+from simulation.cluster import ApiServer, JobRequests, Watch
+from simulation.handlers import Machine, SimulatedGuardian, SimulatedPool, Witness
+from simulation.loop import PROGRAM, Program, VirtualLoop
+from simulation.network import Network
+from simulation.storage import Account, Storage
+
+TIMEOUT = 3.0
+LEASE_SECONDS = 15
+
+
+class Services:
+    """The outside of all programs."""
+
+    def __init__(self, loop: VirtualLoop, dice: random.Random) -> None:
+        self.loop, self.dice = loop, dice
+        self.network = Network(loop, dice)
+        self.storage = Storage(loop, dice)
+        self.broker = Server(loop, self.network)
+        self.cluster = ApiServer(loop, self.network)
+        self.witness = Witness(loop)
+
+
+class RunningOperator:
+    """One operator process."""
+
+    def __init__(self, services: Services, name: str, priority: int) -> None:
+        network = services.network
+        self.program = Program(name, services.loop, *_clock(services.dice))
+        settings = OperatorSettings(
+            operator_resync_seconds=5, operator_republish_seconds=20, operator_sweep_seconds=30, defer_seconds=2,
+            storage_timeout_seconds=TIMEOUT, operator_api_timeout_seconds=5, operator_ttl_seconds_after_finished=-1,
+        )  # fmt: skip
+        account = Account(services.storage, network, self.program, TIMEOUT)
+        self.broker = SimulatedBroker(services.broker, network, self.program, TIMEOUT)
+        requests: Any = JobRequests(services.cluster, network, self.program, 5)
+        trail, blobs, broker = AuditTrail(account.table()), account.blobs(), self.broker  # type: ignore[arg-type]
+        self.engine: Engine = self.program.call(Engine, settings, broker, trail, blobs, requests)
+        self.watch: Watch = self.program.call(Watch, services.cluster, network, self.program, self.engine.observe)
+        self.broker.subscribe(f"{EVENTS}.operator", self.engine.on_event, 100, priority)
+        self.program.start(self._run())
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for work in (self.watch.run(), self.broker.run(), self.engine.run()):
+                tasks.create_task(work)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.program.kill()
+        self.watch.close()
+        self.broker.lose()
+
+
+class RunningWorker:
+    """One worker process with its machine."""
+
+    def __init__(self, services: Services, name: str, concurrency: int) -> None:
+        network = services.network
+        self.program = Program(name, services.loop, *_clock(services.dice))
+        self.machine = Machine(self.program, services.witness, services.dice)
+        self.settings = WorkerSettings(
+            worker_name=name, worker_concurrency=concurrency, lease_seconds=LEASE_SECONDS, defer_seconds=2,
+            storage_timeout_seconds=TIMEOUT, cancel_grace_seconds=2, drain_grace_seconds=5,
+        )  # fmt: skip
+        account = Account(services.storage, network, self.program, TIMEOUT)
+        self.program.account, self.program.machine = account, self.machine  # type: ignore[attr-defined]
+        self.broker = SimulatedBroker(services.broker, network, self.program, TIMEOUT)
+        self._stop = asyncio.Event()
+        self.program.start(self._run(account, concurrency))
+
+    async def _run(self, account: Account, concurrency: int) -> None:
+        keeper = Keeper(self.settings, account.blobs())  # type: ignore[arg-type]
+        await keeper.start()
+        pool: Any = SimulatedPool(self.machine)
+        trail: Any = AuditTrail(account.table())  # type: ignore[arg-type]
+        broker: Any = self.broker
+        consumer = Consumer(self.settings, broker, trail, keeper, pool)
+        self.broker.subscribe(f"control.{self.program.name}", consumer.on_control, 100, private=True)
+        self.broker.subscribe(jobs_queue("default"), consumer.on_job, concurrency)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.broker.run())
+            await self._stop.wait()
+            await self.broker.stop_consuming()
+            await consumer.drain(self.settings.drain_grace_seconds)
+            self.kill()
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.program.soon(self._stop.set)
+
+    def kill(self) -> None:
+        """SIGKILL: its guardian lives on."""
+        self.program.kill()
+        self.broker.lose()
+
+    def kill_machine(self) -> None:
+        """All its processes at once."""
+        self.kill()
+        self.machine.guardian.kill()
+        for pid in [*self.machine.processes]:
+            self.machine.kill_tree(pid)
+
+
+def _clock(dice: random.Random) -> tuple[float, float]:
+    """Rate and offset: 0.1 % of drift, and a wall clock that is right."""
+    return dice.uniform(0.999, 1.001), 0.0
+
+
+@contextlib.contextmanager
+def seams(loop: VirtualLoop) -> Iterator[None]:
+    """Where production code reaches outside by itself: the keeper's thread, its connections, the guardian, transactions."""
+
+    def submit(table: Any, writes: Any) -> Any:
+        return table.submit(writes)
+
+    async def declare_dead(channel: Any) -> Any:
+        return await channel.declare_queue(DEAD)
+
+    def present() -> Any:
+        return PROGRAM.get()
+
+    async def nothing() -> None:
+        return None
+
+    def connections(_settings: Any) -> Any:
+        return SimpleNamespace(create_locks=nothing, close=nothing, locks=lambda: present().account.blobs())
+
+    keeper = joblease_worker.keeper
+    with contextlib.ExitStack() as stack:
+        for target, name, value in (
+            ("joblease.trail", "submit", submit),
+            ("joblease_operator.dead", "declare_dead", declare_dead),
+            ("joblease_worker.keeper", "Storage", connections),
+            ("joblease_worker.keeper", "LeaseBlobs", lambda blobs: blobs),
+            ("joblease_worker.keeper", "Guardian", lambda: SimulatedGuardian(present().machine)),
+        ):
+            stack.enter_context(mock.patch(f"{target}.{name}", value))
+        thread = SimpleNamespace(is_alive=lambda: False, start=lambda: None, join=lambda: None)
+        stack.enter_context(mock.patch.object(keeper.threading, "Thread", lambda **_: thread))
+        stack.enter_context(mock.patch.object(keeper.asyncio, "new_event_loop", lambda: loop))
+        yield

@@ -1,0 +1,308 @@
+"""Azure storage, as far as JobLease uses it: rows of tables with ETags, blobs with leases on storage's own clock.
+
+`tests/integration/test_simulated_services.py` holds it to Azurite with the same table of requests and answers.
+"""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from azure.core.exceptions import (
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceNotFoundError,
+    ServiceResponseError,
+)
+from joblease.leases import Grant, LeaseHeld, LeaseLost, LeaseMissing, LeaseUnknown
+from joblease.transactions import Write
+
+from simulation.loop import Program, VirtualLoop
+from simulation.network import Network, NoAnswer, Refused
+
+T = TypeVar("T")
+SERVICE = "storage"
+RETRIES = 2
+"""Of the SDK's pipeline, for tables; leases are asked for once."""
+
+
+class Row(dict[str, Any]):
+    """A row as the SDK gives it."""
+
+    metadata: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Blob:
+    """A blob without content, and its lease."""
+
+    metadata: dict[str, str]
+    lease_id: str = ""
+    duration: float = 0
+    until: float = 0
+
+
+def _error(status: int) -> HttpResponseError:
+    kind = {404: ResourceNotFoundError, 409: ResourceExistsError}.get(status, HttpResponseError)
+    error = kind(f"simulated {status}")
+    error.status_code = status
+    return error
+
+
+class Storage:
+    """What an account holds. Each method is one request, done at one moment."""
+
+    def __init__(self, loop: VirtualLoop, dice: random.Random) -> None:
+        self._loop = loop
+        self._etags = 0
+        self.rows: dict[str, dict[str, tuple[dict[str, Any], str]]] = defaultdict(dict)
+        self.blobs: dict[str, Blob] = {}
+
+    # Tables
+
+    def submit(self, writes: Sequence[Write]) -> list[str]:
+        """All or none; the new ETags."""
+        changed: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}
+        for write in writes:
+            key = write.row["PartitionKey"], write.row["RowKey"]
+            present = self.rows[key[0]].get(key[1])
+            if write.kind == "insert" and present:
+                raise _error(409)
+            if write.etag and not present:
+                raise _error(404)
+            if write.etag and present and present[1] != write.etag:
+                raise _error(412)
+            self._etags += 1
+            row = {**present[0], **write.row} if write.kind == "merge" and present else dict(write.row)
+            changed[key] = row, f'W/"{self._etags}"'
+        for (partition, key), value in changed.items():
+            self.rows[partition][key] = value
+        return [etag for _, etag in changed.values()]
+
+    def get(self, partition: str, key: str) -> Row:
+        """One row."""
+        found = self.rows[partition].get(key)
+        if not found:
+            raise _error(404)
+        return _row(found)
+
+    def query(self, partition: str, after: str) -> list[Row]:
+        """The rows of a partition with a greater key."""
+        return [_row(value) for key, value in sorted(self.rows[partition].items()) if key > after]
+
+    # Blobs
+
+    def _leased(self, blob: Blob) -> bool:
+        return bool(blob.lease_id) and blob.until > self._loop.real
+
+    def create(self, name: str, metadata: Mapping[str, str]) -> None:
+        """A new blob."""
+        if blob := self.blobs.get(name):
+            raise _error(412 if self._leased(blob) else 409)
+        self.blobs[name] = Blob(dict(metadata))
+
+    def acquire(self, name: str, seconds: float, lease_id: str) -> None:
+        """The lease, or again the one of this id."""
+        blob = self._blob(name)
+        if self._leased(blob) and blob.lease_id != lease_id:
+            raise _error(409)
+        blob.lease_id, blob.duration, blob.until = lease_id, seconds, self._loop.real + seconds
+
+    def renew(self, name: str, lease_id: str) -> None:
+        """Also one that has expired, as long as nobody else took it."""
+        blob = self._held(name, lease_id)
+        blob.until = self._loop.real + blob.duration
+
+    def describe(self, name: str, lease_id: str, metadata: Mapping[str, str]) -> None:
+        """Set the metadata."""
+        blob = self._held(name, lease_id)
+        if not self._leased(blob):
+            raise _error(412)
+        blob.metadata = dict(metadata)
+
+    def release(self, name: str, lease_id: str) -> None:
+        """Give it back."""
+        blob = self._held(name, lease_id)
+        blob.lease_id = ""
+
+    def delete(self, name: str, lease_id: str = "") -> None:
+        """With the lease, or when nobody has it."""
+        blob = self._blob(name)
+        if self._leased(blob) and blob.lease_id != lease_id:
+            raise _error(412)
+        if lease_id and not self._leased(blob):
+            raise _error(412)
+        del self.blobs[name]
+
+    def holder(self, name: str) -> dict[str, str] | None:
+        """What is written in a leased blob."""
+        blob = self._blob(name)
+        return dict(blob.metadata) if self._leased(blob) else None
+
+    def listing(self, prefix: str) -> list[tuple[str, dict[str, str], bool]]:
+        """Names, metadata, and whether leased."""
+        found = sorted((name, blob) for name, blob in self.blobs.items() if name.startswith(prefix))
+        return [(name, dict(blob.metadata), self._leased(blob)) for name, blob in found]
+
+    def _blob(self, name: str) -> Blob:
+        if name not in self.blobs:
+            raise _error(404)
+        return self.blobs[name]
+
+    def _held(self, name: str, lease_id: str) -> Blob:
+        blob = self._blob(name)
+        if blob.lease_id != lease_id:
+            raise _error(409)
+        return blob
+
+
+def _row(found: tuple[dict[str, Any], str]) -> Row:
+    row = Row(found[0])
+    row.metadata = {"etag": found[1]}
+    return row
+
+
+class Account:
+    """Storage as one program reaches it: raises what the SDK raises."""
+
+    def __init__(self, storage: Storage, network: Network, program: Program, timeout: float) -> None:
+        self._storage = storage
+        self._network = network
+        self._program = program
+        self._timeout = timeout
+
+    async def ask(self, what: str, act: Callable[[], T], retries: int = 0) -> T:
+        """One request, with the retries of the SDK's pipeline."""
+        for attempt in range(retries + 1):
+            try:
+                return await self._network.ask(self._program, SERVICE, what, act, self._timeout)
+            except NoAnswer as error:
+                if attempt == retries:
+                    raise ServiceResponseError(str(error)) from None
+            except Refused as refused:
+                if attempt == retries:
+                    raise _error(refused.status) from None
+            await asyncio.sleep(0.2 * 2**attempt)
+        raise AssertionError
+
+    def table(self) -> "Table":
+        """A `TableClient`."""
+        return Table(self, self._storage)
+
+    def blobs(self) -> "Blobs":
+        """A `LeaseBlobs`."""
+        return Blobs(self, self._storage)
+
+
+class Table:
+    """What the audit trail uses of `TableClient`, and `submit`."""
+
+    def __init__(self, account: Account, storage: Storage) -> None:
+        self._account = account
+        self._storage = storage
+
+    async def submit(self, writes: Sequence[Write]) -> list[str]:
+        """As `joblease.transactions.submit`."""
+        words = " ".join(f"{each.row.get('status', 'head')}" for each in writes)
+        what = f"write {writes[0].row['PartitionKey']} {words}"
+        return await self._account.ask(what, lambda: self._storage.submit(writes), RETRIES)
+
+    async def get_entity(self, partition_key: str, row_key: str) -> Row:
+        """One row."""
+        what = f"read {partition_key} {row_key}"
+        return await self._account.ask(what, lambda: self._storage.get(partition_key, row_key), RETRIES)
+
+    async def query_entities(self, _query: str, *, parameters: Mapping[str, str], **_: Any) -> AsyncIterator[Row]:
+        """The trail's only query."""
+        job, after = parameters["job"], parameters["after"]
+        for row in await self._account.ask(f"query {job} {after}", lambda: self._storage.query(job, after), RETRIES):
+            yield row
+
+
+class Blobs:
+    """As `joblease.leases.LeaseBlobs`."""
+
+    def __init__(self, account: Account, storage: Storage) -> None:
+        self._account = account
+        self._storage = storage
+
+    async def create(self, blob: str, metadata: Mapping[str, str]) -> bool:
+        """See `LeaseBlobs`."""
+        try:
+            await self._account.ask(f"create {blob}", lambda: self._storage.create(blob, metadata), RETRIES)
+        except HttpResponseError as error:
+            if error.status_code in (409, 412):
+                return False
+            raise
+        return True
+
+    async def acquire(self, blob: str, seconds: int, lease_id: str = "") -> Grant:
+        """See `LeaseBlobs`."""
+        try:
+            await self._account.ask(f"acquire {blob}", lambda: self._storage.acquire(blob, seconds, lease_id))
+        except HttpResponseError as error:
+            if error.status_code == 404:
+                raise LeaseMissing(blob) from None
+            if error.status_code in (409, 412):
+                raise LeaseHeld(blob) from None
+            raise LeaseUnknown(blob) from error
+        except ServiceResponseError as error:
+            raise LeaseUnknown(blob) from error
+        return Grant(blob, lease_id)
+
+    async def renew(self, grant: Grant) -> None:
+        """See `LeaseBlobs`."""
+        await self._as_holder(grant, f"renew {grant.blob}", lambda: self._storage.renew(grant.blob, grant.lease_id))
+
+    async def describe(self, grant: Grant, metadata: Mapping[str, str]) -> None:
+        """See `LeaseBlobs`."""
+        blob, lease_id = grant.blob, grant.lease_id
+        await self._as_holder(grant, f"describe {blob}", lambda: self._storage.describe(blob, lease_id, metadata))
+
+    async def release(self, grant: Grant, *, delete: bool = False) -> bool:
+        """See `LeaseBlobs`."""
+        act = self._storage.delete if delete else self._storage.release
+        what = f"{'delete' if delete else 'release'} {grant.blob}"
+        try:
+            await self._account.ask(what, lambda: act(grant.blob, grant.lease_id))
+        except (HttpResponseError, ServiceResponseError):
+            return False
+        return True
+
+    async def holder(self, blob: str) -> Mapping[str, str] | None:
+        """See `LeaseBlobs`."""
+        try:
+            return await self._account.ask(f"holder {blob}", lambda: self._storage.holder(blob), RETRIES)
+        except ResourceNotFoundError:
+            return None
+
+    async def jobs(self) -> AsyncIterator[tuple[str, Mapping[str, str], bool]]:
+        """See `LeaseBlobs`."""
+        for name, metadata, leased in await self._account.ask("list", lambda: self._storage.listing("job/"), RETRIES):
+            yield name.removeprefix("job/"), metadata, leased
+
+    async def slots(self, group: str = "") -> AsyncIterator[tuple[str, str]]:
+        """See `LeaseBlobs`."""
+        prefix = f"group/{group}/" if group else "group/"
+        for name, _, _ in await self._account.ask("list", lambda: self._storage.listing(prefix), RETRIES):
+            yield name.split("/")[1], name
+
+    async def discard(self, blob: str) -> None:
+        """See `LeaseBlobs`."""
+        try:
+            await self._account.ask(f"discard {blob}", lambda: self._storage.delete(blob), RETRIES)
+        except HttpResponseError as error:
+            if error.status_code not in (404, 409, 412):
+                raise
+
+    async def _as_holder(self, grant: Grant, what: str, act: Callable[[], None]) -> None:
+        try:
+            await self._account.ask(what, act)
+        except HttpResponseError as error:
+            if error.status_code in (404, 409, 412):
+                raise LeaseLost(grant.blob) from None
+            raise LeaseUnknown(grant.blob) from error
+        except ServiceResponseError as error:
+            raise LeaseUnknown(grant.blob) from error
