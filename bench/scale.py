@@ -1,7 +1,7 @@
 """How far one installation goes, worked out and simulated: `make bench-scale`.
 
 Worked out is how many jobs a second each part carries (`capacity.py`, from the figures in `costs.py`). The simulation
-(`simulation.py`, 1,000 workers) plays the same figures request by request, and shows what arithmetic cannot: what
+(`queueing`, 1,000 workers) plays the same figures request by request, and shows what arithmetic cannot: what
 really is the first to be fully used, how long jobs wait, and what lost workers do. It does not tell whether the figures
 are right: that is for `make bench-price` and the budget tests. It needs no parts, and the same seeds give the same
 result. Results: `scale.json`, and beside it `scale-capacity`, `scale-waiting` and `scale-losses`.
@@ -26,8 +26,8 @@ from capacity import (
     renewals,
 )
 from costs import PARTITION, RECONCILES, STATUS_WRITES, Job, Latency, Site
+from queueing import Installation
 from report import Report, Row, arguments, number, spread
-from simulation import Installation
 from strain import losses, waiting
 
 DAY, SHORT_TTL = 86_400, 300

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from capacity import agree, least
 from costs import DEFER_SECONDS, LEASE_SECONDS, RENEW_SECONDS, Job, Site
+from queueing import Installation
 from report import Plot, Report, Row, Target, percentile
-from simulation import Installation
 
 LOADS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 WARM_UP_SECONDS, JOBS_TO_SEE = 10, 1500

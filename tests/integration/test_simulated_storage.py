@@ -100,10 +100,11 @@ async def answers(table: Any, submit: Ask, blobs: Any, wait: Ask) -> list[tuple[
     assert {each["RowKey"]: {k: v for k, v in each.items() if not k.endswith("Key")} for each in found} == CONTENT
     assert [each.metadata["etag"] for each in found] == [etags[key] for key in CONTENT]
     for what, verb, arguments, _ in BLOBS:
-        call = {
+        own: dict[str, Ask] = {
             "wait": lambda: wait(LEASE),
             "delete": lambda grant: blobs.release(grant, delete=True),
-        }.get(verb) or getattr(blobs, verb)
+        }
+        call = own.get(verb) or getattr(blobs, verb)
         try:
             said.append((what, await call(*arguments)))
         except Exception as error:  # noqa: BLE001 - it is the answer
@@ -130,7 +131,7 @@ def test_the_simulated_storage() -> None:
     loop = VirtualLoop(random.Random(1))
     program = Program("asker", loop)
     network = Network(loop, random.Random(1))
-    account = simulated.Account(simulated.Storage(loop, random.Random(1)), network, program, 5)
+    account = simulated.Account(simulated.Storage(loop), network, program, 5)
 
     async def wait(seconds: float) -> None:
         await asyncio.sleep(seconds + 1)

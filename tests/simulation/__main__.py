@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 
-from simulation.mutants import MUTANTS, breed
+from simulation.mutants import breed, mutants
 
 
 def main() -> None:
@@ -24,13 +24,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=25)
     parser.add_argument("--minutes", type=float, default=3, help="virtual minutes of faults for each seed")
     parser.add_argument("--log", action="store_true", help="the programs' own log lines, too")
-    parser.add_argument(
-        "--mutant", choices=[each.name for each in MUTANTS], help="with this defect, until it is noticed"
-    )
+    parser.add_argument("--mutant", choices=mutants(), help="with this defect, until it is noticed")
     asked = parser.parse_args()
     if asked.mutant:
-        breed(next(each for each in MUTANTS if each.name == asked.mutant))
-    from simulation.world import simulate  # noqa: PLC0415 - what it imports may be a mutant
+        breed(mutants()[asked.mutant])
+    from simulation.world import simulate
 
     logging.disable(logging.NOTSET if asked.log else logging.CRITICAL)
     if asked.log:
@@ -40,8 +38,9 @@ def main() -> None:
         result = simulate(asked.seed, asked.jobs, asked.minutes, trace=True)
         print("\n".join(result.trace))
         print(
-            f"digest {result.digest:x}, {result.faults.total()} faults, {dict(result.outcomes)}, quiet {result.quiet_after:.0f}"
+            f"digest {result.digest:x}, {result.faults.total()} faults, quiet {result.quiet_after:.0f} s after the last"
         )
+        print(dict(result.outcomes))
         print("\n".join(result.violations))
         sys.exit(bool(result.violations))
     began, seed, bad = time.perf_counter(), asked.first, 0
@@ -64,9 +63,9 @@ def main() -> None:
         if asked.mutant and bad:
             break
     took = time.perf_counter() - began
-    print(
-        f"{count} seeds, {bad} bad; {faults.total()} faults ({faults.total() / took * 3600:,.0f} an hour), {jobs} jobs, {virtual / 3600:.1f} virtual hours, {took:.0f} s"
-    )
+    rate = faults.total() / took * 3600
+    print(f"{count} seeds, {bad} bad; {faults.total():,} faults, {rate:,.0f} an hour; {jobs:,} jobs")
+    print(f"{virtual / 3600:.1f} virtual hours in {took:.0f} s")
     print(dict(sorted(faults.items())))
     print(dict(outcomes))
     sys.exit(bool(bad))

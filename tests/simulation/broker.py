@@ -101,7 +101,7 @@ class Server:
             return [jobs_queue(key)]
         if exchange == CONTROL:
             return sorted(self._private)
-        word = key.split(".")[-1]
+        word = key.rsplit(".", maxsplit=1)[-1]
         return (
             [f"{EVENTS}.{reader}" for reader, keys in READERS.items() if "#" in keys or f"*.{word}" in keys]
             if exchange == EVENTS

@@ -112,7 +112,7 @@ class Watch:
         self._server, self._network, self._program, self._observe = server, network, program, observe
         self._stream: list[tuple[str, Body]] = []
         self._news = asyncio.Event()
-        self._broken = False
+        self._broken: bool = False
         self._arrives = 0.0
         server.watches.append(self)
 
@@ -152,12 +152,7 @@ class Watch:
                 self._news.clear()
                 while self._stream:
                     self._observe(*self._stream.pop(0))
-                if self._broken:
-                    break
-                try:
-                    await asyncio.wait_for(self._news.wait(), 30)
-                except TimeoutError:
-                    continue
+                await self._news.wait()  # of a change, or that the stream is broken
             await asyncio.sleep(self._network.dice.uniform(0.1, 5))
 
     def close(self) -> None:
@@ -191,7 +186,7 @@ class JobRequests:
         for body in await self._ask("list", self._server.listing):
             yield body
 
-    async def exists(self, namespace: str, name: str, uid: str) -> bool:
+    async def exists(self, _namespace: str, name: str, uid: str) -> bool:
         """See `JobRequests`."""
 
         def look() -> bool:

@@ -13,8 +13,9 @@ from typing import Any
 
 from faults.history import Activity
 from joblease.messages import HandlerDescription
+from joblease.states import State
 from joblease_worker.clock import boot_seconds
-from joblease_worker.ending import Ending
+from joblease_worker.ending import DIED, RAISED, STOPPED, Ending
 
 from simulation.loop import EPOCH, Program, VirtualLoop
 
@@ -109,14 +110,14 @@ class SimulatedProcess:
         """Its process is dead; its worker notices."""
         self._child.kill()
         if self._running:
-            self._machine.worker.soon(_set, self._running, Ending("died", error=self._killed or "killed"))
+            self._machine.worker.soon(_set, self._running, Ending(DIED, error=self._killed or "killed"))
 
     def kill(self, why: str) -> None:
         """See `HandlerProcess`."""
         self._killed = self._killed or why
         self._machine.kill_tree(self.pid)
 
-    def ask_to_stop(self, job_id: str) -> None:
+    def ask_to_stop(self, _job_id: str) -> None:
         """See `HandlerProcess`."""
         self._asked = True
 
@@ -128,7 +129,7 @@ class SimulatedProcess:
         """See `HandlerProcess`."""
         self.kill("closed")
 
-    async def run(self, job: Mapping[str, Any], deadline: float, on_step: OnStep, log_fields: Any) -> Ending:
+    async def run(self, job: Mapping[str, Any], deadline: float, on_step: OnStep, _log_fields: Any) -> Ending:
         """See `HandlerProcess`."""
         loop, worker = self._machine.loop, self._machine.worker
         self._asked = False
@@ -161,7 +162,7 @@ class SimulatedProcess:
     ) -> None:
         await asyncio.sleep(self._machine.dice.uniform(0.0005, 0.005))
         if boot_seconds() > deadline:
-            end(Ending("stopped"))
+            end(Ending(STOPPED))
             return
         parameters, note = job["parameters"], self._machine.witness.note
         run = f"{self.pid}.{self._machine.dice.getrandbits(40):x}"
@@ -173,7 +174,7 @@ class SimulatedProcess:
                 note(job, run, "alive")
                 if self._asked and not parameters.get("deaf"):
                     note(job, run, "stopped")
-                    end(Ending("stopped"))
+                    end(Ending(STOPPED))
                     return
             if parameters.get("dies") == number and job["attempt"] <= parameters["failures"]:
                 self._machine.kill_tree(self.pid)
@@ -189,10 +190,10 @@ class SimulatedProcess:
             )
         if job["attempt"] <= parameters["failures"]:
             note(job, run, "stopped")
-            end(Ending("failed", error="as asked", permanent=bool(parameters.get("permanent"))))
+            end(Ending(State.FAILED if parameters.get("permanent") else RAISED, error="as asked"))
             return
         note(job, run, "end")
-        end(Ending("completed", result={"run": run}))
+        end(Ending(State.COMPLETED, result={"run": run}))
 
 
 def reading_is_busy(reading: "asyncio.Future[None]") -> bool:

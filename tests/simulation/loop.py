@@ -33,7 +33,7 @@ class Program:
     """A process of the system: its clock, and whether it lives."""
 
     def __init__(self, name: str, loop: "VirtualLoop", rate: float = 1.0, offset: float = 0.0) -> None:
-        """`rate`: seconds that its clock counts in a real one; `offset`: what its wall clock is ahead of the true one."""
+        """`rate`: seconds that its clock counts in a real one; `offset`: seconds that its wall clock is ahead."""
         self.name = name
         self.rate = rate
         self.offset = offset
@@ -56,7 +56,7 @@ class Program:
         return context.run(function, *arguments)
 
     def soon(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Have something called as this program, in its next turn: not while it is stopped, and never once it is dead."""
+        """Have something called as this program, in its next turn; never, once it is dead."""
         self.call(self._loop.call_soon, function, *arguments)
 
     def kill(self) -> None:
@@ -77,6 +77,7 @@ class _Task(asyncio.Task[Any]):
     """Sets of tasks are walked in the order of their hashes; by address, no run could be repeated."""
 
     _numbers = itertools.count()
+    _number: int
 
     def __hash__(self) -> int:
         try:
@@ -103,7 +104,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._timers: list[tuple[float, int, _Timer]] = []
         self._serial = itertools.count()
         _Task._numbers = itertools.count()
-        self.set_task_factory(self._make_task)  # type: ignore[arg-type]
+        self.set_task_factory(self._make_task)
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, work: Any, context: Context | None = None) -> _Task:
         task = _Task(work, loop=loop, context=context)
@@ -117,13 +118,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
         program = PROGRAM.get()
         return self.real * program.rate if program else self.real
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self, delay: float, callback: Any, *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """As asyncio's."""
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         """As asyncio's: `when` is by the clock of the program that asks."""
         context = context or copy_context()
         program = context.get(PROGRAM)
@@ -155,8 +158,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if not program.alive or program.stopped or not program.ready:
                 break
             handle = program.ready.popleft()
-            if not handle._cancelled:  # type: ignore[attr-defined]
-                handle._run()  # type: ignore[attr-defined]
+            if not handle._cancelled:
+                handle._run()
 
     def _hand_out(self) -> None:
         ready = self._ready  # type: ignore[attr-defined]

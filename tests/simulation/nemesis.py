@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+from simulation.loop import Program
 from simulation.programs import RunningOperator, RunningWorker, Services
 
 SERVICES = ("storage", "broker", "kubernetes")
@@ -20,6 +21,11 @@ class Fleet:
         self.add_operator()
         for _ in range(workers):
             self.add_worker()
+
+    @property
+    def programs(self) -> list[RunningOperator | RunningWorker]:
+        """All of them."""
+        return [*self.workers, *self.operators]
 
     def add_operator(self) -> None:
         """A new pod."""
@@ -64,9 +70,9 @@ class Nemesis:
     async def run(self) -> None:
         """Do harm until cancelled."""
         deeds = [
-            self._kill_worker, self._kill_worker, self._stop_worker, self._stop_worker, self._drain_worker, self._kill_machine,
-            self._kill_operator, self._stop_operator, self._second_operator, self._cut, self._cut, self._cut_connection,
-            self._cut_connection, self._restart_broker, self._lose_watch, self._stop_guardian,
+            self._kill_worker, self._kill_worker, self._stop_worker, self._stop_worker, self._drain_worker,
+            self._kill_machine, self._kill_operator, self._stop_operator, self._second_operator, self._cut, self._cut,
+            self._cut_connection, self._cut_connection, self._restart_broker, self._lose_watch, self._stop_guardian,
         ]  # fmt: skip
         async with asyncio.TaskGroup() as tasks:
             while True:
@@ -128,7 +134,7 @@ class Nemesis:
             await asyncio.sleep(self._dice.uniform(0.1, 1.5))
             program.stopped = False
 
-    async def _stop(self, program) -> None:  # type: ignore[no-untyped-def]
+    async def _stop(self, program: Program) -> None:
         self._count("program stopped", program.name)
         program.stopped = True
         await asyncio.sleep(self._dice.choice([0.3, 3, 12, 25, 60]))
@@ -159,7 +165,7 @@ class Nemesis:
             self._fleet.operators.remove(first)
 
     async def _cut(self) -> None:
-        programs = [*self._fleet.workers, *self._fleet.operators]
+        programs = self._fleet.programs
         if not programs:
             return
         pair = self._dice.choice(programs).program.name, self._dice.choice(SERVICES)
@@ -169,7 +175,7 @@ class Nemesis:
         self._network.cut.discard(pair)
 
     async def _cut_connection(self) -> None:
-        programs = [*self._fleet.workers, *self._fleet.operators]
+        programs = self._fleet.programs
         if programs:
             program = self._dice.choice(programs)
             self._count("connection cut", program.program.name)
@@ -177,7 +183,7 @@ class Nemesis:
 
     async def _restart_broker(self) -> None:
         self._count("broker restarted", "broker")
-        for program in [*self._fleet.workers, *self._fleet.operators]:
+        for program in self._fleet.programs:
             program.broker.lose()
 
     async def _lose_watch(self) -> None:

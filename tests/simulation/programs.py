@@ -8,8 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-import joblease_operator.dead
-import joblease_worker.keeper
 from joblease.topology import DEAD, EVENTS, jobs_queue
 from joblease.trail import AuditTrail
 from joblease_operator.engine import Engine
@@ -35,7 +33,7 @@ class Services:
     def __init__(self, loop: VirtualLoop, dice: random.Random) -> None:
         self.loop, self.dice = loop, dice
         self.network = Network(loop, dice)
-        self.storage = Storage(loop, dice)
+        self.storage = Storage(loop)
         self.broker = Server(loop, self.network)
         self.cluster = ApiServer(loop, self.network)
         self.witness = Witness(loop)
@@ -122,6 +120,10 @@ class RunningWorker:
             self.machine.kill_tree(pid)
 
 
+def _same(blobs: Any) -> Any:
+    return blobs
+
+
 def _clock(dice: random.Random) -> tuple[float, float]:
     """Rate and offset: 0.1 % of drift, and a wall clock that is right."""
     return dice.uniform(0.999, 1.001), 0.0
@@ -129,7 +131,7 @@ def _clock(dice: random.Random) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def seams(loop: VirtualLoop) -> Iterator[None]:
-    """Where production code reaches outside by itself: the keeper's thread, its connections, the guardian, transactions."""
+    """Where production code reaches outside by itself: the keeper's thread and connections, guardian, transactions."""
 
     def submit(table: Any, writes: Any) -> Any:
         return table.submit(writes)
@@ -146,17 +148,19 @@ def seams(loop: VirtualLoop) -> Iterator[None]:
     def connections(_settings: Any) -> Any:
         return SimpleNamespace(create_locks=nothing, close=nothing, locks=lambda: present().account.blobs())
 
-    keeper = joblease_worker.keeper
+    def guardian() -> SimulatedGuardian:
+        return SimulatedGuardian(present().machine)
+
     with contextlib.ExitStack() as stack:
         for target, name, value in (
             ("joblease.trail", "submit", submit),
             ("joblease_operator.dead", "declare_dead", declare_dead),
             ("joblease_worker.keeper", "Storage", connections),
-            ("joblease_worker.keeper", "LeaseBlobs", lambda blobs: blobs),
-            ("joblease_worker.keeper", "Guardian", lambda: SimulatedGuardian(present().machine)),
+            ("joblease_worker.keeper", "LeaseBlobs", _same),
+            ("joblease_worker.keeper", "Guardian", guardian),
         ):
             stack.enter_context(mock.patch(f"{target}.{name}", value))
         thread = SimpleNamespace(is_alive=lambda: False, start=lambda: None, join=lambda: None)
-        stack.enter_context(mock.patch.object(keeper.threading, "Thread", lambda **_: thread))
-        stack.enter_context(mock.patch.object(keeper.asyncio, "new_event_loop", lambda: loop))
+        stack.enter_context(mock.patch("threading.Thread", return_value=thread))
+        stack.enter_context(mock.patch("asyncio.new_event_loop", return_value=loop))
         yield

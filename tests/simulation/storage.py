@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ def _error(status: int) -> HttpResponseError:
 class Storage:
     """What an account holds. Each method is one request, done at one moment."""
 
-    def __init__(self, loop: VirtualLoop, dice: random.Random) -> None:
+    def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
         self._etags = 0
         self.rows: dict[str, dict[str, tuple[dict[str, Any], str]]] = defaultdict(dict)
@@ -66,8 +65,8 @@ class Storage:
         """All or none; the new ETags."""
         changed: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}
         for write in writes:
-            key = write.row["PartitionKey"], write.row["RowKey"]
-            present = self.rows[key[0]].get(key[1])
+            place = write.row["PartitionKey"], write.row["RowKey"]
+            present = self.rows[place[0]].get(place[1])
             if write.kind == "insert" and present:
                 raise _error(409)
             if write.etag and not present:
@@ -76,7 +75,7 @@ class Storage:
                 raise _error(412)
             self._etags += 1
             row = {**present[0], **write.row} if write.kind == "merge" and present else dict(write.row)
-            changed[key] = row, f'W/"{self._etags}"'
+            changed[place] = row, f'W/"{self._etags}"'
         for (partition, key), value in changed.items():
             self.rows[partition][key] = value
         return [etag for _, etag in changed.values()]

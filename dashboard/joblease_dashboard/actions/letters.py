@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from joblease.messages import JobEvent, JobMessage
 from joblease.topology import DEFERRALS_HEADER, EVENTS, JOBS, REASON_HEADER, parked_for
@@ -33,7 +34,7 @@ class DeadLetter:
 
 def describe(message: "AbstractIncomingMessage") -> DeadLetter:
     """What a dead message is."""
-    headers = message.headers
+    headers: Mapping[str, Any] = message.headers
     job_id, name, queue, is_job = "", "", "", False
     try:
         job = JobMessage.model_validate_json(message.body)

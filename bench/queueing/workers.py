@@ -7,7 +7,7 @@ import simpy
 from capacity import WORKERS
 from costs import DEFER_SECONDS, DESCRIBE_SECONDS, RECOVER, RENEW_SECONDS, STEP, Cost
 
-from simulation.world import BLOB, EVENT_AND_HEAD, Lease, Steps, Task, World
+from queueing.world import BLOB, EVENT_AND_HEAD, Lease, Steps, Task, World
 
 MOST_SLOTS_TRIED = 8
 

@@ -3,7 +3,7 @@
 from capacity import FEED, INDEX
 from costs import INDEX_BATCH, INDEX_BATCH_SECONDS, Cost
 
-from simulation.world import Steps, World
+from queueing.world import Steps, World
 
 
 class Dashboard:

@@ -15,7 +15,7 @@ from costs import (
     Cost,
 )
 
-from simulation.world import BLOB, EVENT_AND_HEAD, Steps, Task, World
+from queueing.world import BLOB, EVENT_AND_HEAD, Steps, Task, World
 
 
 class Operator:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from capacity import least, renewals
 from costs import LEASE_SECONDS, Job, Latency, Site
-from simulation import Installation
+from queueing import Installation
 
 SITE = Site(
     workers=20, operator_ms=5, worker_ms=5, dashboard_ms=4, operator_step_ms=0.5, dashboard_step_ms=1,

@@ -7,10 +7,10 @@ of the parts, and every fault but a lost worker. The same seed gives the same ru
 
 from costs import Job, Site
 
-from simulation.dashboards import Dashboard
-from simulation.operators import Operator
-from simulation.workers import Workers
-from simulation.world import Figures, Steps, Task, World
+from queueing.dashboards import Dashboard
+from queueing.operators import Operator
+from queueing.workers import Workers
+from queueing.world import Figures, Steps, Task, World
 
 
 class Installation:
