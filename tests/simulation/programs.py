@@ -146,7 +146,7 @@ def seams(loop: VirtualLoop) -> Iterator[None]:
         return None
 
     def connections(_settings: Any) -> Any:
-        return SimpleNamespace(create_locks=nothing, close=nothing, locks=lambda: present().account.blobs())
+        return SimpleNamespace(create_locks=nothing, close=nothing, locks=present().account.blobs)
 
     def guardian() -> SimulatedGuardian:
         return SimulatedGuardian(present().machine)
