@@ -1,28 +1,21 @@
-"""Fills the audit trail and the dashboard's tables with jobs that never ran: `python bench/fill.py 10000`.
+"""Fills the audit trail and the dashboard's tables with jobs that never ran.
 
-For looking at a dashboard with a long history, and for measuring one. The jobs are spread evenly over the past, the
-newest first, with the histories that jobs have: most complete, some are tried again, fail, are cancelled, or change
-their worker. Storage is what `JOBLEASE_STORAGE_CONNECTION_STRING` (or `_ACCOUNT_URL`) names; the rows are made by the
-code that makes them in operator, workers and dashboard. A job has about 8 rows in the trail.
+The jobs are spread evenly over the past, the newest first, with the histories that jobs have: most complete, some are
+tried again, fail, are cancelled, or change their worker. The rows are made by the code that makes them in operator,
+workers and dashboard. A job has about 8 rows in the trail.
 """
 
-import argparse
 import asyncio
 import random
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any
 from uuid import UUID
 
 from joblease.head import Head
-from joblease.messages import JobEvent, Status, now
-from joblease.settings import StorageSettings, load
+from joblease.messages import JobEvent, Status
 from joblease.states import State
-from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail, NewEvent
 from joblease_dashboard.read_model.writer import Writer
 
@@ -99,35 +92,3 @@ async def fill(batch: Sequence[Job], trail: AuditTrail, index: Writer) -> int:
     events = [event for written in await asyncio.gather(*(one(job) for job in batch)) for event in written]
     await index.add(events)
     return len(events)
-
-
-async def run(count: int, jobs_a_day: float, newest: datetime, seed: int) -> None:
-    """Fill the storage that the environment names, and say how it goes."""
-    async with Storage(load(StorageSettings)) as storage:
-        await storage.create_tables(TRAIL_TABLE, INDEX_TABLE, FEED_TABLE, STATS_TABLE)
-        trail = AuditTrail(storage.table(TRAIL_TABLE))
-        index = Writer(storage.table, trail)
-        source, rows, done, began = jobs(count, newest, jobs_a_day, seed), 0, 0, time.monotonic()
-        while done < count:
-            batch = list(islice(source, BATCH))
-            rows += await fill(batch, trail, index)
-            done += len(batch)
-            rate = rows / (time.monotonic() - began)
-            print(f"{done} of {count} jobs, {rows} rows of the trail, {rate:.0f} rows/s", flush=True)
-
-
-def main() -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("jobs", type=int, help="how many jobs")
-    parser.add_argument("--per-day", type=float, default=JOBS_A_DAY, help=f"how dense (default: {JOBS_A_DAY} a day)")
-    parser.add_argument("--before", type=datetime.fromisoformat, default=now(), help="the last one's time: now")
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="the same makes the same jobs")
-    options = parser.parse_args()
-    if options.jobs < 1 or options.per_day <= 0 or options.before.tzinfo is None:
-        sys.exit("expected: at least one job, a positive number per day, a time with its zone")
-    asyncio.run(run(options.jobs, options.per_day, options.before, options.seed))
-
-
-if __name__ == "__main__":
-    main()

@@ -8,29 +8,27 @@ import asyncio
 import contextlib
 import os
 import signal
+import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
-import pika
 from contenders import record
 from joblease.messages import JobMessage
-from pika.exceptions import ChannelClosedByBroker
+from parts import consumers
+from processes import BENCH, BIN, attempts, cpu_seconds
 
-BENCH = Path(__file__).parent
-BIN = Path(sys.executable).parent
 PATIENCE_SECONDS = 120
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """What it took to do some jobs."""
 
+    jobs: int
     began: float
     """When the workers were let loose; seconds since 1970."""
     seconds: float
@@ -39,17 +37,22 @@ class Run:
     """User and system time of `workers`, with all that they have started, and of the others by name."""
 
 
+def cpu_ms(runs: Sequence[Run], part: str) -> float:
+    """Milliseconds of a part's processor time for each job, the median of some runs."""
+    return statistics.median(run.cpu_seconds[part] / run.jobs * 1000 for run in runs)
+
+
 class Fleet:
     """Some workers of one contender (a module of `contenders`)."""
 
-    def __init__(self, contender: ModuleType, workers: int, concurrency: int, folder: Path) -> None:
-        self._contender = contender
-        self._queue: str | None = getattr(contender, "QUEUE", None)
-        self._log = folder / f"{contender.__name__.rpartition('.')[2]}.log"
+    def __init__(self, contender: str, workers: int, concurrency: int, folder: Path) -> None:
+        self._contender = import_module(f"contenders.{contender}_tasks")
+        self._queue: str | None = getattr(self._contender, "QUEUE", None)
+        self._log = folder / f"{contender}.log"
         self._orders = folder / "orders"
         self._processes: list[subprocess.Popen[bytes]] = []
         for number in range(1, workers + 1):
-            command, environment = contender.command(number, concurrency)
+            command, environment = self._contender.command(number, concurrency)
             with self._log.open("ab") as output:
                 process = subprocess.Popen(
                     [BIN / command[0], *command[1:]],
@@ -64,8 +67,7 @@ class Fleet:
 
     def until_ready(self) -> None:
         """Wait until all of them consume."""
-        queue = self._queue
-        if queue:
+        if queue := self._queue:
             self._until(lambda: consumers(queue) == len(self._processes), "all workers consume")
 
     def run(self, jobs: Sequence[JobMessage], others: Mapping[str, int], **options: bool) -> Run:
@@ -86,7 +88,7 @@ class Fleet:
         after = self._cpu_seconds(others)
         if record.noted() > len(jobs):
             raise SystemExit(f"{self._contender.__name__}: {record.noted()} runs of {len(jobs)} jobs")
-        return Run(began, seconds, {name: after[name] - before[name] for name in after})
+        return Run(len(jobs), began, seconds, {name: after[name] - before[name] for name in after})
 
     def end(self) -> None:
         """Kill them: nothing is left to do."""
@@ -108,16 +110,16 @@ class Fleet:
                 process.stdin.flush()
 
     def _cpu_seconds(self, others: Mapping[str, int]) -> dict[str, float]:
-        used = {name: cpu_seconds([pid]) for name, pid in others.items()}
-        return {"workers": cpu_seconds(process.pid for process in self._processes), **used}
+        used = {name: cpu_seconds(pid) for name, pid in others.items()}
+        return {"workers": cpu_seconds(*(process.pid for process in self._processes)), **used}
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not condition():
-            ended = [process.returncode for process in self._processes if process.poll() is not None]
-            if ended or time.monotonic() > deadline:
-                problem = f"a worker ended with code {ended[0]}" if ended else f"not within {PATIENCE_SECONDS} s"
-                raise SystemExit(f"{self._contender.__name__}: {what}: {problem}; see {self._log}")
+        for _ in attempts(PATIENCE_SECONDS, f"{self._contender.__name__}: {what}; see {self._log}"):
+            if condition():
+                return
+            for process in self._processes:
+                if process.poll() is not None:
+                    raise SystemExit(f"a worker ended with code {process.returncode}; see {self._log}")
             time.sleep(0.01)
 
     def _signal(self, number: int) -> None:
@@ -127,45 +129,13 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(contender: ModuleType, workers: int, concurrency: int, folder: Path) -> Iterator[Fleet]:
-    """Workers that are ready to work, killed at the end."""
-    started = Fleet(contender, workers, concurrency, folder)
-    try:
-        started.until_ready()
+def fleets(contenders: Iterable[str], workers: int, concurrency: int, folder: Path) -> Iterator[dict[str, Fleet]]:
+    """Workers of each contender that are ready to work, killed at the end."""
+    os.environ[record.FILE] = str(folder / "record")
+    with contextlib.ExitStack() as stack:
+        started: dict[str, Fleet] = {}
+        for contender in dict.fromkeys(contenders):
+            started[contender] = Fleet(contender, workers, concurrency, folder)
+            stack.callback(started[contender].end)
+            started[contender].until_ready()
         yield started
-    finally:
-        started.end()
-
-
-def consumers(queue: str) -> int:
-    """How many consumers a queue has; 0 when there is no such queue."""
-    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(os.environ["JOBLEASE_AMQP_URL"]))) as broker:
-        try:
-            return int(broker.channel().queue_declare(queue, passive=True).method.consumer_count)
-        except ChannelClosedByBroker:
-            return 0
-
-
-def delete_queues(*queues: str) -> None:
-    """Forget queues with what is in them."""
-    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(os.environ["JOBLEASE_AMQP_URL"]))) as broker:
-        for queue in queues:
-            broker.channel().queue_delete(queue)
-
-
-def family(roots: Iterable[int]) -> dict[int, list[str]]:
-    """Living processes and all that descend from them, with the kernel's fields about each from its state on."""
-    stats: dict[int, list[str]] = {}
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit():
-            with contextlib.suppress(OSError):
-                stats[int(path.name)] = (path / "stat").read_text().rsplit(")", 1)[1].split()
-    members = set(roots)
-    while grown := {pid for pid, fields in stats.items() if int(fields[1]) in members} - members:
-        members |= grown
-    return {pid: stats[pid] for pid in members & stats.keys()}
-
-
-def cpu_seconds(roots: Iterable[int]) -> float:
-    """User and system time so far of living processes and all that descend from them."""
-    return sum(int(fields[11]) + int(fields[12]) for fields in family(roots).values()) / _TICKS

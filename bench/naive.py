@@ -9,7 +9,6 @@ There is no trail, no fence and no renewal here: nothing that could make it slow
 """
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
@@ -26,10 +25,11 @@ import aio_pika
 import pika
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from fleet import consumers, delete_queues
 from joblease.leases import LeaseBlobs, LeaseHeld, slot_blob
 from joblease.settings import BrokerSettings, StorageSettings
 from joblease.storage import Storage
+from parts import channel, consumers, delete_queues
+from processes import attempts
 
 RETRY_SECONDS = 10
 LEASE_SECONDS = 60
@@ -53,10 +53,11 @@ def hand_overs(
         )
 
     def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"not within {seconds:.0f} s: {what}; see {record.with_suffix('.log')}")
+        for _ in attempts(seconds, f"{what}; see {record.with_suffix('.log')}"):
+            if condition():
+                return
+            if process.poll() is not None:
+                raise SystemExit(f"naive workers have ended; see {record.with_suffix('.log')}")
             time.sleep(0.1)
 
     try:
@@ -78,11 +79,10 @@ def _lines(record: Path) -> list[str]:
 def _publish(jobs: int, job_seconds: float, within: float) -> None:
     moments = sorted(random.uniform(0, within) for _ in range(jobs))
     began = time.monotonic()
-    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(os.environ["JOBLEASE_AMQP_URL"]))) as broker:
-        channel = broker.channel()
+    with channel() as broker:
         for moment in moments:
-            broker.sleep(max(0.0, began + moment - time.monotonic()))
-            channel.basic_publish("", JOBS, str(job_seconds).encode(), pika.BasicProperties(delivery_mode=2))
+            broker.connection.sleep(max(0.0, began + moment - time.monotonic()))
+            broker.basic_publish("", JOBS, str(job_seconds).encode(), pika.BasicProperties(delivery_mode=2))
 
 
 class Worker:

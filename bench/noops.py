@@ -1,7 +1,6 @@
 """No-op jobs as the operator leaves them when it has admitted them, and what their trail says in the end."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from uuid import uuid4
 
@@ -12,6 +11,8 @@ from joblease.settings import StorageSettings
 from joblease.states import State
 from joblease.storage import TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail, NewEvent
+from jobs import each
+from processes import attempts
 
 AT_ONCE = 16
 PATIENCE_SECONDS = 30
@@ -27,28 +28,27 @@ def new_head() -> Head:
 
 def message(head: Head) -> JobMessage:
     """What is published for the job, in a group without a limit."""
-    hint = hint_of(head)
     return JobMessage(
         job_id=head.job_id, namespace=head.namespace, name=head.name, handler=head.handler, queue=head.queue,
-        group=head.group, limit=0, head=hint,
+        group=head.group, limit=0, head=hint_of(head),
     )  # fmt: skip
 
 
 async def submit(count: int) -> list[JobMessage]:
     """Write trail and lease blob of new jobs. The messages are not published."""
-    limit = asyncio.Semaphore(AT_ONCE)
+    made: list[JobMessage] = []
     async with Storage(StorageSettings()) as storage:
         await storage.create_tables(TRAIL_TABLE)
         await storage.create_locks()
         trail, blobs = AuditTrail(storage.table(TRAIL_TABLE)), LeaseBlobs(storage.locks())
 
-        async def one() -> JobMessage:
-            async with limit:
-                head, _ = await trail.append(new_head(), ADMITTED, state=State.QUEUED)
-                await blobs.create(job_blob(head.job_id), {})
-            return message(head)
+        async def one(_: int) -> None:
+            head, _written = await trail.append(new_head(), ADMITTED, state=State.QUEUED)
+            await blobs.create(job_blob(head.job_id), {})
+            made.append(message(head))
 
-        return await asyncio.gather(*(one() for _ in range(count)))
+        await each(count, one, AT_ONCE)
+    return made
 
 
 async def ended(jobs: Sequence[JobMessage]) -> float:
@@ -58,14 +58,11 @@ async def ended(jobs: Sequence[JobMessage]) -> float:
     """
     async with Storage(StorageSettings()) as storage:
         trail = AuditTrail(storage.table(TRAIL_TABLE))
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
+        for _ in attempts(PATIENCE_SECONDS, f"all of {len(jobs)} jobs have ended"):
             histories = {head.job_id: events async for head, events in trail.everything()}
             ours = [histories.get(job.job_id, []) for job in jobs]
             if all(events and events[-1].state.terminal for events in ours):
                 break
-            if time.monotonic() > deadline:
-                raise SystemExit(f"not all of {len(jobs)} jobs have ended after {PATIENCE_SECONDS} s")
             await asyncio.sleep(0.1)
         for events in ours:
             if [event.status for event in events] != HISTORY:

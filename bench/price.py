@@ -1,4 +1,4 @@
-"""What a job costs each program and part: `make bench-price`.
+"""What a job costs each program and part, in milliseconds of processor time and in requests: `make bench-price`.
 
 A whole installation does jobs without a limit, from `JobRequest` created to deleted: no-ops, and jobs of ten steps.
 Counted are the processor time of every process, and what the programs say they have sent: storage requests, messages,
@@ -7,22 +7,17 @@ writes to the API server. `costs.py` calculates with the processor times; the co
 
 import asyncio
 import json
-import re
-import time
-import urllib.request
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from contenders.record import FILE
 from costs import NO_OP, STEPS, Job
-from fleet import BENCH, cpu_seconds
 from joblease_local.processes import recorded
 from joblease_local.settings import LocalSettings
-from jobs import Jobs, open_jobs
-from kubernetes import client, config
-from parts import FIRST_PORT, installation
+from jobs import Jobs, each, open_jobs
+from parts import PORTS, installation
+from processes import BENCH, attempts, cpu_seconds, metrics
 from report import Cell, Report, Row, Target, arguments, number, spread
 
 JOBS = 200
@@ -41,75 +36,50 @@ COUNTERS = {
     "API writes/job": "joblease_api_writes_total",
 }
 IN_HISTORY = 'joblease_index_rows_written_total{table="JobFeed"}'
-_SAMPLE = re.compile(r"^(\w+)(\{.*\})? (\S+)$", re.MULTILINE)
 Spent = Mapping[str, Mapping[str, float]]
 """By process and figure."""
-
-
-def counters(program: str) -> Counter[str]:
-    """A program's metrics, each with its labels, and summed over them."""
-    ports = LocalSettings(workers=1, first_port=FIRST_PORT).ports()
-    with urllib.request.urlopen(f"http://127.0.0.1:{ports[program]}/metrics", timeout=5) as answer:
-        found: Counter[str] = Counter()
-        for name, labels, value in _SAMPLE.findall(answer.read().decode()):
-            for key in {name, name + labels}:
-                found[key] += float(value)  # type: ignore[assignment] # a Counter of anything that adds up
-        return found
 
 
 class Installed:
     """The installation, and what it has spent so far."""
 
-    def __init__(self, folder: Path, jobs: Jobs) -> None:
-        self._folder, self._jobs = folder, jobs
-        self._api = client.CustomObjectsApi(config.new_client_from_config(str(folder / "kubeconfig")))
+    def __init__(self, folder: Path, jobs: Jobs, count: int) -> None:
+        self._folder, self._jobs, self._count = folder, jobs, count
         self.largest = 0
         """Bytes of the largest `JobRequest` that was seen, as JSON."""
 
     async def do(self, kind: str) -> Spent:
         """Some jobs of a kind; what each took."""
         job, spec = KINDS[kind]
-        before, rows = self._look(), counters("dashboard")[IN_HISTORY]
-        at_once = asyncio.Semaphore(AT_ONCE)
-
-        async def submit() -> None:
-            async with at_once:
-                await self._jobs.submit(0, ttlSecondsAfterFinished=0, **spec)
-
-        await asyncio.gather(*(submit() for _ in range(JOBS)))
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while self._left() or counters("dashboard")[IN_HISTORY] - rows < JOBS * job.events:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"not all of {JOBS} jobs have gone and are in the history after {PATIENCE_SECONDS} s")
+        before, rows = self._look(), metrics(PORTS["dashboard"])[IN_HISTORY] + self._count * job.events
+        await each(self._count, lambda _: self._jobs.submit(0, ttlSecondsAfterFinished=0, **spec), AT_ONCE)
+        for _ in attempts(PATIENCE_SECONDS, f"all of {self._count} jobs have gone and are in the history"):
+            some = await self._jobs.all(limit=20)
+            self.largest = max([self.largest, *(len(json.dumps(one)) for one in some)])
+            if not some and metrics(PORTS["dashboard"])[IN_HISTORY] >= rows:
+                break
             await asyncio.sleep(0.2)
-        after = self._look()
         return {
-            name: {figure: (value - before[name][figure]) / JOBS for figure, value in spent.items()}
-            for name, spent in after.items()
+            name: {figure: (value - before[name][figure]) / self._count for figure, value in spent.items()}
+            for name, spent in self._look().items()
         }
 
     def _look(self) -> Spent:
         found: dict[str, dict[str, float]] = {}
         for name, pid in recorded(self._folder).items():
-            found[name] = {CPU: cpu_seconds([pid]) * 1000}
+            found[name] = {CPU: cpu_seconds(pid) * 1000}
             if name in PROGRAMS:
-                counted = counters(name)
+                counted = metrics(PORTS[name])
                 found[name] |= {figure: counted[metric] for figure, metric in COUNTERS.items()}
         return found
 
-    def _left(self) -> bool:
-        some = self._api.list_cluster_custom_object("joblease.dev", "v1alpha1", "jobrequests", limit=20)["items"]
-        self.largest = max([self.largest, *(len(json.dumps(each)) for each in some)])
-        return bool(some)
 
-
-async def measure(rounds: int) -> tuple[dict[str, list[Spent]], int]:
+async def measure(count: int, rounds: int) -> tuple[dict[str, list[Spent]], int]:
     """Rounds of each kind, after one that warms up; and the bytes of a `JobRequest`."""
-    folder = LocalSettings().folder / "bench" / "price"
-    record = folder.with_name("price.record")
+    record = LocalSettings().folder / "bench" / "price.record"
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_bytes(b"")
-    environment = {
+    variables = {
         "JOBLEASE_OPERATOR_DEFAULT_LIMIT": "0",
         "JOBLEASE_WORKER_CONCURRENCY": str(CONCURRENCY),
         "JOBLEASE_HANDLERS": "contenders.joblease_tasks",
@@ -117,9 +87,9 @@ async def measure(rounds: int) -> tuple[dict[str, list[Spent]], int]:
         FILE: str(record),
     }
     found: dict[str, list[Spent]] = {kind: [] for kind in KINDS}
-    with installation("price", environment=environment) as stack:
-        async with open_jobs(stack) as jobs:
-            installed = Installed(folder, jobs)
+    with installation("price", variables=variables) as (_, folder):
+        async with open_jobs(folder) as jobs:
+            installed = Installed(folder, jobs, count)
             await installed.do(NO_OP)
             for _ in range(rounds):
                 for kind, spent in found.items():
@@ -130,31 +100,28 @@ async def measure(rounds: int) -> tuple[dict[str, list[Spent]], int]:
 def line(kind: str, name: str, rounds: list[Spent]) -> Row:
     """A line of the table."""
     row: dict[str, Cell] = {"jobs": kind, "process": (PROGRAMS | PARTS)[name]}
-    for figure in (CPU, *COUNTERS):
-        if figure in rounds[0][name]:
-            row[figure] = spread([spent[name][figure] for spent in rounds])
-    return row
+    return row | {figure: spread(spent[name][figure] for spent in rounds) for figure in rounds[0][name]}
 
 
 def target(rounds: list[Spent]) -> Target:
     """Whether operator and worker send what `costs.py` says of a no-op job: neither more nor less."""
     job = KINDS[NO_OP][0]
     wanted = job.operator().storage + job.worker().storage
-    found = spread([sum(spent[name]["storage requests/job"] for name in ("operator", "worker-1")) for spent in rounds])
+    found = spread(sum(spent[name]["storage requests/job"] for name in ("operator", "worker-1")) for spent in rounds)
     met = abs(found.median / wanted - 1) < 0.05
     return Target("storage requests of operator and worker, no-op", f"{wanted:g}, as worked out", str(found), met)
 
 
 def main() -> None:
-    """Entry point."""
     options = arguments(__doc__, rounds=3)
-    found, largest = asyncio.run(measure(options.rounds))
+    count = JOBS // 10 if options.quick else JOBS
+    found, largest = asyncio.run(measure(count, options.rounds))
     Report(
         "price", "What a job costs, from its creation to its deletion, process by process", options.rounds,
         [line(kind, name, found[kind]) for kind in found for name in (*PROGRAMS, *PARTS)],
         targets=(target(found[NO_OP]),),
         notes=(
-            f"{JOBS} jobs a round, {AT_ONCE} created at once; one worker runs {CONCURRENCY} at a time; no limit.",
+            f"{count} jobs a round, {AT_ONCE} created at once; one worker runs {CONCURRENCY} at a time; no limit.",
             f"A worker's time includes its handlers' processes. A JobRequest is up to {number(largest / 1000)} kB.",
         ),
     ).publish(options.write)  # fmt: skip

@@ -13,7 +13,7 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,9 +102,8 @@ class Report:
         """Print the table and the targets; write the JSON when a folder is given."""
         print(f"\n{self.question}\n\n{table(self.rows)}\n")
         for target in self.targets:
-            print(
-                f"{'reached' if target.met else 'MISSED '}  {target.what}: {target.wanted}; measured {target.measured}"
-            )
+            met = "reached" if target.met else "MISSED "
+            print(f"{met}  {target.what}: {target.wanted}; measured {target.measured}")
         for note in self.notes:
             print(f"note: {note}")
         if write_to:
@@ -113,9 +112,25 @@ class Report:
             print(f"written to {path}")
 
 
-def spread(values: Sequence[float]) -> Spread:
+def spread(values: Iterable[float]) -> Spread:
     """The median of some rounds' figures, and their range."""
-    return Spread(statistics.median(values), min(values), max(values))
+    found = list(values)
+    return Spread(statistics.median(found), min(found), max(found))
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
+    """What was measured in turn, compared round by round."""
+    return spread(one / other for one, other in zip(ours, theirs, strict=True))
+
+
+def at_most(what: str, limit: float, measured: float | Spread, unit: str = "") -> Target:
+    """Whether a figure, or the median of one, is no greater than it may be."""
+    return Target(what, f"<= {limit:g} {unit}".strip(), f"{_text(measured)} {unit}".strip(), median(measured) <= limit)
+
+
+def at_least(what: str, limit: float, measured: float | Spread, unit: str = "") -> Target:
+    """Whether a figure, or the median of one, is no less than it should be."""
+    return Target(what, f">= {limit:g} {unit}".strip(), f"{_text(measured)} {unit}".strip(), median(measured) >= limit)
 
 
 def median(cell: Cell) -> float:
@@ -142,11 +157,9 @@ def table(rows: Sequence[Row], *, markdown: bool = False) -> str:
     cells = [[_text(row.get(name)) for name in columns] for row in rows]
     right = [all(not isinstance(row.get(name), str) for row in rows) for name in columns]
     widths = [max(len(line[at]) for line in [columns, *cells]) for at in range(len(columns))]
+    aligned = [str.rjust if flush else str.ljust for flush in right]
     lines = [
-        [
-            text.rjust(width) if flush else text.ljust(width)
-            for text, width, flush in zip(line, widths, right, strict=True)
-        ]
+        [align(text, width) for align, text, width in zip(aligned, line, widths, strict=True)]
         for line in [columns, *cells]
     ]
     if not markdown:
@@ -162,12 +175,17 @@ def _text(value: Cell) -> str:
 
 
 def arguments(description: str | None, rounds: int, **more: Mapping[str, Any]) -> argparse.Namespace:
-    """The command line that all benchmarks have: `--rounds`, and `--write` for the results that the documents show."""
+    """The command line that all benchmarks have, and more options of one of them."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=rounds, help=f"repetitions (default: {rounds})")
+    parser.add_argument("--rounds", type=int, help=f"repetitions (default: {rounds})")
     parser.add_argument(
         "--write", nargs="?", type=Path, const=RESULTS, help=f"write NAME.json into a folder (default: {RESULTS.name}/)"
     )
-    for name, options in more.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", **options)
-    return parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="see that it works: one small round, no figures to keep")
+    for name, settings in more.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", **settings)
+    options = parser.parse_args()
+    if options.quick and options.write:
+        parser.error("--quick measures too little to be written")
+    options.rounds = options.rounds or (1 if options.quick else rounds)
+    return options

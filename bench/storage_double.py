@@ -6,18 +6,15 @@ nothing, but it counts what was asked of it. It runs in a process of its own: `w
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import re
-import subprocess
-import sys
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import ClassVar
 
-from joblease.settings import AZURITE_CONNECTION_STRING
+from parts import STORAGE, account_at, fields
 
 COUNTS = b"/counts"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -92,36 +89,14 @@ def _batch(operations: int, etag: bytes) -> bytes:
     return _http(b"202 Accepted", b"Content-Type: multipart/mixed; boundary=batchresponse_1\r\n", body)
 
 
-@contextlib.contextmanager
-def storage_double() -> Iterator[int]:
+def storage_double() -> AbstractContextManager[int]:
     """Run one; the environment names it as the storage account. Gives its process id."""
-    before = os.environ.get("JOBLEASE_STORAGE_CONNECTION_STRING")
-    process = subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE)
-    try:
-        assert process.stdout  # noqa: S101 - we asked for a pipe
-        url = f"http://127.0.0.1:{int(process.stdout.readline())}"
-        account = dict(item.split("=", 1) for item in AZURITE_CONNECTION_STRING.rstrip(";").split(";"))
-        where = {"BlobEndpoint": f"{url}/{account['AccountName']}", "TableEndpoint": f"{url}/{account['AccountName']}"}
-        text = "".join(f"{name}={value};" for name, value in (account | where).items())
-        os.environ["JOBLEASE_STORAGE_CONNECTION_STRING"] = text
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
-        if before is None:
-            os.environ.pop("JOBLEASE_STORAGE_CONNECTION_STRING", None)
-        else:
-            os.environ["JOBLEASE_STORAGE_CONNECTION_STRING"] = before
+    return account_at(__file__, services=("Blob", "Table"))
 
 
 def counts() -> Counter[str]:
     """How many requests of each kind it has had."""
-    account = dict(
-        item.split("=", 1) for item in os.environ["JOBLEASE_STORAGE_CONNECTION_STRING"].rstrip(";").split(";")
-    )
-    url = account["BlobEndpoint"].rsplit("/", 1)[0] + COUNTS.decode()
+    url = fields(os.environ[STORAGE])["BlobEndpoint"].rsplit("/", 1)[0] + COUNTS.decode()
     with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - ours
         return Counter(json.load(answer))
 

@@ -2,22 +2,20 @@
 
 JobLease's workers, and those of three task libraries whose task makes the same storage requests, on the same RabbitMQ
 and Azurite; and the storage requests alone, by JobLease's clients in as many processes. All jobs are published, with
-lease blob and trail, before the clock starts; it stops at the last `Completed` in the trail.
+lease blob and trail, before the clock starts; it stops at the last `Completed` in the trail. Units: jobs a second,
+milliseconds of processor time a job.
 """
 
 import asyncio
 import os
 import statistics
 from collections.abc import Mapping
-from contextlib import ExitStack
-from importlib import import_module
 
-from contenders import record
-from fleet import Fleet, Run, delete_queues, fleet
+from fleet import Fleet, Run, cpu_ms, fleets
 from joblease import topology
 from noops import ended, submit
-from parts import broker_and_storage
-from report import Cell, Plot, Report, Row, Target, arguments, median, number, spread
+from parts import broker_and_storage, delete_queues
+from report import Cell, Plot, Report, Row, Target, arguments, at_least, median, number, ratios, spread
 
 JOBS = 300
 CONCURRENCY = 8
@@ -29,84 +27,75 @@ CONTENDERS = {
     "raw": "storage requests alone",
 }  # fmt: skip
 """Modules, and what to call them; JobLease is compared with the others."""
+OURS, *LIBRARIES, ALONE = CONTENDERS.values()
+SHARE_OF_ALONE = 0.8
+PROCESSORS = os.cpu_count() or 1
+Results = Mapping[tuple[int, str], list[tuple[float, Run]]]
+"""Jobs a second, and what it took, by workers and contender."""
 
 
-def measure(started: Fleet, others: dict[str, int]) -> tuple[float, Run]:
+def measure(started: Fleet, count: int, others: dict[str, int]) -> tuple[float, Run]:
     """Jobs per second of some workers, and what it took."""
-    jobs = asyncio.run(submit(JOBS))
+    jobs = asyncio.run(submit(count))
     run = started.run(jobs, others)
     last = asyncio.run(ended(jobs))
     delete_queues(*(f"{topology.EVENTS}.{reader}" for reader in topology.READERS))
-    return len(jobs) / (last - run.began), run
+    return count / (last - run.began), run
 
 
 def main() -> None:
-    """Entry point."""
     numbers = {"type": int, "nargs": "+", "default": WORKERS, "help": "how many workers (default: 1 2 4)"}
     options = arguments(__doc__, rounds=3, workers=numbers)
     found: dict[tuple[int, str], list[tuple[float, Run]]] = {}
     with broker_and_storage("throughput") as (folder, pids):
-        others = {name: pids[name] for name in ("azurite", "rabbitmq")}
-        os.environ[record.FILE] = str(folder / "record")
-        for workers in options.workers:
-            with ExitStack() as stack:
-                fleets = {
-                    name: stack.enter_context(
-                        fleet(import_module(f"contenders.{name}_tasks"), workers, CONCURRENCY, folder)
-                    )
-                    for name in CONTENDERS
-                }
-                for started in fleets.values():
-                    started.run(asyncio.run(submit(WARM_UP * workers)), others)
+        others = {"Azurite": pids["azurite"], "RabbitMQ": pids["rabbitmq"]}
+        for workers in WORKERS[:1] if options.quick else options.workers:
+            with fleets(CONTENDERS, workers, CONCURRENCY, folder) as started:
+                for each in started.values():
+                    each.run(asyncio.run(submit(WARM_UP * workers)), others)
                 for _ in range(options.rounds):
-                    for name, started in fleets.items():
-                        result = measure(started, others)
+                    for name, each in started.items():
+                        result = measure(each, JOBS // 10 if options.quick else JOBS, others)
                         found.setdefault((workers, CONTENDERS[name]), []).append(result)
                         print(f"  {workers} workers, {CONTENDERS[name]}: {result[0]:.0f} jobs/s", flush=True)
     report(found, options.rounds).publish(options.write)
 
 
-def report(found: dict[tuple[int, str], list[tuple[float, Run]]], rounds: int) -> Report:
-    """All rounds' figures as a table, and the comparisons within each round."""
-    rows: list[Row] = []
-    for (workers, name), results in found.items():
+def row(workers: int, name: str, results: list[tuple[float, Run]]) -> Row:
+    """A contender's figures."""
+    runs = [run for _, run in results]
+    return {
+        "workers": workers,
+        "contender": name,
+        "jobs/s": spread(rate for rate, _ in results),
+        "CPU ms/job: workers": cpu_ms(runs, "workers"),
+        "Azurite": cpu_ms(runs, "Azurite"),
+        "RabbitMQ": cpu_ms(runs, "RabbitMQ"),
+        "all busy %": statistics.median(sum(run.cpu_seconds.values()) / run.seconds for run in runs) / PROCESSORS * 100,
+        "Azurite busy %": statistics.median(run.cpu_seconds["Azurite"] / run.seconds for run in runs) * 100,
+    }
 
-        def cpu(part: str, results: list[tuple[float, Run]] = results) -> float:
-            return statistics.median(run.cpu_seconds[part] / JOBS * 1000 for _, run in results)
 
-        rows.append(
-            {
-                "workers": workers,
-                "contender": name,
-                "jobs/s": spread([rate for rate, _ in results]),
-                "CPU ms/job: workers": cpu("workers"),
-                "Azurite": cpu("azurite"),
-                "RabbitMQ": cpu("rabbitmq"),
-                "all busy %": statistics.median(
-                    sum(run.cpu_seconds.values()) / run.seconds / (os.cpu_count() or 1) * 100 for _, run in results
-                ),
-                "Azurite busy %": statistics.median(
-                    run.cpu_seconds["azurite"] / run.seconds * 100 for _, run in results
-                ),
-            }
-        )
-    targets, limits = [], []
-    names = list(CONTENDERS.values())
-    for workers in dict.fromkeys(workers for workers, _ in found):
-        rates = {name: [rate for rate, _ in found[workers, name]] for name in names}
-        for name in names[1:]:
-            wanted = 0.8 if name == names[-1] else 1.0
-            ratio = spread([ours / theirs for ours, theirs in zip(rates[names[0]], rates[name], strict=True)])
-            targets.append(
-                Target(f"{workers} workers, JobLease to {name}", f">= {wanted}", str(ratio), ratio.median >= wanted)
-            )
-        limits.append(limit(workers, {row["contender"]: row for row in rows if row["workers"] == workers}))
+def compared(workers: int, found: Results) -> list[Target]:
+    """JobLease beside the others, within each round."""
+    rates = {name: [rate for rate, _ in found[workers, name]] for name in CONTENDERS.values()}
+    wanted = dict.fromkeys(LIBRARIES, 1.0) | {ALONE: SHARE_OF_ALONE}
+    return [
+        at_least(f"{workers} workers, JobLease to {name}", least, ratios(rates[OURS], rates[name]))
+        for name, least in wanted.items()
+    ]
+
+
+def report(found: Results, rounds: int) -> Report:
+    """All rounds' figures as a table, and the comparisons."""
+    rows = [row(workers, name, results) for (workers, name), results in found.items()]
+    numbers = list(dict.fromkeys(workers for workers, _ in found))
     return Report(
         name="throughput",
         question="No-op jobs per second with lease, fence and full trail.",
         rounds=rounds,
         rows=rows,
-        targets=targets,
+        targets=[target for workers in numbers for target in compared(workers, found)],
         notes=[
             f"Each worker does {CONCURRENCY} jobs at once, of {JOBS} that are all in the queue when the clock starts.",
             "At once means processes for JobLease and Celery, threads for Dramatiq, tasks of an event loop for Taskiq.",
@@ -116,7 +105,10 @@ def report(found: dict[tuple[int, str], list[tuple[float, Run]]], rounds: int) -
             "Storage is Azurite, one Node.js process; how busy it is, is in percent of one processor.",
             "The requests alone leave out broker and handlers, whose share of the processors JobLease does not have.",
             "All busy: workers, Azurite and RabbitMQ in percent of all processors; near 100 the machine is the limit.",
-            *limits,
+            *(
+                limit(workers, {row["contender"]: row for row in rows if row["workers"] == workers})
+                for workers in numbers
+            ),
         ],
         plot=Plot("workers", "jobs/s", "contender"),
     )
@@ -124,11 +116,11 @@ def report(found: dict[tuple[int, str], list[tuple[float, Run]]], rounds: int) -
 
 def limit(workers: int, rows: Mapping[Cell, Row]) -> str:
     """What 0.8 of the storage requests alone would leave for everything that is no storage request, in words."""
-    ours, alone = rows["JobLease"], rows["storage requests alone"]
-    allowed = (os.cpu_count() or 1) * 1000 / (0.8 * median(alone["jobs/s"]))
+    ours, alone = rows[OURS], rows[ALONE]
+    allowed = PROCESSORS * 1000 / (SHARE_OF_ALONE * median(alone["jobs/s"]))
     taken = median(alone["CPU ms/job: workers"]) + median(ours["Azurite"]) + median(ours["RabbitMQ"])
     return (
-        f"{workers} workers: 0.8 of the requests alone is {number(allowed)} ms of all processors a job; "
+        f"{workers} workers: {SHARE_OF_ALONE} of the requests alone is {number(allowed)} ms of all processors a job; "
         f"those requests, Azurite and RabbitMQ take {number(taken)} of them before a handler is called."
     )
 

@@ -8,7 +8,7 @@ import os
 import sys
 
 import aiohttp
-from contenders.orders import serve
+from contenders.raw_tasks import serve
 from contenders.record import note
 from contenders.storage_work import CONNECTION_STRING
 from joblease.messages import JobMessage
