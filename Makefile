@@ -93,9 +93,9 @@ $(BENCH_STAMP): $(STAMP) bench/requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r bench/requirements.txt
 	@touch $@
 
-bench: $(addprefix bench-,$(BENCHMARKS)) bench-docs ## all benchmarks that need no cluster, one after the other, into docs/performance.md
+bench: $(addprefix bench-,$(BENCHMARKS)) bench-docs ## all benchmarks, one after the other, into docs/performance.md
 
-bench-%: $(BENCH_STAMP) $(ASSETS) ## one of them: handover, throughput, overhead, admission, takeover, history, live, idle, waiting, price, scale, dispatch (after `make kind`)
+bench-%: $(BENCH_STAMP) $(ASSETS) ## one of them: handover, throughput, overhead, admission, takeover, history, live, idle, waiting, price, scale
 	@$(BIN)/python -m joblease_local prepare
 	@$(BIN)/python bench/$*.py --write $(BENCH_ARGS)
 

@@ -21,7 +21,7 @@ from joblease.settings import BrokerSettings
 from joblease.storage import TRAIL_TABLE
 from jobs import AT_ONCE, open_jobs
 from parts import installation
-from report import Report, Row, arguments, at_least, at_most, number, ratios, spread
+from report import Report, Row, arguments, at_least, at_most, ratios, spread
 
 JOBS = 5_000
 RAW_JOBS = 1_500
@@ -105,6 +105,7 @@ def report(
         at_most(f"API writes in the life of a job {which}", 3, status + deleted)
         for which, (status, deleted) in writes.items()
     ]
+    alone = ratios(rates[STATUS], rates[CREATED])
     live = {what: spread(run.memory * 1000 for run in found[what]) for what in (ADMITTED, WAITING)}
     (empty, idle), (full, grown) = (map(spread, zip(*some, strict=True)) for some in (none, old))
     return Report(
@@ -117,7 +118,7 @@ def report(
             f"{AT_ONCE} requests of the clients are under way at any time; one client process makes all of them.",
             "CPU: milliseconds of processor time per job, of all processes and of each.",
             "All busy: these processes in percent of all processors; near 100 the machine is the limit.",
-            f"With one status write a job the API server alone comes to {ratios(rates[STATUS], rates[CREATED])} of its creations.",
+            f"With one status write a job the API server alone comes to {alone} of its creations.",
             "Storage requests are two a job: its blob, and a transaction of three rows. Azurite is one process.",
             "All requests: made one after the other for each job, with JobLease's clients for storage and broker.",
             "API writes: it waits (unless it starts within 0.1 s), it runs, its outcome, its deletion.",
