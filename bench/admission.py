@@ -5,7 +5,7 @@ and its status is written; with limit 1, until every status says what its job wa
 broker and storage share one machine, so the same requests are also made without an operator, in the same run: the
 creations alone (what is to be compared with), with a status write each, the storage requests alone, and all of them.
 
-Then: what a job costs the API server until it is deleted, and how soon an operator is ready that finds many old jobs.
+Then: how soon an operator is ready that finds many old jobs.
 """
 
 import asyncio
@@ -21,13 +21,12 @@ from joblease.settings import BrokerSettings
 from joblease.storage import TRAIL_TABLE
 from jobs import AT_ONCE, open_jobs
 from parts import installation
-from report import Report, Row, arguments, at_least, at_most, ratios, spread
+from report import Report, Row, arguments, at_least, ratios, spread
 
 JOBS = 5_000
 RAW_JOBS = 1_500
 """For contenders that only show what a part can do."""
 WARM_UP = 500
-LIFE_JOBS = 150
 OLD_JOBS = 10_000
 CREATED, STATUS, STORED, ALL = (
     "created, no operator",
@@ -45,7 +44,7 @@ PROCESSES = {
 async def measure(jobs: int, less: int, rounds: int) -> Report:
     """All of it, on an installation of its own; so many times less of what is beside the jobs."""
     found: dict[str, list[Run]] = defaultdict(list)
-    raw, life, old_jobs = RAW_JOBS // less, LIFE_JOBS // less, OLD_JOBS // less
+    raw, old_jobs = RAW_JOBS // less, OLD_JOBS // less
 
     async def prepare(channel: Any) -> None:
         await topology.declare_readers(channel)
@@ -66,20 +65,14 @@ async def measure(jobs: int, less: int, rounds: int) -> Report:
                 found[ADMITTED].append(await each.operated(jobs, limit=0))
                 print("  jobs/s:", {what: round(runs[-1].rate) for what, runs in found.items()}, flush=True)
             found[WAITING].append(await each.operated(jobs, limit=1))
-            writes = {
-                "that starts at once": await each.life(life // 5, 1, limit=0),
-                "that waits for a worker": await each.life(1, life, limit=0),
-                "that waits for its group": await each.life(1, life, limit=1),
-            }
             none = [await each.restart() for _ in range(rounds)]
             await each.with_status(old_jobs, "Completed", "True")
             old = [await each.restart() for _ in range(rounds)]
-    return report(found, writes, none, old, jobs, rounds)
+    return report(found, none, old, jobs, rounds)
 
 
 def report(
     found: Mapping[str, Sequence[Run]],
-    writes: Mapping[str, tuple[float, float]],
     none: Sequence[tuple[float, float]],
     old: Sequence[tuple[float, float]],
     jobs: int,
@@ -101,10 +94,6 @@ def report(
         at_least(f"admitted and reflected, to {other}", 0.8, ratios(rates[ADMITTED], rates[other]))
         for other in (CREATED, ALL)
     ]
-    targets += [
-        at_most(f"API writes in the life of a job {which}", 3, status + deleted)
-        for which, (status, deleted) in writes.items()
-    ]
     alone = ratios(rates[STATUS], rates[CREATED])
     live = {what: spread(run.memory * 1000 for run in found[what]) for what in (ADMITTED, WAITING)}
     (empty, idle), (full, grown) = (map(spread, zip(*some, strict=True)) for some in (none, old))
@@ -121,7 +110,6 @@ def report(
             f"With one status write a job the API server alone comes to {alone} of its creations.",
             "Storage requests are two a job: its blob, and a transaction of three rows. Azurite is one process.",
             "All requests: made one after the other for each job, with JobLease's clients for storage and broker.",
-            "API writes: it waits (unless it starts within 0.1 s), it runs, its outcome, its deletion.",
             f"1,000 live jobs take {live[ADMITTED]} MiB of operator memory admitted, {live[WAITING]} MiB waiting.",
             f"An operator is ready {full} s after its start if there are {OLD_JOBS:,} ended jobs, {empty} s if none.",
             f"Its memory is {grown} MiB then, and {idle} MiB without jobs.",

@@ -104,7 +104,7 @@ class Rounds:
         wanted = Counter({"Queued": admitted, "WaitingForGroup": count - admitted})
 
         async def reflected() -> bool:
-            return _writes() >= count and await self._jobs.reasons() == wanted
+            return metrics(PORTS["operator"])[WRITES] >= count and await self._jobs.reasons() == wanted
 
         with self._operator() as pid:
             idle = memory([pid])["Rss"]
@@ -115,28 +115,6 @@ class Rounds:
                 raise SystemExit(f"{count} jobs, limit {limit}: messages, queued and waiting jobs are {found}")
             await asyncio.sleep(SETTLED_SECONDS)
             return replace(run, memory=(memory([pid])["Rss"] - idle) / count)
-
-    async def life(self, batches: int, size: int, limit: int) -> tuple[float, float]:
-        """Writes of a job's status, and its deletion: what the API server gets to do after it was created.
-
-        Each batch is created when the jobs of the one before it have gone; a job of a batch of its own starts at once.
-        """
-        short = {"handler": "demo", "parameters": {"steps": 1, "seconds": 0.2}, "ttlSecondsAfterFinished": 0}
-        wanted, count = _spec(limit) | short, batches * size
-
-        async def gone() -> bool:
-            return not await self._jobs.reasons()
-
-        await self._empty()
-        with self._operator(), program("worker-1", self._folder, self._variables("worker-1"), "joblease-worker"):
-            before = await self._jobs.writes()
-            for _ in range(batches):
-                await self._measured(size, lambda name: self._jobs.create(name, wanted), gone)
-            written = await self._jobs.writes() - before - count
-            status, deletions = (_writes(kind) for kind in ("status", "delete"))
-            if written != status + deletions:
-                raise SystemExit(f"the operator tells of {status + deletions:.0f} writes, the API server {written}")
-        return status / count, deletions / count
 
     async def restart(self) -> tuple[float, float]:
         """Seconds until an operator is ready, with the resources that there are, and its memory in MiB."""
@@ -195,19 +173,10 @@ class Rounds:
 
     @contextmanager
     def _operator(self) -> Iterator[int]:
-        with program("operator", self._folder, self._variables("operator")) as pid:
+        probes = {"JOBLEASE_METRICS_HOST": "127.0.0.1", "JOBLEASE_METRICS_PORT": str(PORTS["operator"])}
+        with program("operator", self._folder, {**self._stack.environment, **probes}) as pid:
             yield pid
-
-    def _variables(self, name: str) -> dict[str, str]:
-        probes = {"JOBLEASE_METRICS_HOST": "127.0.0.1", "JOBLEASE_METRICS_PORT": str(PORTS[name])}
-        return {**self._stack.environment, **probes, "JOBLEASE_WORKER_NAME": name}
 
 
 def _spec(limit: int) -> dict[str, Any]:
     return {"handler": "noop", "concurrency": {"group": GROUP, "limit": limit}}
-
-
-def _writes(kind: str = "") -> float:
-    """Writes to the API server that the operator has counted; all, or those of a kind."""
-    found = metrics(PORTS["operator"])
-    return sum(count for name, count in found.items() if name.startswith(f"{WRITES}{{") and f'kind="{kind}' in name)

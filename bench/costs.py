@@ -139,7 +139,6 @@ class Job:
         return INDEX * self.events + STATS * (self.events / INDEX_BATCH)
 
     def total(self) -> Cost:
-        """All of it."""
         return SUBMIT + self.operator() + self.worker() + self.dashboard()
 
 
@@ -194,7 +193,6 @@ class Latency:
 
     @property
     def mean(self) -> float:
-        """Seconds."""
         return self.p50 * math.exp(self.sigma**2 / 2) / 1000
 
     @property

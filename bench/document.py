@@ -99,7 +99,6 @@ def _cell(value: Any) -> Cell:
 
 
 def main() -> None:
-    """Entry point."""
     for path in filter(Path.exists, PAGES):
         text = path.read_text()
         for name in _BLOCK.findall(text):

@@ -66,7 +66,6 @@ class Fleet:
             self._processes.append(process)
 
     def until_ready(self) -> None:
-        """Wait until all of them consume."""
         if queue := self._queue:
             self._until(lambda: consumers(queue) == len(self._processes), "all workers consume")
 

@@ -43,7 +43,6 @@ async def hand_overs(folder: Path) -> list[float]:
 
 
 def measure(folder: Path, workers: int, rounds: int, taken: Taken) -> None:
-    """All schemes, in turn."""
     for number in range(1, rounds + 1):
         found = {JOBLEASE: asyncio.run(hand_overs(folder))}
         for scheme, (within, runs) in NAIVE_SCHEMES.items():
@@ -56,7 +55,6 @@ def measure(folder: Path, workers: int, rounds: int, taken: Taken) -> None:
 
 
 def summary(workers: int, taken: Taken) -> list[Row]:
-    """A row for each scheme."""
     p50 = {scheme: [percentile(each, 0.5) for each in rounds] for scheme, rounds in taken.items()}
     return [
         {

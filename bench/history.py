@@ -81,7 +81,6 @@ Question = Callable[[random.Random], str]
 
 
 async def questions(history: History, newest: datetime, http: httpx.AsyncClient) -> dict[str, Question]:
-    """What is asked, by name."""
     length = timedelta(days=history.rows / 8 / JOBS_A_DAY)
     anywhere = random.Random(2)
     moments = [newest - length * anywhere.uniform(0.1, 0.5) for _ in range(20)]
@@ -250,7 +249,6 @@ def naive(found: dict[str, list[Size]]) -> Row:
 
 
 def curves(sizes: list[Size]) -> list[Row]:
-    """What is plotted."""
     names = {name: [p(size, name, 0.99) for size in sizes] for name in PLOTTED}
     names[SCAN] = [size.scan * 1000 for size in sizes]
     return [
@@ -261,7 +259,6 @@ def curves(sizes: list[Size]) -> list[Row]:
 
 
 def p(size: Size, name: str, share: float) -> float:
-    """Milliseconds."""
     return percentile(size.asked[name].seconds, share) * 1000
 
 

@@ -45,14 +45,12 @@ class Rows:
         )
 
     async def send_request(self, request: HttpRequest, **_: Any) -> "Answer":
-        """Write the rows of a transaction."""
         content: Any = request.content
         rows = [json.loads(body) for body in _ROW.findall(content.decode())]
         self._write(rows)
         return Answer(f"HTTP/1.1 204 No Content\r\nETag: {ETAG}\r\n\r\n".encode() * len(rows))
 
     async def upsert_entity(self, row: dict[str, Any], **_: Any) -> None:
-        """Write a row."""
         self._write([row])
 
     def _write(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -69,7 +67,6 @@ class Answer:
     reason: str = ""
 
     async def read(self) -> bytes:
-        """The whole of it."""
         return self.body
 
 
@@ -110,7 +107,6 @@ class Service:
         return port
 
     async def stop(self) -> None:
-        """End."""
         await self._runner.cleanup()
         self._database.close()
 

@@ -6,7 +6,6 @@ The load comes from the machine that it measures, so answers are hardly looked a
 import asyncio
 import contextlib
 import json
-import re
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,9 +25,6 @@ from processes import attempts
 
 AT_ONCE = 32
 _PATH = "/apis/joblease.dev/v1alpha1/namespaces/default/jobrequests"
-_WRITE = re.compile(
-    r'^apiserver_request_total\{.*resource="jobrequests".*verb="(POST|PUT|PATCH|APPLY|DELETE)".*\} (\S+)$', re.MULTILINE
-)
 
 
 class Refused(SystemExit):
@@ -98,12 +94,7 @@ class Jobs:
         return Counter(next((each["reason"] for each in conditions), "") for conditions in statuses)
 
     async def delete_all(self) -> None:
-        """Delete every one."""
         await self._send("DELETE", _PATH)
-
-    async def writes(self) -> int:
-        """How many writes of `JobRequest`s the API server has counted since it was started, creations included."""
-        return sum(int(count) for _, count in _WRITE.findall((await self._send("GET", "/metrics")).decode()))
 
     async def _send(self, method: str, path: str, body: Any = None, content: str = "application/json") -> bytes:
         data = None if body is None else json.dumps(body)

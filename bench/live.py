@@ -79,7 +79,6 @@ class Watchers:
 
 @contextmanager
 def watching(clients: int) -> Iterator[Watchers]:
-    """So many open streams."""
     command = [sys.executable, str(BENCH / "stream_clients.py"), str(DASHBOARD_PORT), str(clients)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -111,7 +110,6 @@ async def publish(rate: int, seconds: int) -> dict[str, float]:
 
 
 def measure(folder: Path, clients: int, rate: int, seconds: int) -> Round:
-    """One round of one load, on a fresh dashboard."""
     with dashboard(folder) as pid:
         time.sleep(SETTLE_SECONDS)  # what starting up leaves behind is done
         base = memory([pid])["Rss"]
@@ -124,7 +122,6 @@ def measure(folder: Path, clients: int, rate: int, seconds: int) -> Round:
 
 
 def row(clients: int, rate: int, rounds: Sequence[Round]) -> Row:
-    """The figures of one load."""
     return {
         "clients": clients,
         "events/s": rate,

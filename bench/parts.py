@@ -109,9 +109,9 @@ def broker_and_storage(name: str) -> Iterator[tuple[Path, dict[str, int]]]:
 
 
 @contextmanager
-def program(name: str, folder: Path, variables: Mapping[str, str], script: str = "") -> Iterator[int]:
+def program(name: str, folder: Path, variables: Mapping[str, str]) -> Iterator[int]:
     """One of JobLease's programs, ready, beside the parts that the environment names. Gives its process id."""
-    started = Program(BIN / (script or f"joblease-{name}"), name, folder, PORTS[name], variables)
+    started = Program(BIN / f"joblease-{name}", name, folder, PORTS[name], variables)
     try:
         started.start()
         started.ready()

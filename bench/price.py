@@ -98,7 +98,6 @@ async def measure(count: int, rounds: int) -> tuple[dict[str, list[Spent]], int]
 
 
 def line(kind: str, name: str, rounds: list[Spent]) -> Row:
-    """A line of the table."""
     row: dict[str, Cell] = {"jobs": kind, "process": (PROGRAMS | PARTS)[name]}
     return row | {figure: spread(spent[name][figure] for spent in rounds) for figure in rounds[0][name]}
 

@@ -1,4 +1,4 @@
-"""How far one installation goes, worked out and simulated: `make bench-scale`.
+"""How many jobs a second one installation carries, worked out and simulated: `make bench-scale`.
 
 Worked out is how many jobs a second each part carries (`capacity.py`, from the figures in `costs.py`). The simulation
 (`queueing`, 1,000 workers) plays the same figures request by request, and shows what arithmetic cannot: what
@@ -160,7 +160,6 @@ def in_a_day(rate: float) -> str:
 
 
 def main() -> None:
-    """Entry point."""
     known = Site()
     options = arguments(
         __doc__, rounds=3,

@@ -33,7 +33,6 @@ class Double(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Somebody has connected."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP
         self._transport = transport
 

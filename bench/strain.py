@@ -55,7 +55,6 @@ class Loss:
     """Seconds that other jobs waited."""
 
     def row(self) -> Row:
-        """A line of the table."""
         return {
             "workers lost": self.lost,
             "started again, p50 s": percentile(self.back, 0.5),

@@ -49,7 +49,6 @@ class Client(asyncio.Protocol):
 
 
 async def main(port: int, clients: int) -> None:
-    """Entry point."""
     loop, slots = asyncio.get_running_loop(), asyncio.Semaphore(OPEN_AT_ONCE)
 
     async def connect() -> None:

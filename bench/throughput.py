@@ -62,7 +62,6 @@ def main() -> None:
 
 
 def row(workers: int, name: str, results: list[tuple[float, Run]]) -> Row:
-    """A contender's figures."""
     runs = [run for _, run in results]
     return {
         "workers": workers,

@@ -244,7 +244,6 @@ def _resident() -> float:
 
 
 def measured(jobs: int) -> dict[str, float]:
-    """One round."""
     Collector().install()
     return asyncio.run(measure(jobs))
 

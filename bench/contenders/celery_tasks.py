@@ -34,13 +34,11 @@ def noop(_: dict[str, Any]) -> None:
 
 @app.task(name="noop-under-lease")
 def noop_under_lease(job: dict[str, Any]) -> None:
-    """Nothing, under a lease and in the trail."""
     _work[0].do(job)
     note()
 
 
 async def publish(jobs: Sequence[JobMessage], *, storage: bool = True) -> None:
-    """Submit tasks."""
     task = noop_under_lease if storage else noop
 
     def submit() -> None:

@@ -26,7 +26,6 @@ def noop(_: dict[str, Any]) -> None:
 
 @dramatiq.actor
 def noop_under_lease(job: dict[str, Any]) -> None:
-    """Nothing, under a lease and in the trail."""
     if not hasattr(_thread, "work"):
         _thread.work = Work()
     _thread.work.do(job)
@@ -34,7 +33,6 @@ def noop_under_lease(job: dict[str, Any]) -> None:
 
 
 async def publish(jobs: Sequence[JobMessage], *, storage: bool = True) -> None:
-    """Submit tasks."""
     actor = noop_under_lease if storage else noop
 
     def submit() -> None:
@@ -45,5 +43,4 @@ async def publish(jobs: Sequence[JobMessage], *, storage: bool = True) -> None:
 
 
 def command(_: int, concurrency: int) -> tuple[list[str], dict[str, str]]:
-    """How to start a worker."""
     return ["dramatiq", "contenders.dramatiq_tasks", "--processes", "1", "--threads", str(concurrency)], {}

@@ -21,7 +21,6 @@ ACQUIRE = {**FIELDS, "x-ms-lease-action": "acquire", "x-ms-lease-duration": "60"
 
 
 async def work(concurrency: int) -> None:
-    """Do what comes until the input ends."""
     account = dict(item.split("=", 1) for item in os.environ[CONNECTION_STRING].rstrip(";").split(";"))
     locks, batch = f"{account['BlobEndpoint']}/{LOCKS_CONTAINER}/job", f"{account['TableEndpoint']}/$batch"
     async with aiohttp.ClientSession() as session:
@@ -42,7 +41,6 @@ async def work(concurrency: int) -> None:
 
 
 def command(_: int, concurrency: int) -> tuple[list[str], dict[str, str]]:
-    """How to start a process."""
     return ["python", "-m", "contenders.http_tasks", str(concurrency)], {}
 
 

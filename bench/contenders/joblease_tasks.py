@@ -36,7 +36,6 @@ async def publish(jobs: Sequence[JobMessage]) -> None:
 
 
 def command(number: int, concurrency: int) -> tuple[list[str], dict[str, str]]:
-    """How to start a worker."""
     return ["joblease-worker"], {
         "JOBLEASE_HANDLERS": "contenders.joblease_tasks",
         "JOBLEASE_WORKER_NAME": f"worker-{number}",

@@ -47,7 +47,6 @@ class Raw:
         self._worker = str(os.getpid())
 
     async def do(self, job: JobMessage) -> None:
-        """All requests of one job."""
         assert job.head  # noqa: S101 - the benchmark's own
         head = Head(
             *(job.job_id, job.namespace, job.name, job.handler, job.queue, job.group, job.head.submitted_at),
@@ -67,13 +66,11 @@ class Raw:
 
 
 async def work(concurrency: int) -> None:
-    """Do what comes until the input ends."""
     async with Storage(StorageSettings()) as storage:
         await serve(concurrency, Raw(storage).do)
 
 
 def command(_: int, concurrency: int) -> tuple[list[str], dict[str, str]]:
-    """How to start a process."""
     return ["python", "-m", "contenders.raw_tasks", str(concurrency)], {}
 
 

@@ -10,7 +10,6 @@ _files: dict[str, int] = {}
 
 
 def note() -> None:
-    """Count one job."""
     path = os.environ[FILE]
     if path not in _files:
         _files[path] = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -23,5 +22,4 @@ def noted() -> int:
 
 
 def forget() -> None:
-    """Start counting anew."""
     Path(os.environ[FILE]).write_bytes(b"")

@@ -37,7 +37,6 @@ class Work:
         self._trail = TableServiceClient.from_connection_string(text).get_table_client(TRAIL_TABLE)
 
     def do(self, job: Job) -> None:
-        """All requests of one job."""
         blob = self._locks.get_blob_client(f"job/{job['jobId']}")
         lease = BlobLeaseClient(blob, lease_id=str(uuid4()))
         lease.acquire(lease_duration=LEASE_SECONDS)
@@ -57,7 +56,6 @@ class AsyncWork:
         self._trail = self._tables.get_table_client(TRAIL_TABLE)
 
     async def do(self, job: Job) -> None:
-        """All requests of one job."""
         blob = self._locks.get_blob_client(f"job/{job['jobId']}")
         lease = AsyncBlobLeaseClient(blob, lease_id=str(uuid4()))
         await lease.acquire(lease_duration=LEASE_SECONDS)
@@ -66,7 +64,6 @@ class AsyncWork:
         await blob.delete_blob(lease=lease)
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._blobs.close()
         await self._tables.close()
 

@@ -20,13 +20,11 @@ _work: list[AsyncWork] = []
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def prepare(_: Any) -> None:
-    """Clients are made once."""
     _work.append(AsyncWork())
 
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
 async def close(_: Any) -> None:
-    """And closed."""
     await _work[0].close()
 
 
@@ -38,13 +36,11 @@ async def noop(_: dict[str, Any]) -> None:
 
 @broker.task("noop-under-lease")
 async def noop_under_lease(job: dict[str, Any]) -> None:
-    """Nothing, under a lease and in the trail."""
     await _work[0].do(job)
     note()
 
 
 async def publish(jobs: Sequence[JobMessage], *, storage: bool = True) -> None:
-    """Submit tasks."""
     task = noop_under_lease if storage else noop
     await broker.startup()
     try:

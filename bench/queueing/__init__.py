@@ -23,7 +23,6 @@ class Installation:
         Dashboard(self._world)
 
     def submit(self) -> None:
-        """One `JobRequest`."""
         self._world.env.process(self._operator.begin(Task(self._world.env.now)))
 
     def keep(self, population: int) -> None:

@@ -140,7 +140,6 @@ class World:
         return float(self.env.now) - start - self._waits.pop(self.env.active_process)
 
     def publish(self) -> Any:
-        """A message, until it is confirmed."""
         return self.env.timeout(self.takes(self.site.publish))
 
     def say(self, task: Task, event: str) -> Steps:
