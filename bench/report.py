@@ -181,11 +181,11 @@ def arguments(description: str | None, rounds: int, **more: Mapping[str, Any]) -
     parser.add_argument(
         "--write", nargs="?", type=Path, const=RESULTS, help=f"write NAME.json into a folder (default: {RESULTS.name}/)"
     )
-    parser.add_argument("--quick", action="store_true", help="see that it works: one small round, no figures to keep")
+    parser.add_argument("--quick", action="store_true", help="see that it works: one small round, nothing is written")
     for name, settings in more.items():
         parser.add_argument(f"--{name.replace('_', '-')}", **settings)
     options = parser.parse_args()
-    if options.quick and options.write:
-        parser.error("--quick measures too little to be written")
+    if options.quick:
+        options.write = None
     options.rounds = options.rounds or (1 if options.quick else rounds)
     return options
