@@ -270,7 +270,7 @@ def main() -> None:
             {"fault": fault, "seconds": spread(taken[fault]), "what it waits for": waits}
             for fault, waits in WAITS.items()
         ],
-        [at_most(f"{fault}, at most", wanted, max(taken[fault]), "s") for fault, wanted in TARGETS.items()],
+        [at_most(f"{fault}, the longest", wanted, max(taken[fault]), "s") for fault, wanted in TARGETS.items()],
         NOTES,
     ).publish(options.write)
 
