@@ -28,7 +28,7 @@ from joblease.storage import ACTIONS_TABLE, FEED_TABLE, INDEX_TABLE, STATS_TABLE
 from joblease.trail import AuditTrail
 from joblease_dashboard.read_model.keys import partition
 from joblease_dashboard.read_model.writer import Writer
-from parts import DASHBOARD_PORT, account_at, broker_and_storage, dashboard
+from parts import DASHBOARD_PORT, PORTS, account_at, broker_and_storage, dashboard
 from processes import metrics
 from report import Plot, Report, Row, Target, arguments, at_most, percentile
 
@@ -121,7 +121,7 @@ async def ask(http: httpx.AsyncClient, path: str) -> dict[str, Any]:
 
 async def storage_requests() -> float:
     """How many the dashboard has made."""
-    return (await asyncio.to_thread(metrics, DASHBOARD_PORT))["joblease_storage_requests_total"]
+    return (await asyncio.to_thread(metrics, PORTS["dashboard"]))["joblease_storage_requests_total"]
 
 
 async def measure(history: History, newest: datetime, rounds: int) -> dict[str, Asked]:

@@ -25,7 +25,7 @@ from processes import BIN
 FIRST_PORT = 23800
 """Far from those of `make up`, so that both can run on one machine; benchmarks run one at a time."""
 DASHBOARD_PORT = FIRST_PORT + 99
-PORTS = {"operator": FIRST_PORT + 9, "worker-1": FIRST_PORT + 10, "dashboard": DASHBOARD_PORT}
+PORTS = {"operator": FIRST_PORT + 9, "worker-1": FIRST_PORT + 10, "dashboard": FIRST_PORT + 11}
 """Where the programs export their metrics."""
 BROKER, STORAGE = "JOBLEASE_AMQP_URL", "JOBLEASE_STORAGE_CONNECTION_STRING"
 
@@ -125,6 +125,7 @@ def dashboard(folder: Path) -> Iterator[int]:
     """A fresh dashboard that refuses nobody for asking often; its process id."""
     variables = {
         "JOBLEASE_DASHBOARD_PORT": str(DASHBOARD_PORT),
+        "JOBLEASE_METRICS_PORT": str(PORTS["dashboard"]),
         "JOBLEASE_DASHBOARD_REQUESTS_PER_SECOND": "100000",
         "JOBLEASE_LOG_FORMAT": "json",
     }
