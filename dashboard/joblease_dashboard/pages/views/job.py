@@ -36,7 +36,7 @@ async def job(rooms: Rooms, request: Request) -> Response:
     return rooms.render.page(
         request, "job.html", job=row, events=events[: -EVENTS - 1 : -1], event_count=len(events),
         submitted=spec, last=_last_words(events),
-        why=_why(rooms, row, resource) if state.kind is Kind.WAITING else None,
+        why=await _why(rooms, request, row, resource) if state.kind is Kind.WAITING else None,
         lease=_lease(rooms, row) if state is State.RUNNING else None,
         actions=[each for each in ACTIONS.values() if each.fits(state, suspended=suspended) and may[each.verb]],
         may_copy=may["create"] and "handler" in spec, timeline=timeline(events),
@@ -45,11 +45,12 @@ async def job(rooms: Rooms, request: Request) -> Response:
     )  # fmt: skip
 
 
-def _why(rooms: Rooms, row: Row, resource: Mapping[str, Any] | None) -> Why:
+async def _why(rooms: Rooms, request: Request, row: Row, resource: Mapping[str, Any] | None) -> Why:
     """Why it waits, as far as the events, the resource and the operator tell."""
     if resource and resource["spec"].get("suspend"):
         return Why("it is suspended, and waits until somebody resumes it")
-    why = rooms.board.reasons().why(rooms.board.get(row["jobId"]) or row)
+    reasons = rooms.board.reasons(everything=await rooms.access.allows(request, "list", ""))
+    why = reasons.why(rooms.board.get(row["jobId"]) or row)
     if resource and why.guessed:
         conditions = (resource.get("status") or {}).get("conditions") or []
         said = next((each["message"] for each in conditions if each["type"] == "Succeeded"), "")
