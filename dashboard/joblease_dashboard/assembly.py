@@ -3,7 +3,15 @@
 import secrets
 from typing import TYPE_CHECKING
 
-from joblease.storage import ACTIONS_TABLE, FEED_TABLE, INDEX_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
+from joblease.storage import (
+    ACTION_FEED_TABLE,
+    ACTIONS_TABLE,
+    FEED_TABLE,
+    INDEX_TABLE,
+    STATS_TABLE,
+    TRAIL_TABLE,
+    Storage,
+)
 from joblease.trail import AuditTrail
 
 from joblease_dashboard.access.access import Access
@@ -31,6 +39,7 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
     """The rooms; empty until `Background` runs."""
     key = settings.dashboard_session_key
     access = Access(settings, cluster, key.get_secret_value() if key else secrets.token_urlsafe(32))
+    record = Record(storage.table(ACTIONS_TABLE), storage.table(ACTION_FEED_TABLE))
     trail, statistics = AuditTrail(storage.table(TRAIL_TABLE)), Stats(storage.table(STATS_TABLE))
     workers = Workers()
     board = Board(workers)
@@ -47,7 +56,7 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
         broker=broker,
         locks=storage.locks(),
         defer_seconds=settings.defer_seconds,
-        actions=Actions(access, cluster, broker, trail, Record(storage.table(ACTIONS_TABLE)), board),
+        actions=Actions(access, cluster, broker, trail, record, board),
         charts=Charts(statistics),
         render=Renderer(access, log.page_position, PAGES),
     )

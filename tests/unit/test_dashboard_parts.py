@@ -21,7 +21,8 @@ from joblease_dashboard.read_model.statistics import Stats, bucket
 
 BEGIN = datetime(2026, 11, 24, 12, tzinfo=UTC)
 STATES = {"Submitted": State.SUBMITTED, "Suspended": State.SUSPENDED, "Queued": State.QUEUED,
-          "Deferred": State.QUEUED, "Retrying": State.RETRYING, "Interrupted": State.INTERRUPTED, "Completed": State.COMPLETED, "Failed": State.FAILED,
+          "Deferred": State.QUEUED, "Retrying": State.RETRYING,
+          "Interrupted": State.INTERRUPTED, "Completed": State.COMPLETED, "Failed": State.FAILED,
           "Cancelled": State.CANCELLED}  # fmt: skip
 
 

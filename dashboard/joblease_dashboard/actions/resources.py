@@ -11,6 +11,7 @@ from joblease_dashboard.problems import Problem
 if TYPE_CHECKING:
     from joblease_dashboard.access.cluster import Cluster
 
+CONFLICT = 409
 MERGE_PATCH = "application/merge-patch+json"
 _COORDINATES = {"group": GROUP, "version": VERSION, "plural": PLURAL}
 
@@ -47,6 +48,26 @@ class Resources:
             namespace=namespace, body=body, _request_timeout=self._cluster.timeout, **_COORDINATES
         )
         return str((await self._cluster.ask(request))["metadata"]["uid"])
+
+    async def create_once(
+        self, namespace: str, name: str, spec: dict[str, Any], notes: dict[str, str], mark: str
+    ) -> str:
+        """Create it, unless there is one of that name whose annotation `mark` is the same; its uid. Raises `Problem`.
+
+        The API server lets a name be taken once: that holds for two replicas, and for any number of clicks.
+        """
+        try:
+            return await self.create(namespace, name, spec, notes)
+        except Problem as problem:
+            if problem.status != CONFLICT or mark not in notes:
+                raise
+            request = self._custom.get_namespaced_custom_object(
+                namespace=namespace, name=name, _request_timeout=self._cluster.timeout, **_COORDINATES
+            )
+            metadata = (await self._cluster.ask(request))["metadata"]
+            if (metadata.get("annotations") or {}).get(mark) != notes[mark]:
+                raise
+            return str(metadata["uid"])
 
     async def change(self, namespace: str, name: str, uid: str, spec: Mapping[str, Any], notes: dict[str, str]) -> None:
         """Merge into the spec of this very resource, not of one of the same name that came later. Raises `Problem`."""

@@ -32,14 +32,19 @@ async def job(rooms: Rooms, request: Request) -> Response:
         verb: rooms.access.can_act and await rooms.access.allows(request, verb, namespace)
         for verb in ("create", "patch")
     }
+    copies = {"handler", "parameters"} <= set(spec)
     siblings = rooms.board.siblings(row)
     return rooms.render.page(
         request, "job.html", job=row, events=events[: -EVENTS - 1 : -1], event_count=len(events),
         submitted=spec, last=_last_words(events),
         why=await _why(rooms, request, row, resource) if state.kind is Kind.WAITING else None,
         lease=_lease(rooms, row) if state is State.RUNNING else None,
-        actions=[each for each in ACTIONS.values() if each.fits(state, suspended=suspended) and may[each.verb]],
-        may_copy=may["create"] and "handler" in spec, timeline=timeline(events),
+        actions=[
+            each
+            for each in ACTIONS.values()
+            if each.fits(state, suspended=suspended) and may[each.verb] and (copies or each.sets is not None)
+        ],
+        may_copy=may["create"] and copies, timeline=timeline(events),
         record=await rooms.actions.record.of(row["jobId"]),
         siblings=siblings[:SIBLINGS], sibling_count=len(siblings),
     )  # fmt: skip
