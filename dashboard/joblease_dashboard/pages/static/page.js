@@ -64,7 +64,24 @@ function refresh(everything = false) {
   }
 }
 
+// A browser has six connections to a server over HTTP/1.1, and a stream takes one: a page that nobody sees gives its stream
+// back, and goes on after the last event that it heard of when it is seen again.
+let stream, last;
+if (window.htmx) htmx.createEventSource = (address) => {
+  const url = new URL(address, location.href);
+  if (last) url.searchParams.set("lastEventId", last);
+  const opened = stream = new EventSource(url);
+  if (document.hidden) queueMicrotask(() => opened.close());
+  return opened;
+};
+document.addEventListener("visibilitychange", () => {
+  if (!stream) return;
+  if (document.hidden) stream.close();
+  else if (stream.readyState === EventSource.CLOSED) htmx.trigger(document.querySelector("[sse-connect]"), "htmx:afterProcessNode");
+});
+
 document.addEventListener("htmx:sseMessage", ({ detail }) => {
+  last = detail.lastEventId || last;
   if (detail.type === "missed") { // the page was away for longer than events are kept
     refresh(true);
     return;
