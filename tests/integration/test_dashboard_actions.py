@@ -155,7 +155,7 @@ async def test_dead_letters_are_looked_at_and_replayed(http: httpx.AsyncClient, 
             "", DEAD, body, message_id=message_id, headers={REASON_HEADER: f"because of {message_id}"}
         )
     for _ in range(30):  # looking must not use them up: RabbitMQ counts deliveries
-        page = (await http.get("/queues")).text
+        page = (await http.get("/queues/letters")).text
     assert "because of job" in page
     assert "because of junk" in page
     assert "comes-back" in page
@@ -163,7 +163,9 @@ async def test_dead_letters_are_looked_at_and_replayed(http: httpx.AsyncClient, 
     assert (await http.post("/queues/replay", data={"message": "nothing"})).status_code == 404
     assert (await http.post("/queues/replay", data={})).status_code == 303
     assert (await jobs.outcome(lost.job_id))[0] is State.COMPLETED
-    page = await page_says(http, "/queues", lambda text: "because of job" not in text and "because of junk" in text)
+    page = await page_says(
+        http, "/queues/letters", lambda text: "because of job" not in text and "because of junk" in text
+    )
 
 
 def field(page: str, name: str) -> str:

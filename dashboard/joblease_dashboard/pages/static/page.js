@@ -34,9 +34,28 @@ setInterval(() => {
 }, 1000);
 document.addEventListener("htmx:afterSettle", (event) => sayAll(event.target.parentNode ?? document));
 
+// A job's history only grows: new rows come in at the top, and what was loaded before stays. When more has happened than
+// the fresh page has rows, they are shown as on a page that was just opened.
+let grown = false;
+
+function grow(shown, fresh) {
+  const newest = Number(shown.rows[0]?.dataset.sequence), rows = [...fresh.rows];
+  const news = rows.filter((row) => Number(row.dataset.sequence) > newest);
+  grown = news.length < rows.length || Number(rows.at(-1)?.dataset.sequence) === newest + 1;
+  if (grown) {
+    for (const row of news) sayAll(row);
+    shown.prepend(...news);
+  }
+  return grown;
+}
+
 // Fresh content says its times before it is shown, so that nothing flickers; and leaves open what was opened.
 if (window.Idiomorph) Object.assign(Idiomorph.defaults.callbacks, {
-  beforeNodeMorphed: (_, fresh) => { if (fresh.nodeName === "TIME") say(fresh); },
+  beforeNodeMorphed: (shown, fresh) => {
+    if (fresh.nodeName === "TIME") say(fresh);
+    if (shown.id === "history") return !grow(shown, fresh);
+    if (shown.id === "more" && shown.closest("#job")) return !grown;
+  },
   beforeNodeAdded: (fresh) => { if (fresh.querySelectorAll) sayAll(fresh); },
   beforeAttributeUpdated: (name, node) => !(name === "open" && node.nodeName === "DETAILS"),
 });
