@@ -1,5 +1,6 @@
 """Names of jobs that we make up: short, readable, and as Kubernetes wants them."""
 
+import hashlib
 import re
 import secrets
 import string
@@ -15,9 +16,14 @@ _LETTERS = "".join(sorted(set(string.ascii_lowercase + "2456789") - set("aeioul"
 _RETRY = re.compile(rf"-retry-[{_LETTERS}]{{{_SUFFIX}}}$")
 
 
-def suffix() -> str:
-    """A few random letters that make a name unique."""
-    return "".join(secrets.choice(_LETTERS) for _ in range(_SUFFIX))
+def suffix(seed: str = "") -> str:
+    """A few letters that make a name unique: random ones, or always the same for a seed."""
+    drawn = hashlib.sha256(seed.encode()).digest() if seed else secrets.token_bytes(32)
+    number, letters = int.from_bytes(drawn), ""
+    for _ in range(_SUFFIX):
+        number, place = divmod(number, len(_LETTERS))
+        letters += _LETTERS[place]
+    return letters
 
 
 def stem(handler: str) -> str:
@@ -25,12 +31,12 @@ def stem(handler: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", handler.lower()).strip("-")[:50].rstrip("-") or "job"
 
 
-def job_name(handler: str) -> str:
+def job_name(handler: str, seed: str = "") -> str:
     """A name for a job that was given none."""
-    return f"{stem(handler)}-{suffix()}"
+    return f"{stem(handler)}-{suffix(seed)}"
 
 
-def retry_name(name: str) -> str:
+def retry_name(name: str, seed: str = "") -> str:
     """A name for another try; a retry of a retry does not grow longer."""
     beginning = _RETRY.sub("", name)[: _LONGEST - len("-retry-") - _SUFFIX].rstrip("-.")
-    return f"{beginning}-retry-{suffix()}"
+    return f"{beginning}-retry-{suffix(seed)}"

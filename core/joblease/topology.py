@@ -8,6 +8,7 @@ A queue that exists with other arguments (RabbitMQ or JobLease was upgraded, a s
 with a warning that says how to renew it: an upgrade must go through while jobs wait in that queue.
 """
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,10 @@ from aio_pika import ExchangeType
 from aiormq.exceptions import ChannelPreconditionFailed
 
 from joblease.messages import STATUSES, Status
+from joblease.reconnecting import BROKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from aio_pika.abc import AbstractChannel, AbstractQueue
 
@@ -32,6 +34,7 @@ WORKERS = "joblease.workers"
 OPTIONAL = (EVENTS, CONTROL, WORKERS)
 """Exchanges on which it is an ordinary state that nobody listens."""
 DEAD = "joblease.dead"
+DEAD_LOCK, DEAD_LOCK_MILLISECONDS = f"{DEAD}.lock", 30_000
 REASON_HEADER = "x-joblease-reason"
 DEFERRALS_HEADER = "x-joblease-deferrals"
 DELIVERY_LIMIT = 20
@@ -80,6 +83,22 @@ def parked_for(headers: "Mapping[str, Any]") -> str:
     deaths = headers.get("x-death") or [{}]
     reason = headers.get(REASON_HEADER) or deaths[0].get("reason") or "unknown"
     return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+
+
+@contextlib.asynccontextmanager
+async def alone_with_dead(channel: "AbstractChannel") -> "AsyncIterator[AbstractQueue]":
+    """The dead letters, while no other program that asks in this way has any of them in hand.
+
+    Whoever gets a message hides it from everybody else until it goes back, and RabbitMQ has no way to look at a quorum
+    queue's messages without getting them. An exclusive queue is the lock: only one connection can declare it, and it
+    ends with that. Raises `ChannelLockedResource`.
+    """
+    lock = await channel.declare_queue(DEAD_LOCK, exclusive=True, arguments={"x-expires": DEAD_LOCK_MILLISECONDS})
+    try:
+        yield await declare_dead(channel)
+    finally:
+        with contextlib.suppress(*BROKEN):  # it expires
+            await lock.delete()
 
 
 async def declare_pool(channel: "AbstractChannel", queue: str, settings: "BrokerSettings") -> "AbstractQueue":

@@ -34,6 +34,8 @@ MAX_EVENTS = MAX_WRITES - 1
 MAX_TRANSACTION_BYTES = 900_000
 """Of the events of one transaction, by `NewEvent.size`. Azure Table storage takes 4 MiB, but a body of more than a MiB
 holds up the event loop."""
+ROWS_A_REQUEST = 200
+"""Of a stretch of a job's history."""
 _ROW_BYTES = 2_000
 """At most, of a row's part in a transaction without its message and data."""
 
@@ -174,6 +176,18 @@ class AuditTrail:
         if head is None:
             raise UnknownJob(f"job {job_id} has no audit trail")
         return [event_of(row, head) for row in sorted(rows, key=lambda row: str(row["RowKey"]))]
+
+    async def stretch(self, head: Head, after: int, last: int) -> list[JobEvent]:
+        """A job's events with a sequence above `after`, up to `last`, oldest first. `head` was read before.
+
+        A request for each of `ROWS_A_REQUEST`: what a bigger one brings would hold up the event loop.
+        """
+        rows = self._table.query_entities(
+            "PartitionKey eq @job and RowKey gt @after and RowKey le @last",
+            parameters={"job": head.job_id, "after": row_key(after), "last": row_key(last)},
+            results_per_page=ROWS_A_REQUEST,
+        )
+        return sorted([event_of(row, head) async for row in rows], key=lambda event: event.sequence)
 
     async def everything(self) -> AsyncIterator[tuple[Head, list[JobEvent]]]:
         """Every job with all its events, for rebuilding what was derived from the trail. Reads the whole table."""

@@ -3,7 +3,16 @@
 import secrets
 from typing import TYPE_CHECKING
 
-from joblease.storage import ACTIONS_TABLE, FEED_TABLE, INDEX_TABLE, SESSIONS_TABLE, STATS_TABLE, TRAIL_TABLE, Storage
+from joblease.storage import (
+    ACTION_FEED_TABLE,
+    ACTIONS_TABLE,
+    FEED_TABLE,
+    INDEX_TABLE,
+    SESSIONS_TABLE,
+    STATS_TABLE,
+    TRAIL_TABLE,
+    Storage,
+)
 from joblease.trail import AuditTrail
 
 from joblease_dashboard.access.access import Access
@@ -34,6 +43,7 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
     secret = key.get_secret_value() if key else secrets.token_urlsafe(32)
     sessions = Sessions(storage.table(SESSIONS_TABLE), secret, settings.dashboard_session_seconds)
     access = Access(settings, cluster, sessions)
+    record = Record(storage.table(ACTIONS_TABLE), storage.table(ACTION_FEED_TABLE))
     trail, statistics = AuditTrail(storage.table(TRAIL_TABLE)), Stats(storage.table(STATS_TABLE))
     workers = Workers()
     board = Board(workers)
@@ -44,13 +54,19 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
         jobs=TimeTable(storage.table(INDEX_TABLE)),
         events=TimeTable(storage.table(FEED_TABLE)),
         statistics=statistics,
-        streams=Streams(log, broker, settings.dashboard_stream_clients, settings.dashboard_heartbeat_seconds),
+        streams=Streams(
+            log,
+            broker,
+            settings.dashboard_stream_clients,
+            settings.dashboard_streams_each,
+            settings.dashboard_heartbeat_seconds,
+        ),
         board=board,
         workers=workers,
         broker=broker,
         locks=storage.locks(),
         defer_seconds=settings.defer_seconds,
-        actions=Actions(access, cluster, broker, trail, Record(storage.table(ACTIONS_TABLE)), board),
+        actions=Actions(access, cluster, broker, trail, record, board),
         charts=Charts(statistics),
         render=Renderer(access, log.page_position, PAGES),
     )

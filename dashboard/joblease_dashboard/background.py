@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 
 from joblease import topology
 from joblease.broker import Subscription, newest_first
-from joblease.storage import ACTIONS_TABLE, INDEX_TABLE, SESSIONS_TABLE, Storage, once_storage_works
+from joblease.storage import (
+    ACTION_FEED_TABLE,
+    ACTIONS_TABLE,
+    INDEX_TABLE,
+    SESSIONS_TABLE,
+    Storage,
+    once_storage_works,
+)
 from joblease.topology import WORKERS
 
 from joblease_dashboard.read_model.indexer import Indexer
@@ -43,7 +50,7 @@ class Background:
             await asyncio.gather(self._indexer.run(), board.restore(self._storage.table(INDEX_TABLE)), streams.run())
 
     async def _create_tables(self) -> None:
-        await self._storage.create_tables(*TABLES, ACTIONS_TABLE, SESSIONS_TABLE)
+        await self._storage.create_tables(*TABLES, ACTIONS_TABLE, ACTION_FEED_TABLE, SESSIONS_TABLE)
         await self._storage.create_locks()
 
     def _subscribe(self) -> None:

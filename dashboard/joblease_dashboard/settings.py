@@ -45,6 +45,8 @@ class DashboardSettings(ProgramSettings, BrokerSettings, StorageSettings):
     """Events kept in memory for streams that resume."""
     dashboard_stream_clients: Annotated[int, Field(ge=1)] = 2_000
     """Streams that may be open at once."""
+    dashboard_streams_each: Annotated[int, Field(ge=1)] = 50
+    """Streams that one person may have open at once; in mode `none`, one address. A page has one while it is seen."""
     dashboard_requests_per_second: Annotated[int, Field(ge=1)] = 100
     """Requests that one user at one address may make, in the long run; ten times as many at once."""
     dashboard_api_timeout_seconds: Seconds = 10

@@ -25,6 +25,8 @@ from joblease.states import State
 
 SHOWN_HOLDERS = 3
 """How many of the jobs that hold a group a waiting job's message names."""
+LOOKED_AT = 100
+"""Holders among which those are looked for."""
 STEPS = 1_000
 """Of one `admit`: a few milliseconds."""
 Key = tuple[int, datetime, int, str]
@@ -47,6 +49,11 @@ class Candidate:
     order: int = 0
     """Place among those of the same second."""
     queue: str = ""
+
+    @property
+    def namespace(self) -> str:
+        """Where the job is."""
+        return self.label.partition("/")[0]
 
     @property
     def line(self) -> str:
@@ -214,11 +221,22 @@ class Scheduler:
             return State.QUEUED, f"no worker serves queue {candidate.queue!r}"
         if uid in self._admitted:
             return None
-        slots = self._groups[candidate.line].slots
-        shown = ", ".join(self._admitted[holder].label for holder in islice(slots, SHOWN_HOLDERS))
-        more = f" and {len(slots) - SHOWN_HOLDERS} more" if len(slots) > SHOWN_HOLDERS else ""
-        held = f", held by {shown}{more}" if shown else ""
-        return State.WAITING_FOR_GROUP, f"waits for group {candidate.group!r} (limit {candidate.limit}){held}"
+        return State.WAITING_FOR_GROUP, self._held(candidate)
+
+    def _held(self, candidate: Candidate) -> str:
+        """Who holds the group that a job waits for, as those may know who see its namespace: theirs by name alone."""
+        group = self._groups[candidate.line]
+        holders = [self._admitted[uid] for uid in islice(group.slots, LOOKED_AT)]
+        own = [each.label for each in holders if each.namespace == candidate.namespace]
+        named = own[:SHOWN_HOLDERS] if len(own) <= SHOWN_HOLDERS else [*own[:SHOWN_HOLDERS], "others"]
+        if len(own) < len(holders):
+            named.append("a job of another namespace")
+        held = f", held by {' and '.join(filter(None, [', '.join(named[:-1]), named[-1]]))}" if named else ""
+        text = f"waits for group {candidate.group!r} (limit {candidate.limit}){held}"
+        least = min([candidate.limit, *group.limits])
+        if least < candidate.limit:
+            return f"{text}; a job that holds it has a smaller limit"
+        return text if len(group.slots) >= least else f"{text}; it stands behind others in line"
 
     def _push(self, candidate: Candidate) -> None:
         if not candidate.suspended:

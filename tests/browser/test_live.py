@@ -1,9 +1,12 @@
 """Pages that change by themselves, and go on after the dashboard was away."""
 
+import asyncio
 from pathlib import Path
 
+import httpx
 from joblease.states import State
-from playwright.async_api import Browser, Route, expect
+from joblease.trail import NewEvent
+from playwright.async_api import Browser, Page, Route, expect
 from support.browser import open_page
 from support.history import History
 from support.jobs import Jobs
@@ -87,6 +90,80 @@ async def test_what_was_opened_stays_open(browser: Browser, dashboard: Program, 
         await job.happen("Started", State.RUNNING)
         await expect(history.get_by_text("Started")).to_have_count(2)
         await expect(history.get_by_text("where it broke")).to_be_visible()
+
+
+async def sequences(page: Page) -> list[int]:
+    return [
+        int(each) for each in await page.locator("#history tr").evaluate_all("all => all.map(e => e.dataset.sequence)")
+    ]
+
+
+async def steps(jobs: Jobs, history: History, numbers: range) -> None:
+    """Many at once; nobody is told of them."""
+    for first in range(numbers.start, numbers.stop, 50):
+        batch = [NewEvent(f"Step {n}", f"at {n}") for n in range(first, min(first + 50, numbers.stop))]
+        history.head, _ = await jobs.trail.append(history.head, batch)
+
+
+async def test_a_long_history_is_loaded_on_demand_and_grows(browser: Browser, dashboard: Program, jobs: Jobs) -> None:
+    history = History(jobs, "long")
+    await history.happen("Submitted", State.SUBMITTED)
+    await history.happen("Started", State.RUNNING)
+    await steps(jobs, history, range(1, 249))
+    async with open_page(browser, dashboard.port) as page:
+        await page.goto(f"/jobs/{history.job_id}")
+        await page.locator("#live.on").wait_for()
+        older = page.get_by_role("link", name="Load older")
+        for count in (200, 250):
+            await older.click()
+            await expect(page.locator("#history tr")).to_have_count(count)
+        await expect(older).to_have_count(0)
+        await page.locator("#history tr").last.evaluate("row => window.last = row")
+        for number in (249, 250):
+            await history.happen(f"Step {number}", State.RUNNING, message=f"at {number}", progress=number // 10)
+            await expect(page.locator("#history tr").first).to_contain_text(f"at {number}")
+        assert await sequences(page) == list(range(252, 0, -1))
+        assert await page.evaluate("window.last === document.querySelector('#history').lastElementChild")
+        await expect(page.get_by_role("progressbar", name="Progress")).to_have_js_property("value", 25)
+        await steps(jobs, history, range(251, 400))  # more than a page has, before it looks again
+        await history.happen("Completed", State.COMPLETED)
+        await expect(page.locator("#history tr")).to_have_count(100)
+        assert await sequences(page) == list(range(402, 302, -1))
+        await older.click()
+        await expect(page.locator("#history tr")).to_have_count(200)
+        assert await sequences(page) == list(range(402, 202, -1))
+
+
+async def test_a_page_that_nobody_sees_gives_its_stream_back(browser: Browser, dashboard: Program, jobs: Jobs) -> None:
+    async def streams(count: int) -> None:
+        async with asyncio.timeout(15):
+            while await asyncio.to_thread(dashboard.metric, "joblease_sse_clients") != count:
+                await asyncio.sleep(0.05)
+
+    async def turn(page: Page, hidden: str) -> None:
+        await page.evaluate(
+            f"Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}});"
+            "document.dispatchEvent(new Event('visibilitychange'))"
+        )
+
+    await streams(0)
+    async with open_page(browser, dashboard.port) as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url) if "/api/stream" in request.url else None)
+        await page.goto("/jobs")
+        await page.locator("#live.on").wait_for()
+        for turns in range(1, 4):
+            await History(jobs, f"seen-{turns}").happen("Submitted", State.SUBMITTED)
+            await page.get_by_role("link", name=f"seen-{turns}", exact=True).wait_for()
+            await turn(page, "true")
+            await streams(0)
+            await History(jobs, f"unseen-{turns}").happen("Submitted", State.SUBMITTED)
+            await turn(page, "false")
+            await page.get_by_role("link", name=f"unseen-{turns}", exact=True).wait_for()
+            await streams(1)
+        assert len(asked) == 4
+        positions = [int(httpx.URL(url).params["lastEventId"]) for url in asked]
+        assert positions == sorted(set(positions))  # each goes on where the one before has ended
 
 
 async def test_a_page_goes_on_after_a_restart_of_the_dashboard(

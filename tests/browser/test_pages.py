@@ -10,7 +10,7 @@ from support.scene import Scene, play
 
 SAID = {
     "/": "accounts-2026-11", "/jobs": "accounts-2026-10", "/events": "loaded 1000 of 7141 rows", "/workers": "worker-2",
-    "/locks": "worker-1", "/queues": "version 7 is not known",
+    "/locks": "worker-1", "/queues": "look at them",
 }  # fmt: skip
 """What pages say of the scene; a page that is not named here says its name."""
 

@@ -198,9 +198,9 @@ async def test_a_dead_letter_of_a_job_that_has_ended_is_not_sent(jobs: Jobs, htt
         )  # fmt: skip
         headers = {REASON_HEADER: f"why {head.name}"}
         await jobs.broker.publish("", DEAD, message.encode(), message_id=head.job_id, headers=headers)
-        page = (await http.get("/queues")).text
+        page = (await http.get("/queues/letters")).text
         letters[head.name] = next(each for each in re.findall(r"message=([0-9a-f]+)", page) if each not in letters)
-    for path in (f"/queues/replay?message={letters['ended']}", "/queues"):
+    for path in (f"/queues/replay?message={letters['ended']}", "/queues/letters"):
         assert (await http.get(path)).status_code == 200
     same_origin = {"Sec-Fetch-Site": "same-origin"}
     one = {"message": letters["ended"]}
@@ -214,7 +214,7 @@ async def test_a_dead_letter_of_a_job_that_has_ended_is_not_sent(jobs: Jobs, htt
     both = await http.post("/queues/replay", data={}, headers={**same_origin, "Accept": "text/html"})
     assert both.status_code == 200
     assert "1 sent back, 1 not" in both.text
-    page = (await http.get("/queues")).text
+    page = (await http.get("/queues/letters")).text
     assert ("why ended" in page, "why not-ended" in page) == (True, False)
 
 
@@ -421,7 +421,7 @@ async def test_every_page_leads_to_every_page_of_the_navigation(http: httpx.Asyn
         assert [target for target, marks, _ in links if "aria-current" in marks] == [path]
 
 
-async def test_a_page_costs_two_storage_requests_at_most(
+async def test_a_page_costs_two_storage_requests_at_most_and_a_jobs_page_three(
     jobs: Jobs, dashboard: Program, http: httpx.AsyncClient
 ) -> None:
     job = History(jobs, "cheap")
@@ -431,7 +431,8 @@ async def test_a_page_costs_two_storage_requests_at_most(
     for path in (*lists, f"/api/jobs/{job.job_id}", *without_form(job.job_id)):
         before = dashboard.metric("joblease_storage_requests_total")
         assert (await http.get(path)).status_code == 200
-        assert dashboard.metric("joblease_storage_requests_total") - before <= 2, path
+        most = 3 if path == f"/jobs/{job.job_id}" else 2  # whose it is, what happened, and what people did
+        assert dashboard.metric("joblease_storage_requests_total") - before <= most, path
 
 
 async def test_the_openapi_document_tells_the_truth(jobs: Jobs, http: httpx.AsyncClient) -> None:

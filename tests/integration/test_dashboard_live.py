@@ -243,8 +243,42 @@ async def test_there_is_a_bound_on_open_streams(start: Start) -> None:
         async with watching([dashboard.port], watcher), httpx.AsyncClient() as client:
             answer = await client.get(f"http://127.0.0.1:{dashboard.port}/api/stream")
             assert (answer.status_code, answer.json()["title"]) == (503, "Too many streams")
+        async with asyncio.timeout(20):
+            while await asyncio.to_thread(dashboard.metric, "joblease_sse_clients"):
+                await asyncio.sleep(0.05)
         async with watching([dashboard.port], watcher):  # its place is free again
             assert watcher.kinds == {}
+
+
+async def test_one_person_does_not_take_all_streams(start: Start) -> None:
+    async with start(JOBLEASE_DASHBOARD_STREAMS_EACH="2", JOBLEASE_DASHBOARD_TRUSTED_PROXIES='["127.0.0.0/8"]') as one:
+        watchers = [Watcher(), Watcher()]
+        async with watching([one.port], *watchers), httpx.AsyncClient(timeout=20) as client:
+            url = f"http://127.0.0.1:{one.port}/api/stream"
+            answer = await client.get(url)
+            assert (answer.status_code, answer.json()["title"]) == (429, "Too many streams")
+            async with client.stream("GET", url, headers={"X-Forwarded-For": "192.0.2.7"}) as other:
+                assert other.status_code == 200
+
+
+async def test_a_reader_writes_nothing(jobs: Jobs, start: Start) -> None:
+    """A number that the log will come to, some day, makes nobody write into it."""
+    history = History(jobs, "future")
+    async with start() as dashboard:
+        witness = Watcher()
+        async with watching([dashboard.port], witness):
+            await history.happen("Submitted", State.SUBMITTED)
+            await witness.sees(history.events[0].event_id)
+            before = int(witness.last_id or 0)
+            futures = [Watcher() for _ in range(5)]
+            for watcher in futures:
+                watcher.last_id = str(before + 1_000_000)
+            async with watching([dashboard.port], *futures), asyncio.timeout(20):
+                while not all(watcher.kinds["missed"] for watcher in futures):
+                    await asyncio.sleep(0.05)
+            await history.happen("Completed", State.COMPLETED)
+            await witness.sees(history.events[1].event_id)
+        assert int(witness.last_id or 0) == before + 1
 
 
 async def test_an_id_that_nobody_gave_out_is_not_believed(jobs: Jobs, start: Start) -> None:

@@ -20,15 +20,16 @@ from joblease_dashboard.read_model.rows import job_row
 from joblease_dashboard.read_model.statistics import Stats, bucket
 
 BEGIN = datetime(2026, 11, 24, 12, tzinfo=UTC)
-STATES = {"Submitted": State.SUBMITTED, "Queued": State.QUEUED, "Deferred": State.QUEUED, "Retrying": State.RETRYING,
+STATES = {"Submitted": State.SUBMITTED, "Suspended": State.SUSPENDED, "Queued": State.QUEUED,
+          "Deferred": State.QUEUED, "Retrying": State.RETRYING,
           "Interrupted": State.INTERRUPTED, "Completed": State.COMPLETED, "Failed": State.FAILED,
           "Cancelled": State.CANCELLED}  # fmt: skip
 
 
 def event(job: str, status: str, at: float = 0, sequence: int = 1, **fields: Any) -> JobEvent:
-    values = {"group": "g", "queue": "default", "attempt": 1, "epoch": 1, **fields}
+    values = {"group": "g", "queue": "default", "namespace": "ns", "attempt": 1, "epoch": 1, **fields}
     return JobEvent(
-        event_id=f"{job}.{sequence}", job_id=job, namespace="ns", name=job, handler="h", submitted_at=BEGIN,
+        event_id=f"{job}.{sequence}", job_id=job, name=job, handler="h", submitted_at=BEGIN,
         sequence=sequence, status=status, state=STATES.get(status, State.RUNNING),
         timestamp=BEGIN + timedelta(seconds=at), **values,
     )  # fmt: skip
@@ -41,8 +42,8 @@ def report(worker: str, *jobs: str, queue: str = "default") -> WorkerReport:
     )  # fmt: skip
 
 
-def why(board: Board, job: str) -> str:
-    return board.reasons().why(board.get(job) or {}).text
+def why(board: Board, job: str, *, everything: bool = True) -> str:
+    return board.reasons(everything=everything).why(board.get(job) or {}).text
 
 
 def test_why_a_job_waits_for_its_group() -> None:
@@ -57,6 +58,36 @@ def test_why_a_job_waits_for_its_group() -> None:
     board.add(event("queued", "Queued"))  # a group with a limit of two: it has a slot, and waits for a worker
     assert why(board, "queued") == "no worker serves queue default"
     assert why(board, "urgent") == "next in line: group g is taken by holder on w-1 and 1 more"
+
+
+def test_why_a_job_waits_tells_nothing_of_other_namespaces() -> None:
+    workers = Workers()
+    board = Board(workers)
+    for stranger in ("secret-1", "secret-2"):
+        board.add(event(stranger, "Started", worker="w-secret", namespace="theirs"))
+        board.add(event(f"{stranger}-waits", "Submitted", namespace="theirs", data={"priority": 9}))
+    board.add(event("mine", "Submitted"))
+    board.add(event("also", "Submitted", at=1))
+    taken = "among the jobs of ns: group g is taken by a job of another namespace"
+    assert why(board, "mine", everything=False) == f"next in line {taken}"
+    assert why(board, "also", everything=False) == f"number 2 in line {taken}"
+    board.add(event("own", "Started", worker="w-1"))
+    assert why(board, "mine", everything=False).endswith("taken by own on w-1 and a job of another namespace")
+    assert why(board, "also").startswith("number 4 in line: group g is taken by")
+    board.add(event("queued", "Queued"))
+    workers.add(report("w-secret", "secret-1"))
+    assert why(board, "queued", everything=False) == "all workers of queue default are busy"
+    workers.add(report("w-2"))
+    assert why(board, "queued", everything=False) == "about to be taken by a worker of queue default"
+
+
+def test_a_suspended_job_and_one_whose_time_has_not_come_stand_in_no_line() -> None:
+    board = Board(Workers())
+    board.add(event("holder", "Started", worker="w-1"))
+    board.add(event("suspended", "Suspended"))
+    board.add(event("later", "Submitted", data={"startAfter": rfc3339(now() + timedelta(hours=1))}))
+    board.add(event("waits", "Submitted", at=9))
+    assert why(board, "waits").startswith("next in line")
 
 
 def test_why_a_job_waits_for_a_worker() -> None:
@@ -83,8 +114,8 @@ def test_why_a_job_waits_for_its_time() -> None:
     board.add(event("scheduled", "Submitted", data={"startAfter": due}))
     failed = "attempt 1 of 3 failed: ValueError; next attempt in 10 s"
     board.add(event("retrying", "Retrying", message=failed, data={"nextAttemptAt": due}))
-    assert board.reasons().why(board.get("scheduled") or {}).until == due
-    reason = board.reasons().why(board.get("retrying") or {})
+    assert board.reasons(everything=True).why(board.get("scheduled") or {}).until == due
+    reason = board.reasons(everything=True).why(board.get("retrying") or {})
     assert (reason.text, reason.until) == (f"{failed}, at", due)
     board.add(event("retrying", "Retrying", sequence=2, data={"nextAttemptAt": rfc3339(BEGIN)}))
     assert why(board, "retrying").startswith("not admitted yet")
@@ -104,7 +135,7 @@ def test_ten_thousand_waiting_jobs_are_explained_at_once() -> None:
     for number in range(10_000):
         board.add(event(f"job-{number}", "Submitted", at=number))
     board.add(event("holder", "Started", worker="w-1"))
-    reasons = board.reasons()
+    reasons = board.reasons(everything=True)
     assert all("taken by holder" in reasons.why(row).text for row in board.waiting())
 
 

@@ -157,6 +157,11 @@ def test_after_a_restart_running_jobs_hold_their_slots() -> None:
     assert admitted(scheduler) == ["waiting"]
 
 
+def said(scheduler: Scheduler, uid: str) -> str:
+    _, text = scheduler.why_waiting(uid) or (None, "")
+    return text
+
+
 def test_it_says_why() -> None:
     scheduler = Scheduler()
     scheduler.enqueue(job("held", suspended=True))
@@ -166,7 +171,33 @@ def test_it_says_why() -> None:
     for number in range(5):
         scheduler.hold_slot(job(f"h{number}", limit=5))
     scheduler.enqueue(job("full", limit=5))
-    assert "held by ns/h0, ns/h1, ns/h2 and 2 more" in str(scheduler.why_waiting("full"))
+    assert said(scheduler, "full") == "waits for group 'g' (limit 5), held by ns/h0, ns/h1, ns/h2 and others"
+
+
+def test_it_tells_nothing_of_other_namespaces() -> None:
+    scheduler = Scheduler()
+    for number in range(3):
+        scheduler.hold_slot(replace(job(f"secret-{number}", limit=4), label=f"theirs/secret-{number}"))
+    scheduler.enqueue(job("waits", limit=3))
+    assert said(scheduler, "waits") == "waits for group 'g' (limit 3), held by a job of another namespace"
+    scheduler.hold_slot(job("own", limit=4))
+    assert said(scheduler, "waits") == "waits for group 'g' (limit 3), held by ns/own and a job of another namespace"
+
+
+def test_it_says_what_a_job_really_waits_for() -> None:
+    scheduler = Scheduler()
+    scheduler.hold_slot(job("small", limit=1))
+    scheduler.enqueue(job("waits", limit=3))
+    assert (
+        said(scheduler, "waits")
+        == "waits for group 'g' (limit 3), held by ns/small; a job that holds it has a smaller limit"
+    )
+    scheduler = Scheduler()
+    scheduler.hold_slot(job("large", limit=3))
+    scheduler.enqueue(job("first", limit=1, age=5))
+    scheduler.enqueue(job("waits", limit=3))
+    assert admitted(scheduler) == []
+    assert said(scheduler, "waits").endswith("held by ns/large; it stands behind others in line")
 
 
 def test_jobs_of_the_same_second_go_as_the_api_server_took_them() -> None:

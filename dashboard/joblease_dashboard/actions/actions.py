@@ -21,7 +21,7 @@ from joblease_dashboard.actions import deadletters
 from joblease_dashboard.actions.kinds import Action
 from joblease_dashboard.actions.record import Record
 from joblease_dashboard.actions.resources import Resources
-from joblease_dashboard.actions.submission import spec_of, submitted
+from joblease_dashboard.actions.submission import check_names, repeatable, seed_of, spec_of
 from joblease_dashboard.problems import Problem
 
 if TYPE_CHECKING:
@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BY = f"{GROUP}/requested-by"
+FORM = f"{GROUP}/form"
+"""Annotation: marks which form has created a job, so that the same one never creates another."""
 SEEN_SECONDS = 3.0
 NAMED = 5
 """Jobs that a message names; more would bury what it says."""
-DEAD_PARTITION = "dead-letters"
 
 
 class Actions:
@@ -61,35 +62,40 @@ class Actions:
 
     async def submit(self, request: Request, form: Mapping[str, str]) -> str:
         """Create a job from a form; its id. Raises `Problem`."""
-        namespace = form.get("namespace", "").strip() or "default"
+        namespace, name = form.get("namespace", "").strip() or "default", form.get("name", "").strip()
+        check_names(namespace, name)
         await self._access.require(request, "create", namespace)
         spec = spec_of(form)
-        name = form.get("name", "").strip() or job_name(spec["handler"])
-        return await self._create(request, "submit", namespace, name, spec, {})
+        seed = seed_of(form, namespace, name, spec)
+        return await self._create(
+            request, "submit", namespace, name or job_name(spec["handler"], seed), spec, {FORM: seed} if seed else {}
+        )
 
-    async def do(self, request: Request, action: Action, job: "Row", events: list[JobEvent]) -> str:
+    async def do(
+        self, request: Request, action: Action, job: "Row", events: list[JobEvent], form: Mapping[str, str]
+    ) -> str:
         """Do something to a job; the id of the job to look at then. Raises `Problem`."""
         await self._access.require(request, action.verb, job["namespace"])
         action.check(job)
         if action.sets is None:
-            facts = submitted(events)
-            if "handler" not in facts:
-                raise Problem(409, "Not possible", f"the trail of job {job['name']} does not say how it was submitted")
+            facts = repeatable(job["name"], events)
             spec = {name: value for name, value in facts.items() if name != "traceparent"}
-            notes = {RETRY_OF: job["name"]}
-            return await self._create(request, action.name, job["namespace"], retry_name(job["name"]), spec, notes)
+            seed = seed_of(form, job["jobId"])
+            notes = {RETRY_OF: job["name"], **({FORM: seed} if seed else {})}
+            name = retry_name(job["name"], seed)
+            return await self._create(request, action.name, job["namespace"], name, spec, notes, job["jobId"])
         notes = {BY: identity(request).user}
         change = self._kubernetes().change(
             identity(request), job["namespace"], job["name"], job["jobId"], action.sets, notes
         )
-        await self._recorded(request, action.name, job["jobId"], job["name"], change)
+        await self._recorded(request, action.name, job["namespace"], job["name"], change, job["jobId"])
         return str(job["jobId"])
 
     async def replay(self, request: Request, wanted: str | None) -> deadletters.Replayed:
         """Send dead letters back; what became of them. Raises `Problem` or `PublishFailed`."""
         await self._access.require(request, "patch", "")
         work = self._replay(wanted)
-        done: deadletters.Replayed = await self._recorded(request, "replay", DEAD_PARTITION, wanted or "all", work)
+        done: deadletters.Replayed = await self._recorded(request, "replay", "", wanted or "all", work)
         return done
 
     async def _replay(self, wanted: str | None) -> deadletters.Replayed:
@@ -117,11 +123,19 @@ class Actions:
         return await found.read(identity(request), job["namespace"], job["name"], job["jobId"])
 
     async def _create(
-        self, request: Request, action: str, namespace: str, name: str, spec: dict[str, Any], notes: dict[str, str]
+        self,
+        request: Request,
+        action: str,
+        namespace: str,
+        name: str,
+        spec: dict[str, Any],
+        notes: dict[str, str],
+        of: str = "",
     ) -> str:
+        """Create a job, because of something done to the job `of`; its id."""
         notes = {**notes, BY: identity(request).user}
-        create = self._kubernetes().create(identity(request), namespace, name, spec, notes)
-        job_id: str = await self._recorded(request, action, f"new.{namespace}.{name}"[:200], name, create)
+        create = self._kubernetes().create_once(identity(request), namespace, name, spec, notes, FORM)
+        job_id: str = await self._recorded(request, action, namespace, name, create, of, creates=True)
         try:  # so that the job's page has something to show
             async with asyncio.timeout(SEEN_SECONDS):
                 await self._board.hears_of(job_id)
@@ -136,6 +150,17 @@ class Actions:
             )
         return self._resources
 
-    async def _recorded(self, request: Request, action: str, partition: str, target: str, work: Awaitable[Any]) -> Any:
+    async def _recorded(
+        self,
+        request: Request,
+        action: str,
+        namespace: str,
+        target: str,
+        work: Awaitable[Any],
+        job_id: str = "",
+        *,
+        creates: bool = False,
+    ) -> Any:
         who = {"user": identity(request).user, "address": self._access.address(request)}
-        return await self.record.keep(partition, {"action": action, "target": target, **who}, work)
+        what = {"action": action, "target": target, "namespace": namespace, **who}
+        return await self.record.keep(what, work, job_id, creates=creates)

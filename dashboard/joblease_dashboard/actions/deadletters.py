@@ -1,29 +1,38 @@
 """Messages that could not be processed: look at them without taking them away, and send them back.
 
 Looking means getting them from the queue and giving them back; the queue is declared so that this does not use them
-up. Replaying publishes a message to where it came from, and takes it away only after the broker has confirmed that. A
-message of a job that has ended would do nothing: it is not sent, stays, and whoever wanted to send it is told.
+up, and one dashboard looks at a time, since what one has got the others do not see. Replaying publishes a message to
+where it came from, and takes it away only after the broker has confirmed that. A message of a job that has ended would
+do nothing: it is not sent, stays, and whoever wanted to send it is told.
 """
 
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from aiormq.exceptions import ChannelLockedResource
+from joblease.broker import PublishFailed
+from joblease.errors import pauses
 from joblease.states import State
-from joblease.topology import DEAD, declare_dead
+from joblease.topology import DEAD, alone_with_dead
 from joblease.trail import AuditTrail, UnknownJob
 
 from joblease_dashboard.actions.letters import DeadLetter, describe, dropped
 
 if TYPE_CHECKING:
-    from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+    from collections.abc import Awaitable, Callable
+
+    from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
     from joblease.broker import Broker
 
 MAX_SHOWN = 100
 MAX_REPLAYED = 1_000
 """Messages that one replay looks at; what is behind them comes with the next."""
 GIVE_BACK_SECONDS = 2.0
+TURN_SECONDS = 30.0
+"""How long one waits for the others that look, and looks."""
+T = TypeVar("T")
 _one_at_a_time = asyncio.Lock()
 
 
@@ -44,15 +53,14 @@ async def look(broker: "Broker") -> list[DeadLetter]:
     """The oldest of them. Raises `PublishFailed`."""
 
     async def get(channel: "AbstractChannel") -> list[DeadLetter]:
-        queue = await declare_dead(channel)
-        taken: list[AbstractIncomingMessage] = []
-        while len(taken) < MAX_SHOWN and (message := await queue.get(no_ack=False, fail=False)):
-            taken.append(message)
-        await _give_back(channel, taken)
+        async with alone_with_dead(channel) as queue:
+            taken: list[AbstractIncomingMessage] = []
+            while len(taken) < MAX_SHOWN and (message := await queue.get(no_ack=False, fail=False)):
+                taken.append(message)
+            await _give_back(channel, taken)
         return [describe(message) for message in taken]
 
-    async with _one_at_a_time:
-        return await broker.ask(get)
+    return await _alone(broker, get)
 
 
 async def replay(broker: "Broker", trail: AuditTrail, wanted: str | None) -> Replayed:
@@ -64,7 +72,10 @@ async def replay(broker: "Broker", trail: AuditTrail, wanted: str | None) -> Rep
     in_time = asyncio.get_running_loop().time() + broker.timeout / 2
 
     async def send(channel: "AbstractChannel") -> None:
-        queue = await declare_dead(channel)
+        async with alone_with_dead(channel) as queue:
+            await send_all(channel, queue)
+
+    async def send_all(channel: "AbstractChannel", queue: "AbstractQueue") -> None:
         kept: list[AbstractIncomingMessage] = []
         for _ in range(MAX_REPLAYED):
             message = await queue.get(no_ack=False, fail=False)
@@ -88,9 +99,19 @@ async def replay(broker: "Broker", trail: AuditTrail, wanted: str | None) -> Rep
                 break
         await _give_back(channel, kept)
 
-    async with _one_at_a_time:
-        await broker.ask(send)
+    await _alone(broker, send)
     return done
+
+
+async def _alone(broker: "Broker", work: "Callable[[AbstractChannel], Awaitable[T]]") -> T:
+    """Ask the broker once nobody else looks at the letters. Raises `PublishFailed`."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(TURN_SECONDS), _one_at_a_time:
+            for pause in pauses():
+                with contextlib.suppress(ChannelLockedResource):
+                    return await broker.ask(work)
+                await asyncio.sleep(pause)
+    raise PublishFailed("another dashboard looks at the dead letters just now; try again")
 
 
 async def _outcome(trail: AuditTrail, job_id: str) -> State | None:

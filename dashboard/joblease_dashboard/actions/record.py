@@ -1,7 +1,12 @@
-"""The record of what people did, in the table `JobActions`: written before it is done, and again with the outcome."""
+"""The record of what people did: written before it is done, and again with the outcome.
+
+It is kept twice, so that each question is one range of one table: `JobActions` has a partition for each job, and
+`JobActionFeed` has everything, the last first. Keys are made of times and of jobs' ids, never of what somebody typed.
+"""
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,44 +15,66 @@ from joblease.messages import now, rfc3339
 
 from joblease_dashboard import metrics
 from joblease_dashboard.problems import Problem
-from joblease_dashboard.read_model.keys import inverted
+from joblease_dashboard.read_model.keys import key
+from joblease_dashboard.read_model.queries import TimeTable
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
 
 log = logging.getLogger(__name__)
 
+SHOWN = 100
+"""Of a job."""
+
 
 class Record:
-    """Who did what, and what came of it; a partition for each job, the last first."""
+    """Who did what, and what came of it."""
 
-    def __init__(self, table: "TableClient") -> None:
-        self._table = table
+    def __init__(self, jobs: "TableClient", feed: "TableClient") -> None:
+        self._jobs = jobs
+        self._feed = feed
+        self.all = TimeTable(feed)
+        """Of all jobs."""
 
     async def of(self, job_id: str) -> list[dict[str, Any]]:
         """Who did what to a job, the last first. One storage request. Raises `AzureError`."""
-        rows = self._table.query_entities(
-            "PartitionKey eq @job", parameters={"job": job_id}, results_per_page=100
+        rows = self._jobs.query_entities(
+            "PartitionKey eq @job", parameters={"job": job_id}, results_per_page=SHOWN
         ).by_page()
         async for page in rows:
             return [dict(row) async for row in page]
         return []
 
-    async def keep(self, partition: str, what: Mapping[str, str], work: Awaitable[Any]) -> Any:
+    async def keep(
+        self, what: Mapping[str, str], work: Awaitable[Any], job_id: str = "", *, creates: bool = False
+    ) -> Any:
         """Do the work between two writes: what cannot be recorded is not done. Its result.
 
-        `what` names `action`, `target`, `user` and `address`. Raises `AzureError`, and whatever the work raises.
+        `what` names `action`, `target`, `namespace`, `user` and `address`; `job_id` is the job that it is done to. Work
+        that `creates` a job returns its id: the record is that job's, too. Raises `AzureError`, and whatever the work
+        raises.
         """
         moment = now()
-        row = {"PartitionKey": partition, "RowKey": inverted(moment), "timestamp": rfc3339(moment), **what}
+        partition, row_key = key(moment, secrets.token_hex(4))
+        row = {"RowKey": row_key, "timestamp": rfc3339(moment), **what}
+        jobs = [job_id] if job_id else []
+
+        async def write(outcome: str) -> None:
+            whole = {**row, "jobId": jobs[-1] if jobs else "", "outcome": outcome[:1000]}
+            await asyncio.gather(
+                self._feed.upsert_entity({**whole, "PartitionKey": partition}),
+                *(self._jobs.upsert_entity({**whole, "PartitionKey": each}) for each in jobs),
+            )
+
         try:
-            await self._table.create_entity({**row, "outcome": "begun"})
+            await write("begun")
         except AzureError:
             asyncio.ensure_future(work).cancel()
             raise
         outcome = "done"
         try:
-            return await work
+            result = await work
+            jobs += [result] if creates else []
         except Problem as problem:
             outcome = f"refused: {problem}"
             raise
@@ -58,6 +85,7 @@ class Record:
             log.info("%s %s %s: %s", what["user"], what["action"], what["target"], outcome)
             metrics.ACTIONS.labels(what["action"], outcome.partition(":")[0]).inc()
             try:
-                await self._table.update_entity({**row, "outcome": outcome[:1000]})
+                await write(outcome)
             except AzureError:
                 log.warning("the outcome of %s %s could not be recorded", what["action"], what["target"])
+        return result

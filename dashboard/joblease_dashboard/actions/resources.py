@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from joblease_dashboard.access.cluster import Cluster
     from joblease_dashboard.access.identity import Identity
 
+CONFLICT = 409
+
 
 class Resources:
     """Reads, creates and changes them."""
@@ -39,6 +41,23 @@ class Resources:
             "spec": spec,
         }
         return str((await self._cluster.request(who, "POST", _path(namespace), body))["metadata"]["uid"])
+
+    async def create_once(
+        self, who: "Identity", namespace: str, name: str, spec: Mapping[str, Any], notes: Mapping[str, str], mark: str
+    ) -> str:
+        """Create it, unless there is one of that name whose annotation `mark` is the same; its uid. Raises `Problem`.
+
+        The API server lets a name be taken once: that holds for two replicas, and for any number of clicks.
+        """
+        try:
+            return await self.create(who, namespace, name, spec, notes)
+        except Problem as problem:
+            if problem.status != CONFLICT or mark not in notes:
+                raise
+            metadata = (await self._cluster.request(who, "GET", _path(namespace, name)))["metadata"]
+            if (metadata.get("annotations") or {}).get(mark) != notes[mark]:
+                raise
+            return str(metadata["uid"])
 
     async def change(
         self, who: "Identity", namespace: str, name: str, uid: str, spec: Mapping[str, Any], notes: Any

@@ -1,10 +1,14 @@
 """A job as a form: the fields that a handler's parameters ask for, the spec that a filled form means, and back.
 
-Field names say how a text becomes a value: `parameter.NAME` is text, `json.NAME` and `parameters` are JSON.
+Field names say how a text becomes a value: `parameter.NAME` is text, `json.NAME` and `parameters` are JSON. `key` names
+the form itself: sent twice, with the same in it, it is meant once.
 """
 
 import asyncio
+import hashlib
 import json
+import re
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,14 +22,19 @@ from joblease_dashboard.problems import Problem
 
 if TYPE_CHECKING:
     from joblease.messages import HandlerDescription
+    from pydantic_core import ErrorDetails
     from starlette.requests import Request
 
 FORM_SECONDS = 30.0
 MAX_FORM_BYTES = 256 << 10
+SHOWN_INPUT = 80
 PLAIN = ("queue", "description", "inputFilePath", "priority", "activeDeadlineSeconds", "startAfter")
 """Fields of the form that are fields of the spec."""
 NESTED = {"group": ("concurrency", "group"), "limit": ("concurrency", "limit"), "maxAttempts": ("retry", "maxAttempts")}
 """Fields of the form that are inside a part of the spec."""
+OTHERS = ("handler", "parameters", "namespace", "name", "key")
+LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+LONGEST_NAME = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +92,37 @@ async def read_form(request: "Request") -> dict[str, str]:
         raise Problem(400, "Not a form", str(error)) from None
 
 
+def new_key() -> str:
+    """The key of a form that is about to be shown."""
+    return secrets.token_urlsafe(12)
+
+
+def seed_of(form: Mapping[str, str], *content: Any) -> str:
+    """What a form and its content come to, always the same for the same; nothing when it has no key."""
+    whole = json.dumps([form.get("key"), *content], sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()[:32] if form.get("key") else ""
+
+
+def check_names(namespace: str, name: str) -> None:
+    """Raise `Problem` unless Kubernetes could have such a namespace and, if there is one, such a name."""
+    if not re.fullmatch(LABEL, namespace):
+        raise Problem(400, "Bad namespace", f"{_short(namespace)} is none: letters a to z, digits and -, 63 at most")
+    if name and not (len(name) <= LONGEST_NAME and re.fullmatch(rf"{LABEL}(\.{LABEL})*", name)):
+        expected = f"letters a to z, digits, - and ., {LONGEST_NAME} at most"
+        raise Problem(400, "Bad name", f"a job cannot be called {_short(name)}: {expected}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_INPUT else f"{text[:SHOWN_INPUT]}…"
+
+
 def spec_of(form: Mapping[str, str]) -> dict[str, Any]:
     """The spec that a form describes. Raises `Problem`."""
+    for name in form:
+        if name not in (*PLAIN, *NESTED, *OTHERS) and not name.startswith(("parameter.", "json.")):
+            hint = f"a parameter is given as parameter.{name} (text) or json.{name} (any other value)"
+            raise Problem(400, "Bad field", f"there is no field {_short(name)}; {hint}", field=name)
     parameters: Any = _json("parameters", form.get("parameters") or "{}")
     if not isinstance(parameters, dict):
         raise Problem(400, "Bad parameters", 'the parameters must be a JSON object, as {"steps": 3}')
@@ -103,11 +141,29 @@ def spec_of(form: Mapping[str, str]) -> dict[str, Any]:
         spec = JobRequestSpec.model_validate(fields)
         check_parameters(spec.parameters)
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise Problem(400, "Bad job", said) from None
+        raise Problem(400, "Bad job", "; ".join(_complaint(each) for each in error.errors())) from None
     except ValueError as error:
         raise Problem(400, "Bad job", str(error)) from None
     return spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def _complaint(error: "ErrorDetails") -> str:
+    """What is wrong with a field: what is expected, and what was given."""
+    where, expected = ".".join(map(str, error["loc"])), error["msg"]
+    if error["type"].startswith(("datetime", "timezone")):
+        expected = "a time with its zone is expected, as 2026-11-24T12:00:00Z"
+    return f"{where}: {expected}, not {_short(error['input'])}"
+
+
+def repeatable(name: str, events: Iterable[JobEvent]) -> dict[str, Any]:
+    """The spec that another job like this one has. Raises `Problem` when the history does not have all of it."""
+    facts = submitted(events)
+    if "handler" not in facts:
+        raise Problem(409, "Not possible", f"the trail of job {name} does not say how it was submitted")
+    if "parameters" not in facts:
+        why = "its parameters were too large for the trail, and without them it would be another job"
+        raise Problem(409, "Not possible", f"job {name} cannot be submitted again from here: {why}")
+    return facts
 
 
 def submitted(events: Iterable[JobEvent]) -> dict[str, Any]:

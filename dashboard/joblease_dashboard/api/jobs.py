@@ -1,15 +1,16 @@
 """Jobs: `GET /api/requests` lists them with their present state, `GET /api/jobs/{jobId}` tells the history of one."""
 
-import re
-from typing import TYPE_CHECKING
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
 
-from joblease.trail import UnknownJob
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from joblease_dashboard.api.history import LAST, story
 from joblease_dashboard.api.lists import answer, read_page
-from joblease_dashboard.api.parameters import check_known
-from joblease_dashboard.problems import Problem
-from joblease_dashboard.read_model.rows import Row, event_fields, fields, job_row
+from joblease_dashboard.api.parameters import check_known, whole
+from joblease_dashboard.read_model.queries import MAX_PAGE
+from joblease_dashboard.read_model.rows import event_fields
 
 if TYPE_CHECKING:
     from joblease.messages import JobEvent
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from joblease_dashboard.read_model.queries import Page
 
 PAGE_SIZE = 50
-JOB_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+EVENTS = 500
+"""Of a job's history, unless more or fewer are asked for."""
+MAX_BYTES = 1 << 20
+"""Of the events in one answer, about: the rest comes with the next."""
+TURN = 20
+"""Events that are encoded before the event loop gets its turn."""
 
 
 async def jobs(sources: "Sources", request: "Request") -> Response:
@@ -33,20 +39,33 @@ async def job_page(sources: "Sources", request: "Request") -> "Page":
 
 
 async def job(sources: "Sources", request: "Request") -> Response:
-    """A job and its complete history."""
-    check_known(request, ())
-    row, events = await history(sources, request, request.path_params["job_id"])
-    return JSONResponse({"job": row, "events": [event_fields(event) for event in events]})
+    """A job and its history, or the next stretch of a long one."""
+    check_known(request, ("after", "limit"))
+    after, limit = whole(request, "after", 0), max(1, min(whole(request, "limit", EVENTS), MAX_PAGE))
+    found = await story(sources, request, request.path_params["job_id"], LAST if after else max(limit, LAST))
+    events = found.last
+    if after or limit < len(events) or not found.whole:
+        events = await sources.trail.stretch(found.head, after, min(after + limit, found.head.sequence))
+    parts = await _encoded(events)
+    shown = after + len(parts)
+    following = f', "next": {shown}' if shown < found.head.sequence and parts else ""
+    body = f'{{"job": {_json(found.row)}, "events": [{", ".join(parts)}]{following}}}'
+    return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-async def history(sources: "Sources", request: "Request", job_id: str) -> "tuple[Row, list[JobEvent]]":
-    """A job's row and events. Raises `Problem` when there is no such job, or none that the user may see."""
-    try:
-        if not JOB_ID.fullmatch(job_id):
-            raise UnknownJob(job_id)
-        events = await sources.trail.history(job_id)
-        if not await sources.access.allows(request, "get", events[0].namespace):
-            raise UnknownJob(job_id)
-    except UnknownJob:
-        raise Problem(404, "No such job", f"there is no job {job_id!r} in the audit trail", jobId=job_id) from None
-    return fields(job_row(events) or {}), events
+async def _encoded(events: "list[JobEvent]") -> list[str]:
+    """The first events as JSON, as many as an answer takes; other requests get their turns meanwhile."""
+    parts: list[str] = []
+    size = 0
+    for event in events:
+        parts.append(_json(event_fields(event)))
+        size += len(parts[-1])
+        if size > MAX_BYTES:
+            break
+        if not len(parts) % TURN:
+            await asyncio.sleep(0)
+    return parts
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))

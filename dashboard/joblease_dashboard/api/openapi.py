@@ -55,13 +55,22 @@ DOCUMENT: dict[str, Any] = {
         "/api/jobs": _events("The same as `/api/events`"),
         "/api/jobs/{jobId}": {
             "get": {
-                "summary": "A job and its complete history, oldest first",
-                "parameters": [{"name": "jobId", "in": "path", "required": True, "schema": TEXT}],
+                "summary": "A job and its history, oldest first; a long one in stretches",
+                "parameters": [
+                    {"name": "jobId", "in": "path", "required": True, "schema": TEXT},
+                    _parameter("after", "Only events whose `sequence` is greater.", {**NUMBER, "minimum": 0}),
+                    _parameter(
+                        "limit",
+                        "Events wanted, 1000 at most. An answer may have fewer, when they are large.",
+                        {**NUMBER, "minimum": 0, "default": jobs.EVENTS},
+                    ),
+                ],
                 "responses": _answers(
                     object_of(
                         ["job", "events"],
                         job={"$ref": "#/components/schemas/Job"},
                         events={"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
+                        next={**NUMBER, "description": "`after` of what follows; absent when there is nothing more."},
                     ),
                     400,
                     404,

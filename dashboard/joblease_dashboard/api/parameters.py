@@ -14,6 +14,7 @@ from joblease_dashboard.read_model.queries import MAX_PAGE, Filters
 from joblease_dashboard.read_model.statistics import WINDOWS
 
 WHOLE = re.compile(r"0{0,9}[1-9][0-9]{0,9}", re.ASCII)
+NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 COMMON = ("page_size", "page_token", "namespace", "handler", "group", "name", "from", "to")
 
@@ -44,6 +45,16 @@ def page_size(values: Mapping[str, str], default: int) -> int:
     if not WHOLE.fullmatch(text):
         raise bad("page_size", f"a whole number of at least 1 is expected, not {text!r}")
     return min(int(text), MAX_PAGE)
+
+
+def whole(request: Request, name: str, default: int) -> int:
+    """A number that is not negative."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not NUMBER.fullmatch(text):
+        raise bad(name, f"a whole number is expected, not {text[:50]!r}")
+    return int(text)
 
 
 def moment(values: Mapping[str, str], name: str) -> datetime | None:

@@ -116,9 +116,9 @@ class Board:
         same = (each for each in self._rows(row["namespace"]) if each["group"] == row["group"])
         return [each for each in same if each["jobId"] != row["jobId"]]
 
-    def reasons(self) -> Reasons:
-        """Tells of any job why it waits, as things are now."""
-        return Reasons(self._open.values(), self._workers)
+    def reasons(self, *, everything: bool) -> Reasons:
+        """Tells of any job why it waits, as things are now, to somebody who may see all namespaces, or does not."""
+        return Reasons(self._open.values(), self._workers, everything=everything)
 
     def queues(self) -> set[str]:
         """Queues that open jobs are for."""

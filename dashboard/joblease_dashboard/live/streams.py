@@ -3,14 +3,18 @@
 A client is nothing but the number that it has come to. Whichever replica it comes back to goes on with the next one
 (`Last-Event-ID`): no event is left out and none is repeated, whenever it was written and by whom. A client that is
 further behind than the log remembers, because it was away for long or reads too slowly, is told so by an event `missed`
-and goes on with the present.
+and goes on with the present. Clients only read: nothing that they ask for is written anywhere.
+
+Whether a client still may listen is asked again and again, and nobody takes all the streams.
 """
 
 import asyncio
 import contextlib
 import re
 import secrets
-from collections.abc import AsyncIterator
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from joblease.broker import Broker, PublishFailed
@@ -23,23 +27,40 @@ if TYPE_CHECKING:
     from joblease_dashboard.live.log import Log
 
 RETRY_MILLISECONDS = 2_000
+READY_SECONDS = 5.0
+"""How long a request may wait for the log to be read, when the dashboard has just started."""
+AHEAD_SECONDS = 10.0
+"""How long a client waits for a number that we have not read yet: another replica may be ahead of us by that much."""
+RECHECK_SECONDS = 15.0
+"""How often a client's right is asked for again, at least."""
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class TooManyStreams(Exception):
-    """No more streams can be opened."""
+    """No more streams can be opened, by this person or by anybody."""
+
+    def __init__(self, *, own: bool) -> None:
+        super().__init__()
+        self.own = own
+        """Whether it is this person who has too many."""
+
+
+class NotReady(Exception):
+    """The log was not read yet."""
 
 
 class Streams:
     """Events as they come. Use `run` as a task."""
 
-    def __init__(self, log: "Log", broker: Broker, max_clients: int, heartbeat_seconds: float) -> None:
+    def __init__(self, log: "Log", broker: Broker, max_clients: int, max_own: int, heartbeat_seconds: float) -> None:
+        """`max_own`: how many one person may have."""
         self.log = log
         self._broker = broker
         self._max_clients = max_clients
-        self._heartbeat = heartbeat_seconds
+        self._max_own = max_own
+        self._heartbeat = min(heartbeat_seconds, RECHECK_SECONDS)
         self._ready = False
-        self._clients = 0
+        self._clients: Counter[str] = Counter()
         self._beats = 0
         self._stopped = False
 
@@ -57,16 +78,39 @@ class Streams:
         self._stopped = True
         self.log.wake()
 
-    async def open(self, last_id: str | None, job_id: str | None, namespace: str | None) -> AsyncIterator[bytes]:
+    async def open(
+        self,
+        person: str,
+        may: Callable[[], Awaitable[bool]],
+        last_id: str | None,
+        job_id: str | None,
+        namespace: str | None,
+    ) -> AsyncIterator[bytes]:
         """A stream of server-sent events of one job or namespace, or all: those after `last_id`, or after this moment.
 
-        Raises `TooManyStreams`.
+        It ends when the person `may` not see them any more. Raises `TooManyStreams`, `NotReady`.
         """
-        while not self._ready and not self._stopped:
-            await self.log.news.wait()
-        if self._clients >= self._max_clients:
-            raise TooManyStreams
-        return self._stream(await self._begin(last_id), job_id, namespace)
+        own = self._clients[person] >= self._max_own
+        if own or self._clients.total() >= self._max_clients:
+            raise TooManyStreams(own=own)
+        with self._counted(person):
+            try:
+                async with asyncio.timeout(READY_SECONDS):
+                    while not self._ready and not self._stopped:
+                        await self.log.news.wait()
+            except TimeoutError:
+                raise NotReady from None
+        return self._stream(person, may, self._begin(last_id), job_id, namespace)
+
+    @contextlib.contextmanager
+    def _counted(self, person: str) -> Iterator[None]:
+        self._clients[person] += 1
+        try:
+            yield
+        finally:
+            self._clients[person] -= 1
+            if not self._clients[person]:
+                del self._clients[person]
 
     async def _catch_up(self) -> None:
         """Wait until all that was published before now has been read: a mark of our own comes after it."""
@@ -81,33 +125,52 @@ class Streams:
                     return
                 await asyncio.sleep(pause)
 
-    async def _begin(self, last_id: str | None) -> int:
+    def _begin(self, last_id: str | None) -> int:
         """The number after which a client goes on; one that it cannot have had when it makes no sense."""
         if not last_id:
             return self.log.last
-        position = int(last_id) if _NUMBER.fullmatch(last_id) else -2
-        if position > self.log.last:  # another replica is ahead of us, or the log has begun anew
-            await self._catch_up()
-        return position
+        return int(last_id) if _NUMBER.fullmatch(last_id) else -2
 
-    async def _stream(self, position: int, job_id: str | None, namespace: str | None) -> AsyncIterator[bytes]:
-        self._clients += 1
-        beats = self._beats
-        try:
-            with metrics.SSE_CLIENTS.track_inprogress():
-                yield f"retry: {RETRY_MILLISECONDS}\nid: {position}\n\n".encode()
-                while not self._stopped:
-                    news = self.log.news
-                    if not self.log.first - 1 <= position <= self.log.last:
-                        position = self.log.last
-                        yield f"id: {position}\nevent: missed\ndata: {{}}\n\n".encode()
-                    frames, position = self.log.after(position, job_id, namespace)
-                    if frames:
-                        yield frames
-                    elif beats != self._beats:
-                        beats = self._beats
-                        yield f": alive\nid: {position}\n\n".encode()
-                    if position == self.log.last:
-                        await news.wait()
-        finally:
-            self._clients -= 1
+    async def _stream(
+        self,
+        person: str,
+        may: Callable[[], Awaitable[bool]],
+        position: int,
+        job_id: str | None,
+        namespace: str | None,
+    ) -> AsyncIterator[bytes]:
+        beats, checked, began = self._beats, time.monotonic(), self.log.last
+        with self._counted(person), metrics.SSE_CLIENTS.track_inprogress():
+            yield f"retry: {RETRY_MILLISECONDS}\nid: {position}\n\n".encode()
+            if not await self._reaches(position):  # the log has begun anew, or nobody has ever given out this number
+                position = began
+                yield _missed(position)
+            while not self._stopped:
+                news = self.log.news
+                if time.monotonic() - checked >= min(RECHECK_SECONDS, self._heartbeat):
+                    checked = time.monotonic()
+                    if not await may():
+                        return
+                if not self.log.first - 1 <= position <= self.log.last:
+                    position = self.log.last
+                    yield _missed(position)
+                frames, position = self.log.after(position, job_id, namespace)
+                if frames:
+                    yield frames
+                elif beats != self._beats:
+                    beats = self._beats
+                    yield f": alive\nid: {position}\n\n".encode()
+                if position == self.log.last:
+                    await news.wait()
+
+    async def _reaches(self, position: int) -> bool:
+        """Whether the log comes to this number, in a while."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(AHEAD_SECONDS):
+                while self.log.last < position and not self._stopped:
+                    await self.log.news.wait()
+        return self.log.last >= position
+
+
+def _missed(position: int) -> bytes:
+    return f"id: {position}\nevent: missed\ndata: {{}}\n\n".encode()

@@ -2,6 +2,9 @@
 
 Answered from the events alone, for any number of jobs at once. What they do not tell, a job's own page asks Kubernetes
 (`Cluster.read`): whether the job is suspended, and what the operator says about it.
+
+Whoever may not list the jobs of all namespaces is told nothing of other namespaces' jobs but that one has the
+group, and nothing of how many workers there are and how they are called.
 """
 
 from collections import defaultdict
@@ -32,12 +35,17 @@ class Why:
 class Reasons:
     """Made anew for each look, from all open jobs."""
 
-    def __init__(self, open_jobs: "Iterable[Row]", workers: "Workers") -> None:
+    def __init__(self, open_jobs: "Iterable[Row]", workers: "Workers", *, everything: bool) -> None:
+        """`everything`: whether they are told to somebody who may list the jobs of all namespaces."""
         self._workers = workers
+        self._everything = everything
         self._holders: dict[str, list[Row]] = defaultdict(list)
-        line: dict[str, list[Row]] = defaultdict(list)
+        line: dict[tuple[str, str], list[Row]] = defaultdict(list)
         for row in open_jobs:
-            (self._holders if State(row["state"]).admitted else line)[row["group"]].append(row)
+            if State(row["state"]).admitted:
+                self._holders[row["group"]].append(row)
+            elif row["state"] != State.SUSPENDED and not _due(row):
+                line[row["group"], "" if everything else row["namespace"]].append(row)
         self._places = {
             row["jobId"]: place
             for rows in line.values()
@@ -64,12 +72,20 @@ class Reasons:
         )
         if not holders:
             return Why("not admitted yet: it is suspended, or no operator serves its namespace", guessed=True)
-        first = holders[0]
-        where = f" on {first['worker']}" if first["state"] == State.RUNNING and first.get("worker") else ""
-        others = f" and {len(holders) - 1} more" if len(holders) > 1 else ""
         place = self._places.get(row["jobId"], 1)
-        line = "next in line" if place == 1 else f"number {place} in line"
-        return Why(f"{line}: group {row['group']} is taken by {first['name']}{where}{others}")
+        of = "" if self._everything else f" among the jobs of {row['namespace']}"
+        line = f"next in line{of}" if place == 1 else f"number {place} in line{of}"
+        return Why(f"{line}: group {row['group']} is taken by {self._named(row, holders)}")
+
+    def _named(self, row: "Mapping[str, Any]", holders: "list[Row]") -> str:
+        known = [each for each in holders if self._everything or each["namespace"] == row["namespace"]]
+        if not known:
+            return "a job of another namespace"
+        first = known[0]
+        where = f" on {first['worker']}" if first["state"] == State.RUNNING and first.get("worker") else ""
+        others = f" and {len(known) - 1} more" if len(known) > 1 else ""
+        strangers = " and a job of another namespace" if len(known) < len(holders) else ""
+        return f"{first['name']}{where}{others}{strangers}"
 
     def _for_worker(self, row: "Mapping[str, Any]") -> Why:
         serving = self._workers.serving(row["queue"])
@@ -78,6 +94,12 @@ class Reasons:
         if row["status"] == Status.INTERRUPTED:
             return Why("its worker let go of it; another one takes it")
         free = any(each.concurrency > len(each.jobs) for each in serving)
+        if not self._everything:
+            return Why(
+                f"about to be taken by a worker of queue {row['queue']}"
+                if free
+                else f"all workers of queue {row['queue']} are busy"
+            )
         if len(serving) == 1:
             return Why(f"{serving[0].worker} is about to take it" if free else f"{serving[0].worker} is busy")
         workers = f"{len(serving)} workers of queue {row['queue']}"

@@ -20,6 +20,8 @@ from joblease_dashboard.problems import wants_page
 if TYPE_CHECKING:
     from joblease_dashboard.access.access import Access
 
+SEARCHED = ("name", "namespace", "handler", "group", "state", "status", "from", "to")
+"""Fields of the lists' searches."""
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -77,6 +79,25 @@ class Renderer:
         }
         html = self._templates.get_template(template).render({**frame, **context})
         return HTMLResponse(html, status, headers={"Cache-Control": "no-store"})
+
+    def listed(self, request: Request, template: str, token: str | None, **context: Any) -> Response:
+        """A page of a list that goes on with `token`. Its address is its search."""
+        query = {name: value for name, value in request.query_params.items() if value and name != "page_token"}
+
+        def link(**changes: str) -> str:
+            """The same search with something changed."""
+            return "?" + urlencode({name: value for name, value in {**query, **changes}.items() if value})
+
+        return self.page(
+            request,
+            template,
+            query={name: query.get(name, "") for name in SEARCHED},
+            filtered=bool(set(query) - {"page_size"}),
+            this_page=request.query_params.get("page_token", ""),
+            following=link(page_token=token) if token else None,
+            link=link,
+            **context,
+        )
 
     def done(self, request: Request, target: str, answer: dict[str, Any]) -> Response:
         """After a change: on to a page, or JSON for programs."""

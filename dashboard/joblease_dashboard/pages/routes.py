@@ -6,7 +6,9 @@ from starlette.routing import Route
 
 from joblease_dashboard.pages.page import Page, Rooms
 from joblease_dashboard.pages.views import ask, lists, replay, session, submit
+from joblease_dashboard.pages.views.actions import actions
 from joblease_dashboard.pages.views.job import job
+from joblease_dashboard.pages.views.letters import letters
 from joblease_dashboard.pages.views.locks import locks
 from joblease_dashboard.pages.views.overview import overview
 from joblease_dashboard.pages.views.queues import queues
@@ -19,9 +21,11 @@ PAGES = (
     Page(path="/workers", name="Workers", view=workers),
     Page(path="/locks", name="Locks", view=locks),
     Page(path="/queues", name="Queues", view=queues),
+    Page(path="/actions", name="Actions", view=actions, scoped=True),
     Page(path="/jobs/{job_id}", view=job),
     Page(path="/submit", view=submit.show, form=submit.submit, scoped=True),
     Page(path="/jobs/{job_id}/{action}", view=ask.show, form=ask.act),
+    Page(path="/queues/letters", view=letters),
     Page(path="/queues/replay", view=replay.show, form=replay.replay),
     Page(path="/login", view=session.show, form=session.login),
     Page(path="/logout", form=session.logout),

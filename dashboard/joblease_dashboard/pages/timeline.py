@@ -64,18 +64,19 @@ class Timeline:
     """Place, and seconds since the beginning."""
     hidden: int
     """Lanes before the first one shown."""
+    partial: int = 0
+    """How many events the picture is made of, when there were others before."""
 
 
-def timeline(events: Sequence[JobEvent]) -> Timeline:
-    """The picture of a job's whole history."""
-    begin, end = events[0].timestamp, events[-1].timestamp
+def timeline(events: Sequence[JobEvent], begun: datetime | None = None) -> Timeline:
+    """The picture of a job's history, or of the end of it; `begun` is when the last run began."""
+    end = events[-1].timestamp
     if not events[-1].state.terminal:
         end = max(end, now())
-    lanes = _lanes(events, end)
+    lanes = _lanes(events, end, begun)
     hidden = max(0, len(lanes) - MAX_LANES)
     lanes = lanes[hidden:]
-    if hidden:
-        begin = lanes[0].spans[0].begin
+    begin = lanes[0].spans[0].begin
     length = max((end - begin) / timedelta(seconds=1), 0.001)
     for lane in lanes:
         for span in lane.spans:
@@ -88,12 +89,20 @@ def timeline(events: Sequence[JobEvent]) -> Timeline:
             lane.steps.append((place, f"{event.status}: {event.message}"))
     step = next((tick for tick in TICKS if length / tick <= MOST_TICKS), length / MOST_TICKS)
     ticks = [(step * number / length * 100, step * number) for number in range(int(length / step) + 1)]
-    return Timeline(lanes, ticks, hidden)
+    return Timeline(lanes, ticks, hidden, len(events) if events[0].sequence > 1 else 0)
 
 
-def _lanes(events: Sequence[JobEvent], end: datetime) -> list[Lane]:
-    lanes = [Lane(spans=[Span(Kind.WAITING, events[0].timestamp, end)])]
-    for event in events[1:]:
+def _first_lane(first: JobEvent, end: datetime, begun: datetime | None) -> Lane:
+    """Where the picture begins: with the submission, or in the middle of what was then."""
+    if first.sequence == 1 or first.status == Status.STARTED or first.state.kind is not Kind.RUNNING:
+        return Lane(spans=[Span(Kind.WAITING, first.timestamp, end)])
+    begin = begun if begun and begun < first.timestamp else first.timestamp
+    return Lane(first.attempt, first.epoch, first.worker or "", [Span(Kind.RUNNING, begin, end)])
+
+
+def _lanes(events: Sequence[JobEvent], end: datetime, begun: datetime | None) -> list[Lane]:
+    lanes = [_first_lane(events[0], end, begun)]
+    for event in events[1:] if events[0].sequence == 1 else events:
         lane, span = lanes[-1], lanes[-1].spans[-1]
         if event.status == Status.STARTED:
             if span.kind is Kind.RUNNING:  # its worker was lost, and could not say so

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import HttpResponseError
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from joblease.messages import now
 
 from joblease_dashboard.read_model.keys import after, inverted, partition
@@ -78,6 +78,13 @@ class TimeTable:
         if position:
             return Page(rows, token_of(start, end, position))
         return Page(rows, token_of(following, None, None) if following else None)
+
+    async def get(self, partition: str, row: str) -> Mapping[str, Any] | None:
+        """One row, if it is there."""
+        try:
+            return await self._table.get_entity(partition, row)
+        except ResourceNotFoundError:
+            return None
 
     def _adapt(self, seconds: float) -> None:
         """Look at more or less the next time."""

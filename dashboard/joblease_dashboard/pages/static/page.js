@@ -34,9 +34,28 @@ setInterval(() => {
 }, 1000);
 document.addEventListener("htmx:afterSettle", (event) => sayAll(event.target.parentNode ?? document));
 
+// A job's history only grows: new rows come in at the top, and what was loaded before stays. When more has happened than
+// the fresh page has rows, they are shown as on a page that was just opened.
+let grown = false;
+
+function grow(shown, fresh) {
+  const newest = Number(shown.rows[0]?.dataset.sequence), rows = [...fresh.rows];
+  const news = rows.filter((row) => Number(row.dataset.sequence) > newest);
+  grown = news.length < rows.length || Number(rows.at(-1)?.dataset.sequence) === newest + 1;
+  if (grown) {
+    for (const row of news) sayAll(row);
+    shown.prepend(...news);
+  }
+  return grown;
+}
+
 // Fresh content says its times before it is shown, so that nothing flickers; and leaves open what was opened.
 if (window.Idiomorph) Object.assign(Idiomorph.defaults.callbacks, {
-  beforeNodeMorphed: (_, fresh) => { if (fresh.nodeName === "TIME") say(fresh); },
+  beforeNodeMorphed: (shown, fresh) => {
+    if (fresh.nodeName === "TIME") say(fresh);
+    if (shown.id === "history") return !grow(shown, fresh);
+    if (shown.id === "more" && shown.closest("#job")) return !grown;
+  },
   beforeNodeAdded: (fresh) => { if (fresh.querySelectorAll) sayAll(fresh); },
   beforeAttributeUpdated: (name, node) => !(name === "open" && node.nodeName === "DETAILS"),
 });
@@ -64,7 +83,24 @@ function refresh(everything = false) {
   }
 }
 
+// A browser has six connections to a server over HTTP/1.1, and a stream takes one: a page that nobody sees gives its stream
+// back, and goes on after the last event that it heard of when it is seen again.
+let stream, last;
+if (window.htmx) htmx.createEventSource = (address) => {
+  const url = new URL(address, location.href);
+  if (last) url.searchParams.set("lastEventId", last);
+  const opened = stream = new EventSource(url);
+  if (document.hidden) queueMicrotask(() => opened.close());
+  return opened;
+};
+document.addEventListener("visibilitychange", () => {
+  if (!stream) return;
+  if (document.hidden) stream.close();
+  else if (stream.readyState === EventSource.CLOSED) htmx.trigger(document.querySelector("[sse-connect]"), "htmx:afterProcessNode");
+});
+
 document.addEventListener("htmx:sseMessage", ({ detail }) => {
+  last = detail.lastEventId || last;
   if (detail.type === "missed") { // the page was away for longer than events are kept
     refresh(true);
     return;

@@ -4,25 +4,28 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from joblease_dashboard.actions.kinds import ACTIONS, Action
-from joblease_dashboard.api.jobs import history
+from joblease_dashboard.actions.submission import new_key, read_form, repeatable
+from joblease_dashboard.api.history import story
 from joblease_dashboard.pages.page import Rooms
 from joblease_dashboard.problems import Problem
 
 
 async def show(rooms: Rooms, request: Request) -> Response:
     """Ask."""
-    job, _ = await history(rooms, request, request.path_params["job_id"])
-    action = _action(request)
+    found = await story(rooms, request, request.path_params["job_id"])
+    job, action = found.row, _action(request)
     await rooms.access.require(request, action.verb, job["namespace"])
     action.check(job)
-    return rooms.render.page(request, "ask.html", action=action, job=job)
+    if action.sets is None:
+        repeatable(job["name"], found.first)
+    return rooms.render.page(request, "ask.html", action=action, job=job, key=new_key())
 
 
 async def act(rooms: Rooms, request: Request) -> Response:
     """Do it."""
-    job, events = await history(rooms, request, request.path_params["job_id"])
+    found = await story(rooms, request, request.path_params["job_id"])
     action = _action(request)
-    job_id = await rooms.actions.do(request, action, job, events)
+    job_id = await rooms.actions.do(request, action, found.row, found.first, await read_form(request))
     return rooms.render.done(request, f"/jobs/{job_id}", {"jobId": job_id, "action": action.name})
 
 

@@ -1,6 +1,7 @@
 """The page of a job: how it stands, what happened to it, and what can be done."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from joblease.messages import JobEvent
@@ -10,46 +11,61 @@ from starlette.responses import Response
 
 from joblease_dashboard.actions.kinds import ACTIONS
 from joblease_dashboard.actions.submission import submitted
-from joblease_dashboard.api.jobs import history
+from joblease_dashboard.api.history import LAST, story
+from joblease_dashboard.api.parameters import whole
 from joblease_dashboard.live.why import Why
 from joblease_dashboard.pages.page import Rooms
 from joblease_dashboard.pages.timeline import timeline
 from joblease_dashboard.read_model.rows import Row
 
 SIBLINGS = 20
-EVENTS = 500
-"""Rows of the history, the last ones; the API gives all of it."""
 
 
 async def job(rooms: Rooms, request: Request) -> Response:
-    """One job."""
-    row, events = await history(rooms, request, request.path_params["job_id"])
+    """One job, with the last rows of its history, or with those before a certain one."""
+    before = whole(request, "before", 0)
+    found = await story(rooms, request, request.path_params["job_id"])
+    head, row, shown = found.head, found.row, found.last
+    if before:
+        shown = await rooms.trail.stretch(head, max(before - 1 - LAST, 0), max(before - 1, 0))
     state, namespace = State(row["state"]), row["namespace"]
-    spec = submitted(events)
+    spec = submitted(found.first)
     resource = await rooms.actions.resource(request, row) if state.kind is Kind.WAITING else None
     suspended = bool(resource["spec"].get("suspend")) if resource else None
     may = {
         verb: rooms.access.can_act and await rooms.access.allows(request, verb, namespace)
         for verb in ("create", "patch")
     }
+    copies = {"handler", "parameters"} <= set(spec)
     siblings = rooms.board.siblings(row)
     return rooms.render.page(
-        request, "job.html", job=row, events=events[: -EVENTS - 1 : -1], event_count=len(events),
-        submitted=spec, last=_last_words(events),
-        why=_why(rooms, row, resource) if state.kind is Kind.WAITING else None,
+        request, "job.html", job=row, events=shown[::-1], event_count=head.sequence, epoch=head.epoch,
+        older=shown[0].sequence if shown and shown[0].sequence > 1 else None, newest=not before,
+        submitted=spec, last=_last_words(found.last),
+        why=await _why(rooms, request, row, resource) if state.kind is Kind.WAITING else None,
         lease=_lease(rooms, row) if state is State.RUNNING else None,
-        actions=[each for each in ACTIONS.values() if each.fits(state, suspended=suspended) and may[each.verb]],
-        may_copy=may["create"] and "handler" in spec, timeline=timeline(events),
+        actions=[
+            each
+            for each in ACTIONS.values()
+            if each.fits(state, suspended=suspended) and may[each.verb] and (copies or each.sets is not None)
+        ],
+        may_copy=may["create"] and copies, timeline=timeline(found.last, _begun(row)),
         record=await rooms.actions.record.of(row["jobId"]),
         siblings=siblings[:SIBLINGS], sibling_count=len(siblings),
     )  # fmt: skip
 
 
-def _why(rooms: Rooms, row: Row, resource: Mapping[str, Any] | None) -> Why:
+def _begun(row: Row) -> datetime | None:
+    """When the last run began."""
+    return datetime.fromisoformat(row["runStartedAt"]) if row.get("runStartedAt") else None
+
+
+async def _why(rooms: Rooms, request: Request, row: Row, resource: Mapping[str, Any] | None) -> Why:
     """Why it waits, as far as the events, the resource and the operator tell."""
     if resource and resource["spec"].get("suspend"):
         return Why("it is suspended, and waits until somebody resumes it")
-    why = rooms.board.reasons().why(rooms.board.get(row["jobId"]) or row)
+    reasons = rooms.board.reasons(everything=await rooms.access.allows(request, "list", ""))
+    why = reasons.why(rooms.board.get(row["jobId"]) or row)
     if resource and why.guessed:
         conditions = (resource.get("status") or {}).get("conditions") or []
         said = next((each["message"] for each in conditions if each["type"] == "Succeeded"), "")

@@ -20,14 +20,14 @@ async def overview(rooms: Rooms, request: Request) -> Response:
     await rooms.access.require(request, "list", namespace)
     window = window_of(request.query_params)
     board = rooms.board
-    running, waiting, reasons = board.running(namespace), board.waiting(namespace), board.reasons()
     counts_all = await rooms.access.allows(request, "list", "")
+    running, waiting, reasons = board.running(namespace), board.waiting(namespace), board.reasons(everything=counts_all)
     return rooms.render.page(
         request, "overview.html",
         running=running[:SHOWN], running_count=len(running),
         waiting=[(row, reasons.why(row)) for row in waiting[:SHOWN]], waiting_count=len(waiting),
         failed=board.failed(namespace)[:SHOWN_FAILED],
-        workers=[each for each in rooms.workers.all() if each.state == "serving"],
+        workers=[each for each in rooms.workers.all() if each.state == "serving"] if counts_all else None,
         namespace=namespace, window=window, windows=list(WINDOWS),
         picture=await rooms.charts.read(window) if counts_all else None,
         restored=board.restored, overflowed=board.overflowed,

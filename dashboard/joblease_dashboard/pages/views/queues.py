@@ -1,9 +1,9 @@
-"""The broker's queues, and the dead letters."""
+"""The broker's queues."""
 
+from joblease.topology import DEAD
 from starlette.requests import Request
 from starlette.responses import Response
 
-from joblease_dashboard.actions import deadletters
 from joblease_dashboard.live.queues import depths
 from joblease_dashboard.pages.page import Rooms
 
@@ -14,7 +14,5 @@ async def queues(rooms: Rooms, request: Request) -> Response:
     pools = {"default"} | rooms.workers.queues() | rooms.board.queues()
     return rooms.render.page(
         request, "queues.html",
-        queues=await depths(rooms.broker, rooms.workers, pools, rooms.defer_seconds),
-        letters=await deadletters.look(rooms.broker), shown=deadletters.MAX_SHOWN,
-        may_replay=await rooms.access.allows(request, "patch", ""),
+        queues=await depths(rooms.broker, rooms.workers, pools, rooms.defer_seconds), dead=DEAD,
     )  # fmt: skip

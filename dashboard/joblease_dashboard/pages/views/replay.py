@@ -26,4 +26,4 @@ async def replay(rooms: Rooms, request: Request) -> Response:
     done = await rooms.actions.replay(request, form.get("message") or None)
     if done.ended and wants_page(request):
         return rooms.render.page(request, "replayed.html", sent=done.sent, ended=done.ended)
-    return rooms.render.done(request, "/queues", {"replayed": len(done.sent), "ended": done.ended_jobs()})
+    return rooms.render.done(request, "/queues/letters", {"replayed": len(done.sent), "ended": done.ended_jobs()})

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
-from joblease_dashboard.actions.submission import fields_of, form_of, read_form, submitted
-from joblease_dashboard.api.jobs import history
+from joblease_dashboard.actions.submission import fields_of, form_of, new_key, read_form, repeatable
+from joblease_dashboard.api.history import story
 from joblease_dashboard.pages.page import Rooms
 from joblease_dashboard.problems import Problem, wants_page
 
@@ -19,9 +19,10 @@ async def show(rooms: Rooms, request: Request) -> Response:
     values = {"namespace": request.query_params.get("namespace") or "default"}
     values["handler"] = request.query_params.get("handler", "").strip()
     if copied := request.query_params.get("copy"):
-        job, events = await history(rooms, request, copied)
+        found = await story(rooms, request, copied)
+        job = found.row
         description, _ = rooms.workers.handlers().get(job["handler"], (None, ""))
-        filled = form_of(submitted(events), fields_of(description))
+        filled = form_of(repeatable(job["name"], found.first), fields_of(description))
         values = {"namespace": job["namespace"], "handler": job["handler"], **filled}
     await rooms.access.require(request, "create", values["namespace"])
     return _page(rooms, request, values)
@@ -44,6 +45,6 @@ def _page(rooms: Rooms, request: Request, values: Mapping[str, str], problem: Pr
     description, queue = known.get(chosen, (None, "default"))
     return rooms.render.page(
         request, "submit.html", problem.status if problem else 200, handlers=known, chosen=chosen,
-        description=description, fields=fields_of(description), values={"queue": queue, **values},
+        description=description, fields=fields_of(description), values={"queue": queue, "key": new_key(), **values},
         namespace=values.get("namespace") or "default", problem=str(problem) if problem else "",
     )  # fmt: skip
