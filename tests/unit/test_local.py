@@ -225,8 +225,8 @@ def test_ports_of_all_parts_follow_each_other(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("JOBLEASE_LOCAL_FIRST_PORT", "30000")
     monkeypatch.setenv("JOBLEASE_LOCAL_WORKERS", "2")
     ports = LocalSettings().ports()
-    assert list(ports.values()) == list(range(30000, 30012))
-    assert list(ports)[-2:] == ["worker-1", "worker-2"]
+    assert list(ports.values()) == list(range(30000, 30013))
+    assert list(ports)[-3:] == ["worker-1", "worker-2", "dashboard"]
 
 
 def test_every_setting_is_described() -> None:
