@@ -87,21 +87,31 @@ async def test_the_commands_for_programs_work(
 ) -> None:
     api_server.service_account_kubeconfig("shop", "nightly", tmp_path / "nightly")
     token = yaml.safe_load((tmp_path / "nightly").read_text())["users"][0]["user"]["token"]
-    answers = []
-    for line in blocks("sh")[0].splitlines()[1:]:
-        command = shlex.split(line.replace("$TOKEN", token))
-        assert command[0] == "curl"
-        data = [value for flag, value in pairwise(command) if flag == "-d"]
-        headers = dict(v.split(": ", 1) for flag, v in pairwise(command) if flag == "-H")
-        path = next(word for word in command if word.startswith("http")).removeprefix("http://127.0.0.1:8080")
-        fields = dict(each.split("=", 1) for each in data)
-        answers.append(await http.request("POST" if data else "GET", path, headers=headers, data=fields or None))
+    answers = [await curl(http, line.replace("$TOKEN", token)) for line in blocks("sh")[0].splitlines()[1:]]
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[0].json() == {"jobs": []}
     created = [each for each in cluster.all() if each["metadata"]["uid"] == answers[1].json()["jobId"]]
     assert created[0]["spec"] == {"handler": "demo", "parameters": {"steps": 3}, **_defaults(created[0]["spec"])}
     by = created[0]["metadata"]["annotations"]["joblease.dev/requested-by"]
     assert by == "system:serviceaccount:shop:nightly"
+
+
+async def curl(http: httpx.AsyncClient, line: str) -> httpx.Response:
+    """Do what a command of the guide does, with this dashboard."""
+    command = shlex.split(line.replace("http://127.0.0.1:8080", str(http.base_url)))
+    assert command[0] == "curl"
+    data = [value for flag, value in pairwise(command) if flag == "-d"]
+    headers = dict(v.split(": ", 1) for flag, v in pairwise(command) if flag == "-H")
+    address = next(word for word in command if word.startswith("http"))
+    fields = dict(each.split("=", 1) for each in data)
+    return await http.request("POST" if data else "GET", address, headers=headers, data=fields or None)
+
+
+@pytest.mark.parametrize("http", [{}], indirect=True)
+async def test_the_command_without_access_control_works(http: httpx.AsyncClient) -> None:
+    """The dashboard lets it in, and the API server takes the job."""
+    answer = await curl(http, blocks("sh")[1])
+    assert (answer.status_code, answer.json()["action"]) == (200, "submit")
 
 
 def _defaults(spec: dict[str, object]) -> dict[str, object]:
