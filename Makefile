@@ -7,7 +7,7 @@ BENCH_STAMP := $(VENV)/.bench-installed
 ASSETS := dashboard/joblease_dashboard/pages/static/vendor/htmx.min.js
 SOURCES := core operator worker dashboard cli local tests bench
 
-.PHONY: help assets up down status clean-local test test-browser screenshots faults property kind kind-down e2e chart-docs helm3 settings-docs krew manifests bench \
+.PHONY: help assets up down status clean-local test test-browser screenshots faults simulate property kind kind-down e2e chart-docs helm3 settings-docs krew manifests bench \
 	bench-docs lint requirements
 
 help: ## list the targets
@@ -58,6 +58,9 @@ faults: $(STAMP) ## break everything at random for JOBLEASE_FAULTS_SECONDS (600)
 	@JOBLEASE_FAULTS_SECONDS=$${JOBLEASE_FAULTS_SECONDS:-600} \
 		JOBLEASE_FAULTS_SEED=$${JOBLEASE_FAULTS_SEED:-$$(od -An -v -tx4 -N$$((4 * $(SEEDS))) /dev/urandom | xargs | tr ' ' ,)} \
 		$(BIN)/python -m pytest -s tests/faults/test_soak.py
+
+simulate: $(STAMP) ## the protocol under faults, on virtual time, for JOBLEASE_SIMULATION_SECONDS (3600)
+	@cd tests && ../$(BIN)/python -m simulation --seconds $${JOBLEASE_SIMULATION_SECONDS:-3600}
 
 property: $(STAMP) ## make up jobs for JOBLEASE_PROPERTY_SECONDS (3600): each has one outcome, and the job behind it runs
 	@JOBLEASE_PROPERTY_SECONDS=$${JOBLEASE_PROPERTY_SECONDS:-3600} $(BIN)/python -m pytest -s tests/integration/test_any_job.py
