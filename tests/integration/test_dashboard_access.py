@@ -17,7 +17,7 @@ import yaml
 from joblease.head import Head
 from joblease.messages import now
 from joblease.states import State
-from joblease.storage import ACTIONS_TABLE
+from joblease.storage import ACTION_FEED_TABLE
 from joblease.trail import NewEvent
 from joblease_dashboard.access.guard import OPEN
 from joblease_dashboard.actions.kinds import ACTIONS
@@ -125,7 +125,7 @@ def what_is_open(method: str, path: str) -> bool:
 
 async def nothing_was_done(jobs: Jobs) -> bool:
     """Whether the record of actions is empty."""
-    return not [row async for row in jobs.storage.table(ACTIONS_TABLE).list_entities()]
+    return not [row async for row in jobs.storage.table(ACTION_FEED_TABLE).list_entities()]
 
 
 PROXY = {"JOBLEASE_DASHBOARD_ACCESS": "proxy", "JOBLEASE_DASHBOARD_TRUSTED_PROXIES": '["127.0.0.0/8"]'}
