@@ -34,7 +34,7 @@ MAX_EVENTS = MAX_WRITES - 1
 MAX_TRANSACTION_BYTES = 900_000
 """Of the events of one transaction, by `NewEvent.size`. Azure Table storage takes 4 MiB, but a body of more than a MiB
 holds up the event loop."""
-ROWS_A_REQUEST = 200
+ROWS_A_REQUEST = 100
 """Of a stretch of a job's history."""
 _ROW_BYTES = 2_000
 """At most, of a row's part in a transaction without its message and data."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from joblease.states import State
-from joblease.storage import ACTIONS_TABLE
+from joblease.storage import ACTION_FEED_TABLE
 from joblease.topology import DEAD, REASON_HEADER
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply, apply_file
@@ -117,7 +117,7 @@ async def do(page: Page, action: str) -> None:
 
 
 async def recorded(jobs: Jobs, action: str) -> set[tuple[str, str]]:
-    rows = jobs.storage.table(ACTIONS_TABLE).query_entities("action eq @action", parameters={"action": action})
+    rows = jobs.storage.table(ACTION_FEED_TABLE).query_entities("action eq @action", parameters={"action": action})
     return {(row["user"], row["outcome"]) async for row in rows}
 
 
@@ -168,7 +168,7 @@ async def test_a_job_is_submitted_by_a_form_and_followed(page: Page, installatio
     await page.get_by_label("Namespace").fill(NAMESPACE)
     await page.get_by_label("Name made up").fill("Not A Name")
     await page.get_by_role("button", name="Submit").click()
-    await expect(page.get_by_role("alert")).to_contain_text("metadata.name")  # the API server's own words
+    await expect(page.get_by_role("alert")).to_contain_text("a job cannot be called 'Not A Name'")
     assert await page.get_by_label("steps").input_value() == "3"  # what was typed is still there
     await check(page, "submit-wrong")
     await page.get_by_label("Name made up").fill("by-form")

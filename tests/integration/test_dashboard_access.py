@@ -18,7 +18,7 @@ import yaml
 from joblease.head import Head
 from joblease.messages import now
 from joblease.states import State
-from joblease.storage import ACTIONS_TABLE, SESSIONS_TABLE
+from joblease.storage import ACTION_FEED_TABLE, SESSIONS_TABLE
 from joblease.trail import NewEvent
 from joblease_dashboard.access.guard import OPEN
 from joblease_dashboard.actions.kinds import ACTIONS
@@ -158,7 +158,7 @@ def what_is_open(method: str, path: str) -> bool:
 
 async def nothing_was_done(jobs: Jobs) -> bool:
     """Whether the record of actions is empty."""
-    return not [row async for row in jobs.storage.table(ACTIONS_TABLE).list_entities()]
+    return not [row async for row in jobs.storage.table(ACTION_FEED_TABLE).list_entities()]
 
 
 SECRET = "the-proxy-is-the-proxy-and-nobody-else"

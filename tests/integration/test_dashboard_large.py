@@ -84,7 +84,7 @@ async def test_no_request_holds_up_the_others(
         answer = await http.get(path.format(job_id(MANY)))
     assert answer.status_code == 200
     assert max(turns) < MOST_SECONDS
-    assert requests() - before <= 10
+    assert requests() - before <= 15
     assert len(answer.content) < 1 << 20
 
 

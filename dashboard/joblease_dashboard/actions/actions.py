@@ -116,11 +116,14 @@ class Actions:
         return done
 
     async def resource(self, request: Request, job: "Row") -> dict[str, Any] | None:
-        """The job's `JobRequest`, when the dashboard has a way to it: what only Kubernetes knows. Raises `Problem`."""
-        found = self._resources
-        if found is None:
+        """The job's `JobRequest`, when the dashboard has a way to it: what only Kubernetes knows. The rest is known."""
+        if self._resources is None:
             return None
-        return await found.read(identity(request), job["namespace"], job["name"], job["jobId"])
+        try:
+            return await self._resources.read(identity(request), job["namespace"], job["name"], job["jobId"])
+        except Problem as problem:
+            log.warning("the JobRequest of %s cannot be read: %s", job["name"], problem)
+            return None
 
     async def _create(
         self,

@@ -106,9 +106,11 @@ def seed_of(form: Mapping[str, str], *content: Any) -> str:
 def check_names(namespace: str, name: str) -> None:
     """Raise `Problem` unless Kubernetes could have such a namespace and, if there is one, such a name."""
     if not re.fullmatch(LABEL, namespace):
-        raise Problem(400, "Bad namespace", f"{_short(namespace)} is none: letters a to z, digits and -, 63 at most")
+        raise Problem(
+            400, "Bad namespace", f"{_short(namespace)} is none: small letters, a to z, digits and -, 63 at most"
+        )
     if name and not (len(name) <= LONGEST_NAME and re.fullmatch(rf"{LABEL}(\.{LABEL})*", name)):
-        expected = f"letters a to z, digits, - and ., {LONGEST_NAME} at most"
+        expected = f"small letters, a to z, digits, - and ., {LONGEST_NAME} at most"
         raise Problem(400, "Bad name", f"a job cannot be called {_short(name)}: {expected}")
 
 
