@@ -102,7 +102,8 @@ class Keeper:
         """Held wherever a lease's state, deadline or process changes, so that the guardian hears of no old one."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="keeper", daemon=True)
-        self._leases: set[Lease] = set()
+        self._leases: dict[Lease, None] = {}
+        """In the order in which they were taken."""
         self._guardian = Guardian()
         LEASE_SECONDS_REMAINING.set_function(self._least_remaining)
 
@@ -148,7 +149,7 @@ class Keeper:
         finally:
             LEASE_ACQUIRE_SECONDS.labels(result).observe(boot_seconds() - started)
         lease = Lease(grant, self._deadline(sent), sent + self._settings.renew_seconds, on_lost)
-        self._leases.add(lease)
+        self._leases[lease] = None
         return lease
 
     async def _ask(self, blob: str, lease_id: str, *, create: bool) -> tuple[Grant, float]:
@@ -289,7 +290,7 @@ class Keeper:
             if not lease.ours:
                 return False
             lease.state = state
-            self._leases.discard(lease)
+            self._leases.pop(lease, None)
             return True
 
     def _deadline(self, request_sent: float) -> float:
