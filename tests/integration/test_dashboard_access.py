@@ -364,8 +364,11 @@ async def test_names_are_checked_before_anything_is_remembered_of_them(start: St
     bearer = {"Authorization": f"Bearer {token('anna', 'list')}"}
     async with start() as http:
         for name in ("x" * 250_000, "Upper", "a.b", "-", "a/../b"):
-            answer = await http.post("/submit", headers=bearer, data={"namespace": name, "handler": "demo"})
-            assert (answer.status_code, answer.json()["title"]) == (400, "No such namespace")
+            for answer in (
+                await http.post("/submit", headers=bearer, data={"namespace": name, "handler": "demo"}),
+                await http.get("/api/jobs", headers=bearer, params={"namespace": name[:1000]}),
+            ):
+                assert (answer.status_code, answer.json()["title"]) == (400, "Bad namespace"), name[:10]
 
 
 async def test_every_answer_says_what_browsers_and_proxies_must_know(start: Start) -> None:

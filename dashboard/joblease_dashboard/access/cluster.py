@@ -76,7 +76,9 @@ class Cluster:
     async def may(self, who: Identity, verb: str, namespace: str) -> bool:
         """Whether somebody may do this to `JobRequest`s of a namespace; "" means all of them. Raises `Problem`."""
         if namespace and not DNS_LABEL.fullmatch(namespace):
-            raise Problem(400, "No such namespace", "a namespace's name has up to 63 of a-z, 0-9 and -")
+            raise Problem(
+                400, "Bad namespace", "a namespace's name has small letters, a to z, digits and -, 63 at most"
+            )
         key = who, verb, namespace
         if key not in self._rights:
             attributes = {"group": GROUP, "resource": PLURAL, "verb": verb, "namespace": namespace}

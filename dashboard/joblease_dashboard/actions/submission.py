@@ -18,6 +18,7 @@ from joblease.jobrequest import JobRequestSpec, check_parameters
 from joblease.messages import JobEvent, Status
 from pydantic import ValidationError
 
+from joblease_dashboard.access.cluster import DNS_LABEL
 from joblease_dashboard.problems import Problem
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ PLAIN = ("queue", "description", "inputFilePath", "priority", "activeDeadlineSec
 NESTED = {"group": ("concurrency", "group"), "limit": ("concurrency", "limit"), "maxAttempts": ("retry", "maxAttempts")}
 """Fields of the form that are inside a part of the spec."""
 OTHERS = ("handler", "parameters", "namespace", "name", "key")
-LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+LABEL = DNS_LABEL.pattern
 LONGEST_NAME = 253
 
 
