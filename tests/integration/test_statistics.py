@@ -12,11 +12,13 @@ from typing import Any, cast
 
 import pytest
 from azure.core.exceptions import AzureError
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from joblease.messages import JobEvent, now, rfc3339
 from joblease.states import OUTCOMES, State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE
+from joblease_dashboard.live.board import Board
+from joblease_dashboard.live.workers import Workers
 from joblease_dashboard.read_model.rebuild import complete_statistics, rebuild
 from joblease_dashboard.read_model.statistics import Stats, totals
 from joblease_dashboard.read_model.tally import LAST_BUCKET, Tally, bucket
@@ -71,10 +73,11 @@ async def test_what_two_dashboards_hear_of_is_counted_once(account: Account) -> 
     """Also after more than two days of hours with jobs, and when late jobs of old hours are heard of then."""
     replicas = [Replica(account), Replica(account)]
     stories = [await happened(account, "completes", age) for age in range(60, 0, -1)]
-    late = [await happened(account, "completes", age + 0.1) for age in (59, 30)]
-    for number, events in enumerate(stories):
-        await replicas[number % 2].take(events[:2])
-        await replicas[(number + 1) % 2].take(events[1:])
+    late = [await happened(account, "completes", age + 0.1) for age in (59, 10)]
+    for events in stories:
+        await replicas[0].take(events[:2])
+        await replicas[1].take(events[:1])
+        await replicas[0].take(events[1:])
     for events in late:
         await asyncio.gather(*(each.take(events) for each in replicas))
     await account.check()
@@ -169,6 +172,18 @@ async def test_jobs_that_an_older_release_has_indexed_are_counted_at_the_start(a
     assert account.faults.sent - sent == 1
 
 
+async def test_after_a_restart_nobodys_failures_are_pushed_out(account: Account) -> None:
+    mine, *others = [await happened(account, "handed over", 5 - number / 20) for number in range(61)]
+    mine = [each.model_copy(update={"namespace": "team-a"}) for each in mine]
+    await account.writer().add([event for history in (mine, *others) for event in history])
+    board = Board(Workers())
+    await board.restore(account.table(INDEX_TABLE))
+    assert [row["jobId"] for row in board.failed("team-a")] == [mine[0].job_id]
+    assert len(board.failed("default")) == 20
+    board.add(mine[1])
+    assert board.running("team-a") == []
+
+
 async def test_a_rebuild_is_what_a_fresh_read_model_would_be(account: Account) -> None:
     """Whatever was lost, doubled or wrong before, and with a dashboard at work."""
     replica, jobs = Replica(account), [await happened(account, story, age) for story in STORIES for age in (1, 30, 90)]
@@ -232,10 +247,11 @@ DEEDS = st.lists(
 
 def test_any_history_of_the_read_model(storage: str) -> None:
     @settings(
-        max_examples=40, deadline=None, database=None, phases=(Phase.generate, Phase.shrink), derandomize=True,
+        max_examples=15, deadline=None, database=None, phases=(Phase.explicit, Phase.generate), derandomize=True,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(JOBS, DEEDS)
+    @example([("completes", 0.2, 0.001)], [Deed([[(0, 1)], [(0, 0)]], [], restarts=False, rebuilds=False)])
     def check(jobs: list[tuple[str, float, float]], deeds: list[Deed]) -> None:
         asyncio.run(live(storage, jobs, deeds))
 
@@ -257,7 +273,8 @@ async def live(storage: str, jobs: list[tuple[str, float, float]], deeds: list[D
                     group.create_task(replica.take([h[e % len(h)] for h, (_, e) in zip(some, chosen, strict=True)]))
                 if deed.rebuilds:
                     group.create_task(rebuilt(account))
-            await account.check()
+            if account.faults.crashes == 0:  # a job may be counted just before its row says that it has ended
+                await account.check()
         account.faults.plan = []
         for number, history in enumerate(histories):  # each message is delivered at last
             await replicas[number % 2].take(history)

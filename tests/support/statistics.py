@@ -34,6 +34,7 @@ class Faults:
     def __init__(self) -> None:
         self.plan: list[str] = []
         self.sent = 0
+        self.crashes = 0
 
     async def send(self, transport: CountingTransport, request: Any, **config: Any) -> Any:
         self.sent += 1
@@ -42,6 +43,7 @@ class Faults:
         if not fault:
             return answer
         if fault == "crash":
+            self.crashes += 1
             raise Crash
         raise ServiceResponseError("the answer was lost")
 

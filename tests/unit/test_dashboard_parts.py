@@ -105,6 +105,26 @@ def test_what_comes_after_an_outcome_changes_nothing() -> None:
     assert job_row([*ended, event("job", "Started", 2, 3), event("job", "Completed", 3, 4)]) == job_row(ended)
 
 
+def test_failures_of_one_namespace_push_out_none_of_another() -> None:
+    board = Board(Workers())
+    mine = event("mine", "Failed").model_copy(update={"namespace": "team-a"})
+    board.add(mine)
+    for number in range(60):
+        board.add(event(f"other-{number}", "Failed", at=number + 1))
+    assert [row["name"] for row in board.failed("team-a")] == ["mine"]
+    assert [row["name"] for row in board.failed("ns")] == [f"other-{number}" for number in range(59, 39, -1)]
+    assert [row["name"] for row in board.failed()][-1] == "mine"
+
+
+def test_the_namespaces_whose_failures_are_kept_are_those_that_failed_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("joblease_dashboard.live.board.MAX_NAMESPACES", 2)
+    board = Board(Workers())
+    for number, name in enumerate(("old", "newest", "new")):
+        at = {"old": 0, "newest": 9, "new": 1}[name]
+        board.add(event(f"job-{number}", "Failed", at=at).model_copy(update={"namespace": name}))
+    assert [row["namespace"] for row in board.failed()] == ["newest", "new"]
+
+
 def test_ten_thousand_waiting_jobs_are_explained_at_once() -> None:
     board = Board(Workers())
     for number in range(10_000):

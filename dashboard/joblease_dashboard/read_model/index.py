@@ -63,10 +63,13 @@ class Index:
                 await self._add(part)
 
     async def _add(self, part: Sequence[tuple[str, list[JobEvent]]]) -> None:
-        """Jobs of one partition. When anything in a transaction is refused, its rows are read and it is made anew."""
+        """Jobs of one partition. When anything in a transaction is refused, its rows are read and it is made anew.
+
+        What was once read from the trail is kept for that: a job that was counted must not end later in its row.
+        """
         while True:
-            complete = await asyncio.gather(*(self._complete(*each) for each in part))
-            rows = [row for job_id, events in complete if (row := self._row(job_id, events))]
+            part = await asyncio.gather(*(self._complete(*each) for each in part))
+            rows = [row for job_id, events in part if (row := self._row(job_id, events))]
             if not rows:
                 return
             if self._stats:
