@@ -95,7 +95,9 @@ INDEX = Cost(table=2 / INDEX_BATCH, rows=2, consumed=2)
 """Dashboard, each event of a full batch: a row of `JobFeed`, at most one of `JobIndex` (`Index.add`). It comes from
 the index's queue, and for the live streams from the log `joblease.events.live`."""
 STATS = Cost(table=1, rows=1)
-"""Dashboard, each batch in which a job ended (`Stats.write`)."""
+"""Dashboard, each batch in which a job ended: a row of `JobStats` for the hour (`Stats.add`)."""
+COUNT = Cost(rows=1)
+"""Dashboard, each job that ended: its own row of `JobStats`, in the same transaction."""
 DEFER = Cost(blob=1, published=1, consumed=1)
 """Worker: a lease that somebody else holds, and the copy of the message that waits (`Consumer._defer`)."""
 RECOVER = Cost(table=3, rows=3)
@@ -136,7 +138,7 @@ class Job:
 
     def dashboard(self) -> Cost:
         """What the dashboard does, when it is busy enough for full batches."""
-        return INDEX * self.events + STATS * (self.events / INDEX_BATCH)
+        return INDEX * self.events + STATS * (self.events / INDEX_BATCH) + COUNT
 
     def total(self) -> Cost:
         return SUBMIT + self.operator() + self.worker() + self.dashboard()

@@ -91,4 +91,5 @@ async def fill(batch: Sequence[Job], trail: AuditTrail, index: Writer) -> int:
 
     events = [event for written in await asyncio.gather(*(one(job) for job in batch)) for event in written]
     await index.add(events)
+    await index.statistics.set_complete()  # as in an installation that is not new
     return len(events)

@@ -33,7 +33,7 @@ _ENTITY = re.compile(r"(\w+)\(PartitionKey='([^']*)',RowKey='([^']*)'\)")
 
 
 class Rows:
-    """A table to be written, a stand-in for `TableClient`. Nothing is checked: each row is new, or replaces another."""
+    """A table to be written, a stand-in for `TableClient`. Nothing is checked: a row is new, or merged into another."""
 
     def __init__(self, database: sqlite3.Connection, table: str) -> None:
         self._database = database
@@ -55,7 +55,11 @@ class Rows:
 
     def _write(self, rows: Sequence[dict[str, Any]]) -> None:
         values = [(row["PartitionKey"], row["RowKey"], json.dumps(_EXTRA | row)) for row in rows]
-        self._database.executemany(f"insert or replace into {self.table_name} values (?, ?, ?)", values)  # noqa: S608
+        self._database.executemany(
+            f"insert into {self.table_name} values (?, ?, ?)"  # noqa: S608
+            " on conflict do update set fields = json_patch(fields, excluded.fields)",
+            values,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,11 @@ class Storage:
         for name in names:
             await self._tables.create_table_if_not_exists(name)
 
+    async def delete_tables(self, *names: str) -> None:
+        """Delete tables. Azure takes about a minute; until then they cannot be created."""
+        for name in names:
+            await self._tables.delete_table(name)
+
     async def create_locks(self) -> None:
         """Create the container of the lease blobs if it is missing."""
         try:

@@ -1,6 +1,7 @@
 """What keeps the rooms up to date: tables that exist, and messages of the broker."""
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from joblease import topology
@@ -16,7 +17,7 @@ from joblease.storage import (
 from joblease.topology import WORKERS
 
 from joblease_dashboard.read_model.indexer import Indexer
-from joblease_dashboard.read_model.rebuild import TABLES
+from joblease_dashboard.read_model.rebuild import TABLES, complete_statistics
 from joblease_dashboard.read_model.writer import Writer
 
 if TYPE_CHECKING:
@@ -47,7 +48,12 @@ class Background:
         self._starting.clear()
         board, streams = self._sources.board, self._sources.streams
         async with self._sources.broker:
-            await asyncio.gather(self._indexer.run(), board.restore(self._storage.table(INDEX_TABLE)), streams.run())
+            await asyncio.gather(
+                self._indexer.run(),
+                board.restore(self._storage.table(INDEX_TABLE)),
+                streams.run(),
+                once_storage_works(partial(complete_statistics, self._storage)),
+            )
 
     async def _create_tables(self) -> None:
         await self._storage.create_tables(*TABLES, ACTIONS_TABLE, ACTION_FEED_TABLE, SESSIONS_TABLE)

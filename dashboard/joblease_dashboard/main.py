@@ -10,6 +10,7 @@ from joblease import logs
 from joblease.limits import API_DEPTH
 from joblease.metrics import set_build_info
 from joblease.settings import argument_parser, load
+from joblease.storage import Storage
 
 from joblease_dashboard.read_model.rebuild import rebuild
 from joblease_dashboard.server import serve
@@ -23,7 +24,7 @@ def main() -> None:
     parser = argument_parser(DashboardSettings, "joblease-dashboard", "Show what happens to jobs, and what happened.")
     parser.add_argument(
         "command", nargs="?", choices=("serve", "rebuild"), default="serve",
-        help="serve (the default), or rebuild JobIndex and JobFeed from the audit trail",
+        help="serve (the default), or rebuild JobIndex, JobFeed and JobStats from the audit trail",
     )  # fmt: skip
     arguments = parser.parse_args()
     settings = load(DashboardSettings)
@@ -31,7 +32,7 @@ def main() -> None:
     set_build_info("dashboard")
     sys.setrecursionlimit(API_DEPTH + sys.getrecursionlimit())
     if arguments.command == "rebuild":
-        sys.stdout.write(f"{asyncio.run(rebuild(settings))} jobs are in the read model\n")
+        sys.stdout.write(f"{asyncio.run(_rebuild(settings))} jobs are in the read model\n")
         return
     if settings.dashboard_access == "none" and settings.dashboard_host not in LOOPBACK:
         where = f"{settings.dashboard_host}:{settings.dashboard_port}"
@@ -43,3 +44,8 @@ def main() -> None:
         asyncio.run(serve(settings))
     except KeyboardInterrupt:
         return
+
+
+async def _rebuild(settings: DashboardSettings) -> int:
+    async with Storage(settings) as storage:
+        return await rebuild(storage)

@@ -32,6 +32,7 @@ async def fill(jobs: Jobs, count: int, seconds: float = 12) -> datetime:
     storage = jobs.storage
     await storage.create_tables(INDEX_TABLE, FEED_TABLE, STATS_TABLE)
     writer = Writer(storage.table, jobs.trail)
+    await writer.statistics.set_complete()
     first = now() - timedelta(seconds=seconds * count + 60)
     for start in range(0, count, BATCH):
         batch = range(start, min(start + BATCH, count))

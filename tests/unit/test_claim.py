@@ -53,11 +53,21 @@ def test_a_job_that_loses_its_last_attempt_has_crashed() -> None:
     assert changes == {"state": State.WORKER_CRASHED}
 
 
-@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.INTERRUPTED])
-def test_a_cancelled_job_does_not_start(state: State) -> None:
-    events, changes = claimed(head(state, cancel_requested=True))
+@pytest.mark.parametrize(
+    ("state", "attempt", "told"),
+    [
+        (State.QUEUED, 0, "cancelled before it started"),
+        (State.QUEUED, 1, "cancelled before its next attempt"),
+        (State.RUNNING, 1, "cancelled; its worker was lost"),
+        (State.INTERRUPTED, 1, "cancelled before another worker took it"),
+    ],
+)
+def test_a_cancelled_job_does_not_start(state: State, attempt: int, told: str) -> None:
+    before = head(state, attempt=attempt, cancel_requested=True)
+    events, changes = claimed(before)
     assert events == [("Cancelled", None)]
     assert changes == {"state": State.CANCELLED}
+    assert _next(before, MESSAGE, "worker-1")[0][0].message == told
 
 
 @pytest.mark.parametrize("state", [*(state for state in State if state.terminal), State.SUBMITTED, State.RETRYING])

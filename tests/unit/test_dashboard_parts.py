@@ -1,5 +1,6 @@
 """The dashboard's plain parts: why a job waits, the picture of its attempts, the form of a job, lengths of time."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from random import Random
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from joblease_dashboard.pages.formats import NOTHING, seconds
 from joblease_dashboard.pages.timeline import timeline
 from joblease_dashboard.problems import Problem
 from joblease_dashboard.read_model.rows import job_row
-from joblease_dashboard.read_model.statistics import Stats, bucket
+from joblease_dashboard.read_model.tally import Tally, bucket, tally_of
 
 BEGIN = datetime(2026, 11, 24, 12, tzinfo=UTC)
 STATES = {"Submitted": State.SUBMITTED, "Suspended": State.SUSPENDED, "Queued": State.QUEUED,
@@ -122,12 +123,37 @@ def test_why_a_job_waits_for_its_time() -> None:
 
 
 def test_waiting_time_ends_with_the_first_run() -> None:
-    stats = Stats(Mock())
     history = [event("job", "Submitted", 0, 1), event("job", "Started", 1, 2), event("job", "Interrupted", 559, 3),
                event("job", "Started", 560, 4, epoch=2), event("job", "Completed", 570, 5, epoch=2)]  # fmt: skip
-    stats.count(job_row(history) or {})
-    ((minute,),) = (hour.values() for hour in stats._hours.values())
-    assert minute == {"ended": {"completed": 1}, "waited": {bucket(1): 1}, "ran": {bucket(10): 1}}
+    tally = tally_of(job_row(history) or {})
+    assert tally == Tally(Counter(completed=1), Counter([bucket(1)]), Counter([bucket(10)]))
+    assert Tally.decode((tally + tally).encode()) == tally + tally
+
+
+def test_what_comes_after_an_outcome_changes_nothing() -> None:
+    """Only a newer release writes it, after a state that this one takes for an outcome."""
+    ended = [event("job", "Submitted", 0, 1), event("job", "Failed", 1, 2)]
+    assert job_row([*ended, event("job", "Started", 2, 3), event("job", "Completed", 3, 4)]) == job_row(ended)
+
+
+def test_failures_of_one_namespace_push_out_none_of_another() -> None:
+    board = Board(Workers())
+    mine = event("mine", "Failed").model_copy(update={"namespace": "team-a"})
+    board.add(mine)
+    for number in range(60):
+        board.add(event(f"other-{number}", "Failed", at=number + 1))
+    assert [row["name"] for row in board.failed("team-a")] == ["mine"]
+    assert [row["name"] for row in board.failed("ns")] == [f"other-{number}" for number in range(59, 39, -1)]
+    assert [row["name"] for row in board.failed()][-1] == "mine"
+
+
+def test_the_namespaces_whose_failures_are_kept_are_those_that_failed_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("joblease_dashboard.live.board.MAX_NAMESPACES", 2)
+    board = Board(Workers())
+    for number, name in enumerate(("old", "newest", "new")):
+        at = {"old": 0, "newest": 9, "new": 1}[name]
+        board.add(event(f"job-{number}", "Failed", at=at).model_copy(update={"namespace": name}))
+    assert [row["namespace"] for row in board.failed()] == ["newest", "new"]
 
 
 def test_ten_thousand_waiting_jobs_are_explained_at_once() -> None:

@@ -68,7 +68,7 @@ def _next(head: Head, message: JobMessage, worker: str) -> tuple[list[NewEvent],
     if head.state.terminal or head.state in (State.SUBMITTED, State.RETRYING):  # those are published when they are due
         raise NothingToRun(head)
     if head.cancel_requested:
-        return [NewEvent(Status.CANCELLED, "cancelled before it started")], {"state": State.CANCELLED}
+        return [NewEvent(Status.CANCELLED, _cancelled(head))], {"state": State.CANCELLED}
     attempts = message.retry.max_attempts
     started: dict[str, Any] = {"state": State.RUNNING, "epoch": head.epoch + 1, "next_attempt_at": None}
     if head.state is State.INTERRUPTED:  # handed back by its worker
@@ -87,3 +87,12 @@ def _next(head: Head, message: JobMessage, worker: str) -> tuple[list[NewEvent],
     attempt = head.attempt + 1
     events.append(NewEvent(Status.STARTED, f"attempt {attempt} of {attempts} on {worker}"))
     return events, {**started, "attempt": attempt, "attempt_started_at": now()}
+
+
+def _cancelled(head: Head) -> str:
+    """What is said of a job that is not run because it was cancelled; the operator says the same."""
+    if head.state is State.RUNNING:
+        return "cancelled; its worker was lost"
+    if head.state is State.INTERRUPTED:
+        return "cancelled before another worker took it"
+    return "cancelled before its next attempt" if head.attempt else "cancelled before it started"

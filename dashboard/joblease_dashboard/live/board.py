@@ -2,12 +2,13 @@
 
 Asking storage for it would cost a search through days of history at every look. Here it costs one search when the
 dashboard starts (`restore`) and nothing afterwards. The number of jobs remembered is bounded; the lists tell when that
-was not enough, and the trail has everything anyhow.
+was not enough, and the trail has everything anyhow. Failures are kept by namespace, so that those of one push out none
+of another.
 """
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,10 @@ log = logging.getLogger(__name__)
 MAX_OPEN = 10_000
 MAX_ENDED = 50_000
 """Ended jobs whose events are recognised when they are announced again; an id each, about 10 MB."""
-MAX_FAILED = 50
+MAX_FAILED = 20
+"""Of a namespace."""
+MAX_NAMESPACES = 1_000
+"""Whose failures are kept: those that failed last."""
 RESTORE_DAYS = 31
 RETRY_SECONDS = 5.0
 
@@ -41,7 +45,7 @@ class Board:
     def __init__(self, workers: "Workers") -> None:
         self._workers = workers
         self._open: OrderedDict[str, Row] = OrderedDict()
-        self._failed: deque[Row] = deque(maxlen=MAX_FAILED)
+        self._failed: dict[str, list[Row]] = {}
         self._ended: OrderedDict[str, int] = OrderedDict()
         self._awaited: dict[str, asyncio.Event] = {}
         self.restored = False
@@ -66,12 +70,18 @@ class Board:
             self._open.pop(job_id, None)
             self._end(row)
             if state.kind is Kind.FAILED:
-                self._failed.appendleft(row)
+                self._fail(row)
             return
         self._open[job_id] = row
         if len(self._open) > MAX_OPEN:
             self._open.popitem(last=False)
             self.overflowed = True
+
+    def _fail(self, row: Row) -> None:
+        kept = _last_first([*self._failed.get(row["namespace"], ()), row])
+        self._failed[row["namespace"]] = kept[:MAX_FAILED]
+        if len(self._failed) > MAX_NAMESPACES:
+            del self._failed[min(self._failed, key=lambda name: str(self._failed[name][0]["updatedAt"]))]
 
     def _end(self, row: Row) -> None:
         """Settled is settled: whatever is heard of it again changes nothing."""
@@ -108,8 +118,9 @@ class Board:
 
     def failed(self, namespace: str = "") -> list[Row]:
         """What failed lately, the last first."""
-        found = (row for row in self._failed if namespace in ("", row["namespace"]))
-        return sorted(found, key=lambda row: str(row["updatedAt"]), reverse=True)
+        if namespace:
+            return list(self._failed.get(namespace, ()))
+        return _last_first(row for rows in self._failed.values() for row in rows)
 
     def siblings(self, row: Mapping[str, Any]) -> list[Row]:
         """Open jobs of the same concurrency group and namespace."""
@@ -139,26 +150,19 @@ class Board:
                 self.restored = True
 
     async def _read(self, index: "TableClient") -> None:
-        is_open, values = _recent_but(state for state in State if state.terminal)
-        async for row in index.query_entities(is_open, parameters=values):
+        condition, values = _open_or_failed()
+        async for row in index.query_entities(condition, parameters=values):
             known = self._open.get(row["jobId"])
             if row["jobId"] not in self._ended and (not known or known["sequence"] < row["sequence"]):
                 self._put(fields(row))
-        await self._read_failed(index)
-
-    async def _read_failed(self, index: "TableClient") -> None:
-        """The last that failed; one request."""
-        has_failed, values = _recent_but(state for state in State if state.kind is not Kind.FAILED)
-        pages: Any = index.query_entities(has_failed, parameters=values, results_per_page=MAX_FAILED).by_page()
-        found = [fields(row) async for row in await anext(pages)]
-        news = [row for row in found if row["jobId"] not in self._ended]  # the others were heard of meanwhile
-        self._failed.extend(news[: MAX_FAILED - len(self._failed)])
-        for row in news:
-            self._end(row)
 
 
-def _recent_but(states: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """A condition that a job is not old and its state none of these, and the parameters."""
-    values = {f"s{number}": str(state) for number, state in enumerate(states)}
+def _last_first(rows: Iterable[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: str(row["updatedAt"]), reverse=True)
+
+
+def _open_or_failed() -> tuple[str, dict[str, str]]:
+    """A condition that a job is not old, and has neither completed nor been cancelled; and the parameters."""
+    values = {f"s{n}": str(state) for n, state in enumerate(State) if state.kind in (Kind.COMPLETED, Kind.CANCELLED)}
     condition = " and ".join(["PartitionKey le @oldest", *(f"state ne @{name}" for name in values)])
     return condition, values | {"oldest": partition(now() - timedelta(days=RESTORE_DAYS))}

@@ -1,19 +1,21 @@
 """Rows of the read model, made from events.
 
 A job's row is what its events add up to; adding the same event again, or an older one, changes nothing. That is what
-lets events arrive twice, out of order, or from a rebuild.
+lets events arrive twice, out of order, or from a rebuild. The first outcome is final: what comes after it changes
+nothing either. (Only a newer release can write such events, after a state that this one takes for an outcome.)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from joblease.messages import JobEvent, Status, rfc3339
+from joblease.states import Kind
 
 from joblease_dashboard.read_model.keys import key
 
 MESSAGE_LENGTH = 1_024
 ON_WAITING = ("priority", "startAfter", "nextAttemptAt")
-"""What an event's data says about how a job waits: kept in its row."""
+"""What an event's data says about how a job waits: kept in its row. A step's data are the handler's own."""
 Row = dict[str, Any]
 
 
@@ -38,7 +40,7 @@ def fields(row: Mapping[str, Any]) -> Row:
 def job_row(events: Iterable[JobEvent], known: Mapping[str, Any] | None = None) -> Row | None:
     """What the events add to a job's row (to a `known` one, of which `sequence` is read); None when nothing."""
     last = known["sequence"] if known else 0
-    fresh = sorted((event for event in events if event.sequence > last), key=lambda event: event.sequence)
+    fresh = _to_the_outcome(sorted((each for each in events if each.sequence > last), key=lambda each: each.sequence))
     if not fresh:
         return None
     newest = fresh[-1]
@@ -61,7 +63,8 @@ def job_row(events: Iterable[JobEvent], known: Mapping[str, Any] | None = None) 
         "updatedAt": rfc3339(newest.timestamp),
     }
     for event in fresh:
-        row |= {name: event.data[name] for name in ON_WAITING if event.data and event.data.get(name)}
+        if event.data and event.state.kind is Kind.WAITING:
+            row |= {name: event.data[name] for name in ON_WAITING if event.data.get(name)}
         if event.worker:
             row["worker"] = event.worker
         if event.status == Status.STARTED:
@@ -73,3 +76,8 @@ def job_row(events: Iterable[JobEvent], known: Mapping[str, Any] | None = None) 
         if event.state.terminal:
             row["completedAt"] = rfc3339(event.timestamp)
     return row
+
+
+def _to_the_outcome(events: Sequence[JobEvent]) -> Sequence[JobEvent]:
+    ends = (number for number, event in enumerate(events, 1) if event.state.terminal)
+    return events[: next(ends, len(events))]

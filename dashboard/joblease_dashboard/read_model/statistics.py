@@ -1,22 +1,29 @@
 """Numbers over time: how many jobs ended, how, and how long they had waited and run.
 
-Counted as jobs end, into a row per hour and dashboard replica in `JobStats` (`<hour>-<replica>` in the partition of
-its month): whoever reads adds the replicas up. A replica alone writes its rows, so there is nothing to agree on. A
-chart of any window takes one or two requests. When a replica is killed in the moment between the index and its own
-row, the jobs of that moment are missing from the charts; they are in the trail, as everything.
+`JobStats` has a row for each hour, `hour-<hour>` in the partition of its month, and a row for each job that was counted
+in it, `job-<id>`. The transaction that counts a job inserts the latter and replaces the former under its ETag. So each
+job is counted once, whoever counts it and however often: an answer that was lost, a second dashboard, an event that
+comes again change nothing. A job is counted before its row in `JobIndex` says that it has ended (`index`), so whatever
+has ended there has been counted.
+
+An hour's row has a tally for each minute and one for the whole. Each has a greatest size (`tally`), and so has the row:
+at most 61 properties of 4 KiB. A chart of any window takes one request, two across a month's end.
 """
 
-import json
-import math
-import secrets
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from azure.data.tables import UpdateMode
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from joblease.messages import now
-from joblease.states import OUTCOMES, State
+from joblease.states import OUTCOMES
+from joblease.transactions import MAX_WRITES, Write, submit
+
+from joblease_dashboard.read_model.parts import outdated, parts
+from joblease_dashboard.read_model.tally import Tally, moment_of, percentile, tally_of
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
@@ -25,40 +32,20 @@ HOUR = "%Y-%m-%dT%H"
 MONTH = "%Y-%m"
 WINDOWS = {"1h": (60, 1), "6h": (360, 5), "24h": (1440, 15), "7d": (10_080, 120)}
 """Length and step in minutes."""
-_BASE, _FIRST = math.sqrt(2), 0.01
-KEPT_HOURS = 48
-
-Minute = dict[str, Any]
-
-
-def bucket(seconds: float) -> int:
-    """Number of the bucket that a time falls into; each reaches 1.41 times as far as the one before."""
-    return 0 if seconds <= _FIRST else math.ceil(math.log(seconds / _FIRST, _BASE))
+WHOLE = "hour"
+"""The property that has the tally of the whole hour. A minute's is `m00` to `m59`."""
+REMEMBERED_HOURS = 48
+_COMPLETE = ("complete", "complete")
+"""Key of a row that says: all ended jobs of `JobIndex` are counted, and not only those that ended since an upgrade."""
 
 
-def percentile(buckets: Mapping[int, int], share: float) -> float | None:
-    """Seconds below which this share of the times lie, within a bucket's width; None when there are none."""
-    total = sum(buckets.values())
-    if not total:
-        return None
-    wanted, before = share * total, 0
-    for number in sorted(buckets):
-        if before + buckets[number] >= wanted:
-            low = _FIRST * _BASE ** (number - 1) if number else 0.0
-            high = _FIRST * _BASE**number
-            return low + (high - low) * (wanted - before) / buckets[number]
-        before += buckets[number]
-    return _FIRST * _BASE ** max(buckets)
+@dataclass(frozen=True, slots=True)
+class _Hour:
+    """An hour's row."""
 
-
-def _empty() -> Minute:
-    return {"ended": Counter(), "waited": Counter(), "ran": Counter()}
-
-
-def _add(to: Minute, more: Mapping[str, Any]) -> None:
-    to["ended"].update(more["ended"])
-    for name in ("waited", "ran"):
-        to[name].update({int(number): count for number, count in more[name].items()})
+    etag: str | None = None
+    """None when there is no row yet."""
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
 
 
 class Stats:
@@ -66,62 +53,118 @@ class Stats:
 
     def __init__(self, table: "TableClient") -> None:
         self._table = table
-        self._replica = secrets.token_hex(4)
-        self._hours: dict[str, dict[int, Minute]] = defaultdict(lambda: defaultdict(_empty))
-        self._changed: set[str] = set()
+        self._hours: OrderedDict[str, _Hour] = OrderedDict()
 
-    def count(self, row: Mapping[str, Any]) -> None:
-        """Count a job that has just ended; `row` is its row in `JobIndex`."""
-        submitted, started, run_started, completed = (
-            datetime.fromisoformat(row[name]).astimezone(UTC) if row.get(name) else None
-            for name in ("submittedAt", "startedAt", "runStartedAt", "completedAt")
-        )
-        assert submitted and completed  # noqa: S101, PT018 - it was submitted, and has ended
-        hour = completed.strftime(HOUR)
-        minute = self._hours[hour][completed.minute]
-        minute["ended"][State(row["state"]).kind.value] += 1
-        if started:
-            minute["waited"][bucket((started - submitted).total_seconds())] += 1
-        if run_started:
-            minute["ran"][bucket((completed - run_started).total_seconds())] += 1
-        self._changed.add(hour)
+    async def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Count jobs that have ended, by their rows in `JobIndex`. May be repeated. Raises `AzureError`."""
+        by_hour: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+        for row in rows:
+            by_hour[moment_of(row["completedAt"]).strftime(HOUR)][row["jobId"]] = row
+        for hour, jobs in by_hour.items():
+            for part in parts(list(jobs.values()), MAX_WRITES - 1):
+                await self._count(hour, part)
 
-    async def write(self) -> None:
-        """Write the hours that have changed. Raises `AzureError`; then they are written next time."""
-        for hour in sorted(self._changed):
-            row = {
-                "PartitionKey": hour[:7],
-                "RowKey": f"{hour}-{self._replica}",
-                "data": json.dumps(self._hours[hour], separators=(",", ":")),
-            }
-            await self._table.upsert_entity(row, mode=UpdateMode.REPLACE)
-            self._changed.discard(hour)
-        for hour in sorted(self._hours)[:-KEPT_HOURS]:
-            del self._hours[hour]
-            self._replica = secrets.token_hex(4)  # a late job of a forgotten hour must not replace that hour's row
+    async def _count(self, hour: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Jobs of one hour. When anything is not as it was known, it is read, and the rest is counted."""
+        while rows:
+            known = self._hours.get(hour, _Hour())
+            news = _counted(rows, known.tallies)
+            properties = {**_key(hour), **{name: tally.encode() for name, tally in news.items()}}
+            counts = Write("merge" if known.etag else "insert", properties, known.etag)
+            try:
+                *_, etag = await submit(self._table, [*(Write("insert", _key(hour, row)) for row in rows), counts])
+            except HttpResponseError as error:
+                if not outdated(error):
+                    raise
+                if error.status_code == 409:
+                    counted = await asyncio.gather(*(self._is_counted(hour, row) for row in rows))
+                    rows = [row for row, there in zip(rows, counted, strict=True) if not there]
+                self._remember(hour, await self._read_hour(hour))
+            else:
+                self._remember(hour, _Hour(etag, {**known.tallies, **news}))
+                return
+
+    async def _is_counted(self, hour: str, row: Mapping[str, Any]) -> bool:
+        return await self._find(*_key(hour, row).values()) is not None
+
+    async def _read_hour(self, hour: str) -> _Hour:
+        found = await self._find(*_key(hour).values())
+        if found is None:
+            return _Hour()
+        tallies = {name: Tally.decode(text) for name, text in found.items() if name not in _key(hour)}
+        return _Hour(str(found.metadata["etag"]), tallies)
+
+    async def _find(self, partition: str, row: str) -> Any | None:
+        try:
+            return await self._table.get_entity(partition, row)
+        except ResourceNotFoundError:
+            return None
+
+    def _remember(self, hour: str, row: _Hour) -> None:
+        self._hours[hour] = row
+        self._hours.move_to_end(hour)
+        if len(self._hours) > REMEMBERED_HOURS:
+            self._hours.popitem(last=False)
+
+    async def complete(self) -> bool:
+        """Whether all ended jobs of `JobIndex` are counted."""
+        return await self._find(*_COMPLETE) is not None
+
+    async def set_complete(self) -> None:
+        """They are, and from now on each is counted when it ends."""
+        await self._table.upsert_entity(dict(zip(("PartitionKey", "RowKey"), _COMPLETE, strict=True)))
 
     async def read(self, window: str) -> list[dict[str, Any]]:
-        """Points of a window of `WINDOWS`, oldest first. One storage request, two across a month's end."""
+        """Points of a window of `WINDOWS`, oldest first. One storage request, two across a month's end.
+
+        Steps of whole hours are made from the tallies of hours, and the window ends with the present hour.
+        """
         minutes, step = WINDOWS[window]
-        until = now().replace(second=0, microsecond=0) + timedelta(minutes=1)
+        whole = step % 60 == 0
+        until = _end_of_hour(now()) if whole else now().replace(second=0, microsecond=0) + timedelta(minutes=1)
         since = until - timedelta(minutes=minutes)
-        steps: list[Minute] = [_empty() for _ in range(minutes // step)]
-        for hour, data in await self._rows(since, until):
-            start = datetime.strptime(hour, HOUR).replace(tzinfo=UTC)
-            for minute, counts in data.items():
-                at = (start + timedelta(minutes=int(minute)) - since) // timedelta(minutes=step)
-                if 0 <= at < len(steps):
-                    _add(steps[at], counts)
+        steps = [Tally() for _ in range(minutes // step)]
+        for moment, tally in await self._read(since, until, whole=whole):
+            at = (moment - since) // timedelta(minutes=step)
+            if 0 <= at < len(steps):
+                steps[at] += tally
         return [_point(since + timedelta(minutes=step * at), each) for at, each in enumerate(steps)]
 
-    async def _rows(self, since: datetime, until: datetime) -> list[tuple[str, dict[str, Any]]]:
-        found: list[tuple[str, dict[str, Any]]] = []
+    async def _read(self, since: datetime, until: datetime, *, whole: bool) -> list[tuple[datetime, Tally]]:
+        """Of the hours or the minutes of a time."""
+        found: list[tuple[datetime, Tally]] = []
         for month in sorted({since.strftime(MONTH), until.strftime(MONTH)}):
-            values = {"month": month, "since": since.strftime(HOUR), "until": until.strftime(HOUR) + "~"}
-            query = "PartitionKey eq @month and RowKey ge @since and RowKey lt @until"
-            rows = self._table.query_entities(query, parameters=values)
-            found += [(row["RowKey"][:13], json.loads(row["data"])) async for row in rows]
+            first, last = (_key(moment.strftime(HOUR))["RowKey"] for moment in (since, until))
+            rows = self._table.query_entities(
+                "PartitionKey eq @month and RowKey ge @first and RowKey le @last",
+                parameters={"month": month, "first": first, "last": last},
+                select=["RowKey", WHOLE] if whole else None,
+            )
+            async for row in rows:
+                hour = datetime.strptime(row["RowKey"], f"hour-{HOUR}").replace(tzinfo=UTC)
+                for name, text in row.items():
+                    if name == WHOLE if whole else name.startswith("m"):
+                        minute = 0 if whole else int(name[1:])
+                        found.append((hour + timedelta(minutes=minute), Tally.decode(text)))
         return found
+
+
+def _key(hour: str, row: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Key of an hour's row, or of the one that says that a job was counted in it."""
+    return {"PartitionKey": hour[:7], "RowKey": f"job-{row['jobId']}" if row else f"hour-{hour}"}
+
+
+def _counted(rows: Iterable[Mapping[str, Any]], known: Mapping[str, Tally]) -> dict[str, Tally]:
+    """The tallies of an hour that jobs change, as they are with them."""
+    news: dict[str, Tally] = {}
+    for row in rows:
+        for name in (f"m{moment_of(row['completedAt']).minute:02d}", WHOLE):
+            news[name] = (news.get(name) or known.get(name) or Tally()) + tally_of(row)
+    return news
+
+
+def _end_of_hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
 
 
 def totals(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -132,9 +175,9 @@ def totals(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"ended": ended, "successRate": completed / judged if judged else None}
 
 
-def _point(at: datetime, minute: Minute) -> dict[str, Any]:
+def _point(at: datetime, tally: Tally) -> dict[str, Any]:
     point: dict[str, Any] = {"time": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
-    point |= {kind: minute["ended"].get(kind, 0) for kind in OUTCOMES}
-    for name in ("waited", "ran"):
-        point |= {f"{name}P{share}": percentile(minute[name], share / 100) for share in (50, 95)}
+    point |= {kind: tally.ended[kind] for kind in OUTCOMES}
+    for name, buckets in (("waited", tally.waited), ("ran", tally.ran)):
+        point |= {f"{name}P{share}": percentile(buckets, share / 100) for share in (50, 95)}
     return point

@@ -21,10 +21,9 @@ class Writer:
     def __init__(self, table: "Callable[[str], TableClient]", trail: "AuditTrail") -> None:
         self.statistics = Stats(table(STATS_TABLE))
         self._feed = Feed(table(FEED_TABLE))
-        self._index = Index(table(INDEX_TABLE), self.statistics, trail)
+        self._index = Index(table(INDEX_TABLE), trail, self.statistics)
 
     async def add(self, events: "Sequence[JobEvent]") -> None:
         """Write events to all tables. May be repeated. Raises `AzureError`."""
         await self._feed.add(events)
         await self._index.add(events)
-        await self.statistics.write()
