@@ -15,6 +15,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from joblease_dashboard.access.cluster import DNS_LABEL
 from joblease_dashboard.api.routes import ROUTES
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply, apply_file
@@ -102,6 +103,7 @@ async def test_a_stream_opens_or_says_why_not(dashboard: Program, token: str) ->
     @given(st.dictionaries(names, texts, max_size=4))
     def ask(query: dict[str, str]) -> None:
         known = set(query) <= {"jobId", "namespace", "lastEventId"}
+        known &= not query.get("namespace") or DNS_LABEL.fullmatch(query["namespace"]) is not None
         with httpx.stream("GET", f"{base}/api/stream", params=query, headers=headers, timeout=10) as answer:
             assert answer.status_code == (200 if known else 400), query
             if known:
