@@ -428,7 +428,7 @@ def test_pods_keep_to_the_restricted_standard(api: client.ApiClient, installed: 
 def test_services_find_their_pods_and_ports(installed: list[dict[str, Any]]) -> None:
     pods = [document["spec"]["template"] for document in installed if document["kind"] == "Deployment"]
     services = [document["spec"] for document in installed if document["kind"] == "Service"]
-    assert len(services) == 3
+    assert len(services) == 4
     for service in services:
         (pod,) = (pod for pod in pods if service["selector"].items() <= pod["metadata"]["labels"].items())
         ports = {port["name"] for container in pod["spec"]["containers"] for port in container["ports"]}
