@@ -100,7 +100,7 @@ async def watching(ports: list[int], *watchers: Watcher) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(watcher.watch(ports)) for watcher in watchers]
     try:
         for watcher in watchers:
-            await asyncio.wait_for(watcher.opened.wait(), 20)
+            await asyncio.wait_for(watcher.opened.wait(), 90)  # until its dashboard has read the log
         yield
     finally:
         for task in tasks:
