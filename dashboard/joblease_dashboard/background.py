@@ -1,6 +1,7 @@
 """What keeps the rooms up to date: tables that exist, and messages of the broker."""
 
 import asyncio
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from joblease_dashboard.api.sources import Sources
 
 PREFETCH = 500
+FIRST_SECONDS = 15.0
+"""How long a start waits for the broker. Without it there is history, which needs storage only."""
 
 
 class Background:
@@ -45,15 +48,22 @@ class Background:
     async def run(self) -> None:
         """Until cancelled."""
         await once_storage_works(self._create_tables)
-        self._starting.clear()
+        self._starting[:] = ["the broker is not connected yet"]
         board, streams = self._sources.board, self._sources.streams
         async with self._sources.broker:
             await asyncio.gather(
+                self._await_broker(),
                 self._indexer.run(),
                 board.restore(self._storage.table(INDEX_TABLE)),
                 streams.run(),
                 once_storage_works(partial(complete_statistics, self._storage)),
             )
+
+    async def _await_broker(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_SECONDS):
+                await self._sources.broker.connected()
+        self._starting.clear()
 
     async def _create_tables(self) -> None:
         await self._storage.create_tables(*TABLES, ACTIONS_TABLE, ACTION_FEED_TABLE, SESSIONS_TABLE)
