@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Sequence
 
 import click
-from joblease.limits import API_DEPTH
+from joblease.limits import allow_depth_of_api_server
 
 from joblease_cli import completion, output
 from joblease_cli.commands import ROOT
@@ -15,7 +15,7 @@ from joblease_cli.failures import CommandError, Exit
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; ends the process with one of the exit codes."""
-    sys.setrecursionlimit(API_DEPTH + sys.getrecursionlimit())
+    allow_depth_of_api_server()
     if sys.stdout and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter
     if not completion.answered(ROOT):

@@ -1,5 +1,7 @@
 """What a job and its handler may say: bounds that several parts hold, and that cost nothing to import."""
 
+import sys
+
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$"
 """Of handlers, queues and groups."""
 MAX_NAME = 63
@@ -13,5 +15,13 @@ MAX_STEP_DATA_BYTES = 16_384
 MAX_STEP_MESSAGE = 4_000
 """Characters of a step's message and of an error; what is longer is cut."""
 API_DEPTH = 10_000
-"""Levels at which the API server gives up. Whoever reads its objects needs room for one recursion a level, or a single
-JobRequest of somebody else's would be the end of each list."""
+"""Levels at which the API server gives up."""
+
+
+def allow_depth_of_api_server() -> None:
+    """Make room for one recursion a level, or a single JobRequest of somebody else's would be the end of each list.
+
+    It may be called again: a limit that grew each time would let deep JSON overflow the C stack, which is no error but
+    a segmentation fault (seen at 120,000 levels and 8 MiB).
+    """
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), API_DEPTH + 1_000))

@@ -7,7 +7,7 @@ import signal
 import sys
 
 from joblease import logs
-from joblease.limits import API_DEPTH
+from joblease.limits import allow_depth_of_api_server
 from joblease.metrics import set_build_info
 from joblease.settings import argument_parser, load
 from joblease.storage import Storage
@@ -30,7 +30,7 @@ def main() -> None:
     settings = load(DashboardSettings)
     logs.configure(settings, "dashboard")
     set_build_info("dashboard")
-    sys.setrecursionlimit(API_DEPTH + sys.getrecursionlimit())
+    allow_depth_of_api_server()
     if arguments.command == "rebuild":
         sys.stdout.write(f"{asyncio.run(_rebuild(settings))} jobs are in the read model\n")
         return

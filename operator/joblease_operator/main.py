@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import signal
-import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import kopf
 from joblease import logs, topology
 from joblease.broker import Broker, Subscription, newest_first
 from joblease.leases import LeaseBlobs
-from joblease.limits import API_DEPTH
+from joblease.limits import allow_depth_of_api_server
 from joblease.metrics import set_build_info
 from joblease.probes import Probes
 from joblease.settings import argument_parser, load
@@ -134,5 +133,5 @@ def main() -> None:
     logs.configure(settings, "operator")
     set_build_info("operator")
     Collector().install()
-    sys.setrecursionlimit(API_DEPTH + sys.getrecursionlimit())
+    allow_depth_of_api_server()
     asyncio.run(operate(settings))

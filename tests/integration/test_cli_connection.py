@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from joblease.limits import API_DEPTH
 from joblease_cli.failures import Exit
 from joblease_cli.main import main
 from support.cli import Cli
@@ -132,3 +134,11 @@ async def test_a_deleted_job_is_described_from_its_trail(
     assert (code, err.count("\n")) == (Exit.UNAVAILABLE, 1)
     code, _, err = await asyncio.to_thread(run, "describe", name, *here)
     assert (code, f"joblease describe {name} --dashboard URL" in err) == (Exit.NOT_FOUND, True)
+
+
+def test_calls_from_one_process_do_not_raise_the_recursion_limit_each_time(run: Run) -> None:
+    """Deep JSON overflowed the C stack after a dozen of them."""
+    run("--version")
+    limit = sys.getrecursionlimit()
+    run("--version")
+    assert sys.getrecursionlimit() == limit > API_DEPTH

@@ -12,7 +12,7 @@ import pytest
 from azure.core.exceptions import HttpResponseError, ServiceResponseError
 from joblease import topology
 from joblease.leases import job_blob, slot_blob
-from joblease.limits import API_DEPTH
+from joblease.limits import allow_depth_of_api_server
 from joblease.messages import Status, now, rfc3339
 from joblease.states import State
 from joblease.topology import CONTROL, DEAD, DELIVERY_LIMIT, EVENTS, REASON_HEADER, declare_private, jobs_queue
@@ -42,7 +42,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def deep_json() -> Iterator[None]:
     """As the operator's `main` does."""
     before = sys.getrecursionlimit()
-    sys.setrecursionlimit(API_DEPTH + before)
+    allow_depth_of_api_server()
     yield
     sys.setrecursionlimit(before)
 
