@@ -1,7 +1,7 @@
 """What a job costs, and what the services allow: the figures from which `docs/scale.md` is worked out.
 
-Everything here is data, with the place where it was counted or published. `capacity.py` calculates with it,
-`queueing` plays it, and tests hold it against the documents. That the programs really spend no more is held by
+Everything here is data, with the place where it was counted or published. `scale.py` calculates with it, and tests hold
+it against the documents. That the programs really spend no more is held by
 the budget tests, which count their requests.
 """
 
