@@ -14,7 +14,7 @@ kubectl() { command kubectl --context kind-joblease "$@"; }
 images=()
 for program in operator worker dashboard; do
   echo "Image: joblease-$program"
-  docker build --quiet --file $program/Dockerfile --tag joblease-$program . >/dev/null
+  docker build --quiet --build-arg PROGRAM=$program --tag joblease-$program . >/dev/null
   images+=("joblease-$program")
 done
 # One tag, made from what is in the images: the same again changes nothing, anything else is rolled out.

@@ -14,8 +14,8 @@ cat <<'HEAD'
 #   kubectl apply --server-side -f manifests/install.yaml
 #   kubectl port-forward --namespace joblease-system service/joblease-dashboard 8080:80
 #
-# RabbitMQ and the storage account are yours. The images are the ones that the Dockerfiles in operator/, worker/ and
-# dashboard/ build; put your registry before their names.
+# RabbitMQ and the storage account are yours. The images are the ones that the Dockerfile builds; put your registry before
+# their names.
 apiVersion: v1
 kind: Namespace
 metadata:
