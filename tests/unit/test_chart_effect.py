@@ -54,7 +54,7 @@ REFUSED = {
     "dashboard.ingress.withoutTls": yaml.safe_load(WITHOUT_TLS),
 }
 """What the chart refuses without that value."""
-PEERS = [{"podSelector": {}}]
+PEERS: Any = [{"podSelector": {}}]
 OTHERS: Mapping[str, Any] = {
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "more"}}],
     "registry": "other/", "pullPolicy": "Always", "logFormat": "console", "openshift": "always",
