@@ -19,6 +19,7 @@ from joblease_dashboard.access.guard import Guard, OnProblem
 from joblease_dashboard.access.identity import encrypted
 from joblease_dashboard.api.openapi import DOCUMENT
 from joblease_dashboard.api.routes import ROUTES as API_ROUTES
+from joblease_dashboard.base_path import BasePath
 from joblease_dashboard.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from joblease_dashboard.pages.assets import STATIC, Assets
 from joblease_dashboard.pages.routes import routes as page_routes
@@ -91,11 +92,11 @@ def _method(scope: "Scope") -> str:
     return method if method in ("GET", "HEAD", "POST", "OPTIONS") else "other"  # callers must not make up labels
 
 
-def application(rooms: "Rooms") -> Starlette:
-    """The application; metrics and probes are not part of it, they have a port of their own."""
+def application(rooms: "Rooms", base: str = "") -> Starlette:
+    """The application; metrics and probes are not part of it, they have a port of their own. `base`: see `BasePath`."""
 
     async def openapi(_: Request) -> Response:
-        return JSONResponse(DOCUMENT)
+        return JSONResponse({**DOCUMENT, "servers": [{"url": base or "/"}]})
 
     async def on_error(request: Request, error: Exception) -> Response:
         problem = _problem(request, error)
@@ -111,6 +112,7 @@ def application(rooms: "Rooms") -> Starlette:
             Mount("/static", Assets(directory=STATIC), name="static"),
         ],
         middleware=[
+            Middleware(BasePath, base=base),
             Middleware(Observed, answer=on_error),
             Middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5),
             Middleware(Guard, access=rooms.access, answer=on_error),

@@ -68,5 +68,5 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
         defer_seconds=settings.defer_seconds,
         actions=Actions(access, cluster, broker, trail, record, board),
         charts=Charts(statistics),
-        render=Renderer(access, log.page_position, PAGES),
+        render=Renderer(access, log.page_position, PAGES, settings.dashboard_base_path),
     )

@@ -60,7 +60,7 @@ async def serve(settings: "DashboardSettings") -> None:
         probes = Probes(settings, background.problems, dead=broker.dead)
         stack.callback(probes.close)
         config = uvicorn.Config(
-            application(rooms), http=BoundedProtocol, log_config=None, access_log=False,
+            application(rooms, settings.dashboard_base_path), http=BoundedProtocol, log_config=None, access_log=False,
             timeout_graceful_shutdown=5, server_header=False, proxy_headers=False,
         )  # fmt: skip
         server = Server(config, rooms.streams)

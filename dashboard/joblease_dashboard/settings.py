@@ -16,6 +16,8 @@ class DashboardSettings(ProgramSettings, BrokerSettings, StorageSettings):
     """Address to listen on; `::` is every address, of IPv6 and of IPv4."""
     dashboard_port: Port = 8080
     """Port to listen on; 0 takes any free one."""
+    dashboard_base_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
+    """Path of the host below which browsers find the dashboard: `/joblease`; a proxy may take it away or leave it."""
     dashboard_access: Literal["kubernetes", "proxy", "none"] = "none"
     """Who comes in: `kubernetes` asks for a Kubernetes token; `proxy` believes a proxy that proves itself;
     `none` asks nobody, which is for this machine alone. With the first two, RBAC on jobrequests decides who sees and

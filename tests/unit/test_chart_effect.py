@@ -77,7 +77,7 @@ OTHERS: Mapping[str, Any] = {
     "apiServerTo": PEERS,
     "brokerPorts": [7], "storagePorts": [7], "apiServerPorts": [7], "extraEgress": [{"ports": [{"port": 7}]}],
     "handlersEgress": [{"ports": [{"port": 7}]}],
-    "pullSecrets": [{"name": "other"}], "hostnames": ["other.org"], "extraHosts": ["other.org"],
+    "pullSecrets": [{"name": "other"}], "basePath": "/other", "hostnames": ["other.org"], "extraHosts": ["other.org"],
 }  # fmt: skip
 """Another value, where no text, number or switch will do; by the end of the value's name."""
 

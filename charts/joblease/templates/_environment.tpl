@@ -30,6 +30,7 @@ JOBLEASE_METRICS_PORT: 9090
 {{- /* Variables that other objects depend on, and what to do instead of setting them. */}}
 {{- define "joblease.reserved" -}}
 JOBLEASE_DASHBOARD_ACCESS: set dashboard.access.mode
+JOBLEASE_DASHBOARD_BASE_PATH: set dashboard.basePath
 JOBLEASE_DASHBOARD_INSECURE: set dashboard.access.mode
 JOBLEASE_DASHBOARD_PORT: it stays 8080; set dashboard.service.port
 JOBLEASE_DASHBOARD_TRUSTED_PROXIES: set dashboard.access.trustedProxies

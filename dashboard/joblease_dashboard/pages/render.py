@@ -39,10 +39,11 @@ class Link:
 class Renderer:
     """Renders templates."""
 
-    def __init__(self, access: "Access", position: Callable[[], int], links: Sequence[Link]) -> None:
-        """`position` is the number of the event after which a page that is made now follows the stream."""
+    def __init__(self, access: "Access", position: Callable[[], int], links: Sequence[Link], base: str = "") -> None:
+        """`position`: the event after which a page that is made now follows the stream; `base`: see `BasePath`."""
         self._access = access
         self._position = position
+        self._base = base
         self._scoped = [link.path for link in links if link.scoped]
         self._templates = Environment(
             loader=FileSystemLoader(TEMPLATES),
@@ -55,11 +56,11 @@ class Renderer:
 
         def asset(name: str) -> str:
             """Address of a file under `static`, which changes with its content."""
-            return f"/static/{name}?{known.get(name, '')}"
+            return f"{base}/static/{name}?{known.get(name, '')}"
 
         self._templates.globals |= {
             "version": __version__, "reasons": REASONS, "outcomes": [kind.value for kind in OUTCOMES],
-            "State": State, "statuses": STATUSES, "assets": known, "asset": asset, "scoped": self._scoped,
+            "State": State, "statuses": STATUSES, "assets": known, "asset": asset, "base": base, "scoped": self._scoped,
             "navigation": [link for link in links if link.name],
         }  # fmt: skip
         self._templates.filters |= FILTERS
@@ -72,7 +73,7 @@ class Renderer:
             "user": known.user if known and self._access.mode != "none" else "",
             "can_sign_out": self._access.mode == "kubernetes",
             "can_act": self._access.can_act,
-            "here": path + (f"?{request.url.query}" if request.url.query else ""),
+            "here": self._base + path + (f"?{request.url.query}" if request.url.query else ""),
             "path": path,
             "position": self._position(),
             "scope": "?" + urlencode({"namespace": namespace}) if namespace and path in self._scoped else "",
