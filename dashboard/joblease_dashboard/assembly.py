@@ -47,20 +47,20 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
     trail, statistics = AuditTrail(storage.table(TRAIL_TABLE)), Stats(storage.table(STATS_TABLE))
     workers = Workers()
     board = Board(workers)
-    log = Log(board, settings.dashboard_stream_buffer)
+    streams = Streams(
+        Log(board, settings.dashboard_stream_buffer),
+        broker,
+        settings.dashboard_stream_clients,
+        settings.dashboard_streams_each,
+        settings.dashboard_heartbeat_seconds,
+    )
     return Rooms(
         access=access,
         trail=trail,
         jobs=TimeTable(storage.table(INDEX_TABLE)),
         events=TimeTable(storage.table(FEED_TABLE)),
         statistics=statistics,
-        streams=Streams(
-            log,
-            broker,
-            settings.dashboard_stream_clients,
-            settings.dashboard_streams_each,
-            settings.dashboard_heartbeat_seconds,
-        ),
+        streams=streams,
         board=board,
         workers=workers,
         broker=broker,
@@ -68,5 +68,5 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
         defer_seconds=settings.defer_seconds,
         actions=Actions(access, cluster, broker, trail, record, board),
         charts=Charts(statistics),
-        render=Renderer(access, log.page_position, PAGES, settings.dashboard_base_path),
+        render=Renderer(access, streams, PAGES, settings.dashboard_base_path),
     )

@@ -311,3 +311,40 @@ def _read_until(connection: socket.socket, wanted: bytes) -> bytes:
         assert piece, "the stream ended"
         text += piece
     return bytes(text)
+
+
+async def test_what_is_stale_is_said_and_history_goes_on_without_the_broker(
+    jobs: Jobs, start: Start, amqp_url: str
+) -> None:
+    port = httpx.URL(amqp_url).port or 0
+    async with (
+        TcpProxy(port) as proxy,
+        start(JOBLEASE_AMQP_URL=amqp_url.replace(f":{port}/", f":{proxy.port}/")) as dashboard,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{dashboard.port}", timeout=20) as http,
+    ):
+
+        async def says_stale() -> bool:
+            page = await http.get("/jobs", headers={"Accept": "text/html"})
+            assert page.status_code == 200
+            return 'id="stale" class="error" role="status">' in page.text
+
+        async def becomes(*, stale: bool) -> None:
+            async with asyncio.timeout(30):
+                while await says_stale() is not stale:
+                    await asyncio.sleep(0.05)
+
+        watcher, history = Watcher(), History(jobs, "stale")
+        async with watching([dashboard.port], watcher):
+            await becomes(stale=False)
+            proxy.block()
+            proxy.cut()
+            await becomes(stale=True)
+            assert (await http.get("/api/events")).status_code == 200
+            assert dashboard.read("/readyz")[0] == 200
+            await history.happen("Step 1", State.RUNNING)
+            proxy.unblock()
+            await becomes(stale=False)
+            await watcher.sees(history.events[-1].event_id)
+            async with watcher.heard, asyncio.timeout(20):
+                await watcher.heard.wait_for(lambda: watcher.kinds["fresh"] == 1)
+    assert watcher.kinds == {"job": 1, "stale": 1, "fresh": 1}

@@ -97,7 +97,8 @@ DOCUMENT: dict[str, Any] = {
         },
         "/api/stream": {
             "get": {
-                "summary": "Events as they happen (server-sent events `job`; `missed` when some are not kept any more)",
+                "summary": "Events as they happen (server-sent events `job`; `missed` when some are not kept any "
+                "more; `stale` and `fresh` around a time in which the broker did not answer)",
                 "parameters": [
                     _parameter("jobId", "Only this job."),
                     _parameter("namespace", "Only this namespace."),

@@ -3,7 +3,8 @@
 A client is nothing but the number that it has come to. Whichever replica it comes back to goes on with the next one
 (`Last-Event-ID`): no event is left out and none is repeated, whenever it was written and by whom. A client that is
 further behind than the log remembers, because it was away for long or reads too slowly, is told so by an event `missed`
-and goes on with the present. Clients only read: nothing that they ask for is written anywhere.
+and goes on with the present. While the broker does not answer it is told `stale`, then `fresh`. Clients only read:
+nothing that they ask for is written anywhere.
 
 Whether a client still may listen is asked again and again, and nobody takes all the streams.
 """
@@ -63,6 +64,11 @@ class Streams:
         self._clients: Counter[str] = Counter()
         self._beats = 0
         self._stopped = False
+
+    @property
+    def stale(self) -> bool:
+        """Whether what happens now cannot be heard of: the broker does not answer."""
+        return self._broker.problem is not None
 
     async def run(self) -> None:
         """Let streams begin as soon as the log is read; then say regularly that we live. Until cancelled."""
@@ -139,12 +145,12 @@ class Streams:
         job_id: str | None,
         namespace: str | None,
     ) -> AsyncIterator[bytes]:
-        beats, checked, began = self._beats, time.monotonic(), self.log.last
+        beats, checked, began, stale = self._beats, time.monotonic(), self.log.last, False
         with self._counted(person), metrics.SSE_CLIENTS.track_inprogress():
             yield f"retry: {RETRY_MILLISECONDS}\nid: {position}\n\n".encode()
             if not await self._reaches(position):  # the log has begun anew, or nobody has ever given out this number
                 position = began
-                yield _missed(position)
+                yield _event("missed", position)
             while not self._stopped:
                 news = self.log.news
                 if time.monotonic() - checked >= min(RECHECK_SECONDS, self._heartbeat):
@@ -153,10 +159,13 @@ class Streams:
                         return
                 if not self.log.first - 1 <= position <= self.log.last:
                     position = self.log.last
-                    yield _missed(position)
+                    yield _event("missed", position)
                 frames, position = self.log.after(position, job_id, namespace)
                 if frames:
                     yield frames
+                elif stale != self.stale:
+                    stale = not stale
+                    yield _event("stale" if stale else "fresh", position)
                 elif beats != self._beats:
                     beats = self._beats
                     yield f": alive\nid: {position}\n\n".encode()
@@ -172,5 +181,5 @@ class Streams:
         return self.log.last >= position
 
 
-def _missed(position: int) -> bytes:
-    return f"id: {position}\nevent: missed\ndata: {{}}\n\n".encode()
+def _event(name: str, position: int) -> bytes:
+    return f"id: {position}\nevent: {name}\ndata: {{}}\n\n".encode()

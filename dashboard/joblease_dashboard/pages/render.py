@@ -1,6 +1,6 @@
 """Turns what the views know into HTML, in one look."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from joblease_dashboard.problems import wants_page
 
 if TYPE_CHECKING:
     from joblease_dashboard.access.access import Access
+    from joblease_dashboard.live.streams import Streams
 
 SEARCHED = ("name", "namespace", "handler", "group", "state", "status", "from", "to")
 """Fields of the lists' searches."""
@@ -39,10 +40,10 @@ class Link:
 class Renderer:
     """Renders templates."""
 
-    def __init__(self, access: "Access", position: Callable[[], int], links: Sequence[Link], base: str = "") -> None:
-        """`position`: the event after which a page that is made now follows the stream; `base`: see `BasePath`."""
+    def __init__(self, access: "Access", streams: "Streams", links: Sequence[Link], base: str = "") -> None:
+        """`base`: see `BasePath`."""
         self._access = access
-        self._position = position
+        self._streams = streams
         self._base = base
         self._scoped = [link.path for link in links if link.scoped]
         self._templates = Environment(
@@ -75,7 +76,8 @@ class Renderer:
             "can_act": self._access.can_act,
             "here": self._base + path + (f"?{request.url.query}" if request.url.query else ""),
             "path": path,
-            "position": self._position(),
+            "position": self._streams.log.page_position(),
+            "stale": self._streams.stale,
             "scope": "?" + urlencode({"namespace": namespace}) if namespace and path in self._scoped else "",
         }
         html = self._templates.get_template(template).render({**frame, **context})

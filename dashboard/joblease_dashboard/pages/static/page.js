@@ -101,7 +101,8 @@ document.addEventListener("visibilitychange", () => {
 
 document.addEventListener("htmx:sseMessage", ({ detail }) => {
   last = detail.lastEventId || last;
-  if (detail.type === "missed") { // the page was away for longer than events are kept
+  if (detail.type !== "job") { // it was away for longer than events are kept, or the broker does not answer, or does again
+    document.getElementById("stale").hidden = detail.type !== "stale";
     refresh(true);
     return;
   }
