@@ -40,9 +40,15 @@ for program in operator dashboard worker-default; do
   kubectl rollout status --namespace joblease --timeout 300s deployment/joblease-$program
 done
 
+# Somebody to sign in as.
+kubectl create serviceaccount developer --namespace joblease --dry-run=client --output yaml | kubectl apply --filename - >/dev/null
+kubectl create clusterrolebinding joblease-developer --clusterrole joblease-joblease-editor \
+  --serviceaccount joblease:developer --dry-run=client --output yaml | kubectl apply --filename - >/dev/null
+
 cat <<'TEXT'
 
 JobLease runs on the kind cluster "joblease". The dashboard: http://127.0.0.1:8088
+Sign in with a token: kubectl --context kind-joblease --namespace joblease create token developer
 Try:
   kubectl config use-context kind-joblease
   kubectl apply -f manifests/samples/demo.yaml

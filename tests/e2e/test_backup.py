@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
-import httpx
 import pytest
-from e2e.cluster import CONTEXT, DASHBOARD, NAMESPACE, block, completed, history, job, run, submit, system
+from e2e.cluster import CONTEXT, NAMESPACE, ask, block, completed, history, job, run, submit, system
 
 pytestmark = pytest.mark.timeout(600)
 FORGET = """
@@ -35,7 +34,7 @@ def test_a_backup_brings_back_what_was_lost(tmp_path: Path) -> None:
     assert len([row for row in map(json.loads, saved.splitlines()) if row["PartitionKey"] == job_id]) == len(before) + 1
 
     python(FORGET, job_id)
-    assert httpx.get(f"{DASHBOARD}/api/jobs/{job_id}", timeout=10).status_code == 404
+    assert ask(f"/api/jobs/{job_id}").status_code == 404
     (tmp_path / "trail.jsonl").write_text(saved)
     (tmp_path / "restore.py").write_text(block("python", "# restore.py"))
     commands = block("sh", "restore.py").replace("kubectl -n joblease", f"kubectl --context {CONTEXT} -n {NAMESPACE}")

@@ -8,12 +8,11 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-import httpx
 import pytest
 from e2e.cluster import (
     CONTEXT,
-    DASHBOARD,
     NAMESPACE,
+    ask,
     chart_values,
     completed,
     helm,
@@ -221,10 +220,10 @@ def test_only_the_development_servers_are_not_restricted() -> None:
 
 
 def test_the_dashboard_is_reached_through_its_service() -> None:
-    page = httpx.get(DASHBOARD, timeout=10)
+    page = ask("/")
     assert page.status_code == 200
     assert "JobLease" in page.text
-    assert httpx.get(f"{DASHBOARD}/api/jobs", timeout=10).status_code == 200
+    assert ask("/api/jobs").status_code == 200
 
 
 def test_uninstalling_leaves_requests_and_trail() -> None:
