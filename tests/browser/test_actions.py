@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
 from joblease.states import State
 from joblease.storage import ACTION_FEED_TABLE
 from joblease.topology import DEAD, REASON_HEADER
@@ -18,14 +17,14 @@ from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply, apply_file
 from joblease_local.settings import ROOT
 from playwright.async_api import Browser, Page, expect
-from support.browser import check, open_page
+from support.accounts import account
+from support.browser import check, open_page, sign_in
 from support.cluster import Cluster
 from support.jobs import Jobs
 from support.programs import program
 
 ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
 NAMESPACE = "actions"
-RBAC = "rbac.authorization.k8s.io"
 
 
 @dataclass
@@ -36,26 +35,6 @@ class Installation:
     """Token of somebody who may do everything with jobs."""
     reader: str
     """Token of somebody who may look at the jobs of one namespace."""
-
-
-def account(plane: ControlPlane, crd: Path, folder: Path, name: str, verbs: list[str], kind: str) -> str:
-    """Make an account with these rights on jobrequests; its token."""
-    where = {"namespace": NAMESPACE} if kind == "Role" else {}
-    metadata = {"name": f"{NAMESPACE}-{name}", **where}
-    rules = [{"apiGroups": ["joblease.dev"], "resources": ["jobrequests"], "verbs": verbs}]
-    subjects = [{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}]
-    reference = {"apiGroup": RBAC, "kind": kind, "name": metadata["name"]}
-    apply(
-        crd,
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}},
-        {"apiVersion": f"{RBAC}/v1", "kind": kind, "metadata": metadata, "rules": rules},
-        {
-            "apiVersion": f"{RBAC}/v1", "kind": f"{kind}Binding", "metadata": metadata, "roleRef": reference,
-            "subjects": subjects,
-        },
-    )  # fmt: skip
-    plane.service_account_kubeconfig(NAMESPACE, name, folder / name)
-    return str(yaml.safe_load((folder / name).read_text())["users"][0]["user"]["token"])
 
 
 @pytest.fixture(scope="module")
@@ -88,15 +67,9 @@ async def installation(
         yield Installation(
             ports["dashboard"],
             Cluster(crd, NAMESPACE),
-            account(api_server, crd, folder, "alice", everything, "ClusterRole"),
-            account(api_server, crd, folder, "bob", ["get", "list", "watch"], "Role"),
+            account(api_server, folder, NAMESPACE, "alice", everything, everywhere=True),
+            account(api_server, folder, NAMESPACE, "bob", ["get", "list", "watch"]),
         )
-
-
-async def sign_in(page: Page, token: str, at: str = "/") -> None:
-    await page.goto(at)
-    await page.get_by_label("Kubernetes token").fill(token)
-    await page.get_by_role("button", name="Sign in").click()
 
 
 @pytest.fixture

@@ -45,6 +45,13 @@ async def open_page(
     assert not heard, f"the console says: {heard}"
 
 
+async def sign_in(page: Page, token: str, at: str = "/") -> None:
+    """With a Kubernetes token, from a page that asks for it."""
+    await page.goto(at)
+    await page.get_by_label("Kubernetes token").fill(token)
+    await page.get_by_role("button", name="Sign in").click()
+
+
 async def look(page: Page, path: str, name: str = "") -> None:
     """Go to a page and check it."""
     await page.goto(path, wait_until="load")
