@@ -39,7 +39,7 @@ class Link:
 class Renderer:
     """Renders templates."""
 
-    def __init__(self, access: "Access", position: Callable[[], int], links: Sequence[Link]) -> None:
+    def __init__(self, access: "Access", position: Callable[[], str], links: Sequence[Link]) -> None:
         """`position` is the number of the event after which a page that is made now follows the stream."""
         self._access = access
         self._position = position
