@@ -20,6 +20,7 @@ from joblease_dashboard.access.identity import encrypted
 from joblease_dashboard.api.openapi import DOCUMENT
 from joblease_dashboard.api.routes import ROUTES as API_ROUTES
 from joblease_dashboard.base_path import BasePath
+from joblease_dashboard.headers import HEADERS, HTTPS_ONLY, NO_STORE
 from joblease_dashboard.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from joblease_dashboard.pages.assets import STATIC, Assets
 from joblease_dashboard.pages.routes import routes as page_routes
@@ -30,18 +31,6 @@ if TYPE_CHECKING:
 
     from joblease_dashboard.pages.page import Rooms
 
-CONTENT_SECURITY = (
-    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    b"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
-HEADERS = [
-    (b"content-security-policy", CONTENT_SECURITY),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"same-origin"),
-]
-NO_STORE = (b"cache-control", b"no-store")
-"""Of all that is not the same for everybody: after a sign-out, nobody finds it in the browser."""
-HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
 log = logging.getLogger(__name__)
 
 
@@ -71,11 +60,14 @@ class Observed:
             await send(message)
 
         try:
+            if _ambiguous(request):
+                raise Problem(400, "Bad request", "Content-Length and Transfer-Encoding contradict each other")
             await self._app(scope, receive, watched)
         except Exception as error:
             if answered:
                 raise
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            if not isinstance(error, Problem):
+                log.exception("%s %s failed", scope["method"], scope["path"])
             response = await self._answer(request, error)
             await response(scope, receive, watched)
 
@@ -83,8 +75,15 @@ class Observed:
 def _headers(request: Request, message: "Message") -> list[tuple[bytes, bytes]]:
     present = {name.lower() for name, _ in message.get("headers", [])}
     own = [*HEADERS, *([HTTPS_ONLY] if encrypted(request) else [])]
+    if _ambiguous(request):
+        own.append((b"connection", b"close"))
     static = request.scope["path"].startswith("/static/")
     return own if static or b"cache-control" in present else [*own, NO_STORE]
+
+
+def _ambiguous(request: Request) -> bool:
+    """Whether a proxy may take another part of what was sent for the next request: somebody else's, perhaps."""
+    return {"content-length", "transfer-encoding"} <= set(request.headers.keys())
 
 
 def _method(scope: "Scope") -> str:
@@ -104,7 +103,7 @@ def application(rooms: "Rooms", base: str = "") -> Starlette:
             return rooms.render.page(request, "problem.html", problem.status, problem=problem.content)
         return problem_response(problem, {**headers_of(problem), **(getattr(error, "headers", None) or {})})
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *page_routes(rooms),
             *(Route(path, partial(answer, rooms)) for path, answer in API_ROUTES.items()),
@@ -119,6 +118,8 @@ def application(rooms: "Rooms", base: str = "") -> Starlette:
         ],
         exception_handlers=dict.fromkeys((Problem, HTTPException, AzureError, PublishFailed), on_error),
     )
+    app.router.redirect_slashes = False  # to an address with the name of the host that a request claims
+    return app
 
 
 def _problem(request: Request, error: Exception) -> Problem:

@@ -28,6 +28,7 @@ from joblease_dashboard.pages.page import Rooms
 from joblease_dashboard.pages.render import Renderer
 from joblease_dashboard.pages.routes import PAGES
 from joblease_dashboard.read_model.queries import TimeTable
+from joblease_dashboard.read_model.seals import Seals
 from joblease_dashboard.read_model.statistics import Stats
 
 if TYPE_CHECKING:
@@ -43,12 +44,13 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
     secret = key.get_secret_value() if key else secrets.token_urlsafe(32)
     sessions = Sessions(storage.table(SESSIONS_TABLE), secret, settings.dashboard_session_seconds)
     access = Access(settings, cluster, sessions)
-    record = Record(storage.table(ACTIONS_TABLE), storage.table(ACTION_FEED_TABLE))
+    seals = Seals(None if access.mode == "none" else _common_secret(settings) or secret)
+    record = Record(storage.table(ACTIONS_TABLE), storage.table(ACTION_FEED_TABLE), seals)
     trail, statistics = AuditTrail(storage.table(TRAIL_TABLE)), Stats(storage.table(STATS_TABLE))
     workers = Workers()
     board = Board(workers)
     streams = Streams(
-        Log(board, settings.dashboard_stream_buffer),
+        Log(board, settings.dashboard_stream_buffer, seals),
         broker,
         settings.dashboard_stream_clients,
         settings.dashboard_streams_each,
@@ -57,8 +59,8 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
     return Rooms(
         access=access,
         trail=trail,
-        jobs=TimeTable(storage.table(INDEX_TABLE)),
-        events=TimeTable(storage.table(FEED_TABLE)),
+        jobs=TimeTable(storage.table(INDEX_TABLE), seals),
+        events=TimeTable(storage.table(FEED_TABLE), seals),
         statistics=statistics,
         streams=streams,
         board=board,
@@ -70,3 +72,9 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
         charts=Charts(statistics),
         render=Renderer(access, streams, PAGES, settings.dashboard_base_path),
     )
+
+
+def _common_secret(settings: "DashboardSettings") -> str:
+    """One that all replicas have, and had before they were restarted, if there is any."""
+    given = (settings.dashboard_session_key, settings.dashboard_proxy_secret, settings.storage_connection_string)
+    return next((each.get_secret_value() for each in given if each), "")

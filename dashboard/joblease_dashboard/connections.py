@@ -1,24 +1,49 @@
-"""Bounds of connections that browsers and others open: how many, and how long a request may take to be sent."""
+"""Bounds of connections that browsers and others open: how many, how long they may take, what is kept for them.
+
+A request has a time to be sent in, and its answer one to be read in.
+"""
 
 import asyncio
-from typing import Any
+import resource
+from typing import Any, ClassVar
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MAX_CONNECTIONS = 4_000
+from joblease_dashboard.headers import HEADERS, NO_STORE
+
+MAX_CONNECTIONS = min(4_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 250)
 """More than there may be live streams; each takes a few kB and a file."""
 REQUEST_SECONDS = 15.0
 """For a request's head to arrive. uvicorn itself waits for ever."""
+MAX_HEAD_BYTES = 32 << 10
+"""Of a request's address and headers together; a token may be long."""
+MAX_AHEAD_BYTES = 16 << 10
+"""Of requests that are sent before the answer to the one before them is there."""
+UNREAD_SECONDS = 30.0
+"""In which somebody takes at least something of the answer that waits for them."""
+UNREAD_BYTES = 16 << 10
+"""Of an answer may wait for its reader before the program that makes it waits, too."""
+MAX_UNREAD_BYTES = 64 << 20
+"""Of all answers that wait for their readers."""
+SLICE = 64 << 10
 
 
 class BoundedProtocol(H11Protocol):
-    """One connection."""
+    """One connection. Where there are too many of a kind, the one that has waited longest gives way to the newcomer."""
+
+    awaited: ClassVar[dict["BoundedProtocol", None]] = {}
+    """Those whose request has not arrived wholly, the oldest first."""
+    unread: ClassVar[dict["BoundedProtocol", None]] = {}
+    """Those whose answers are not read, the oldest first."""
 
     def connection_made(self, transport: Any) -> None:
-        """Closed at once when there are too many."""
-        super().connection_made(transport)
+        """Somebody has come. Closed at once when all the others are being answered."""
+        transport.set_write_buffer_limits(high=UNREAD_BYTES)
+        super().connection_made(_Sliced(transport))  # type: ignore[arg-type]
         self._patience: asyncio.TimerHandle | None = None
-        if len(self.connections) > MAX_CONNECTIONS:
+        self._reading: asyncio.TimerHandle | None = None
+        if len(self.connections) > MAX_CONNECTIONS and not self._give_way(self.awaited):
             transport.close()
         else:
             self._expect_request()
@@ -26,8 +51,13 @@ class BoundedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Part of a request, or more than one."""
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._stop_waiting()
+        if self.cycle is None or self.cycle.response_complete:
+            return
+        self._stop_waiting()
+        if not self.cycle.more_body:
+            self.awaited.pop(self, None)
+            if len(self.conn.trailing_data[0]) > MAX_AHEAD_BYTES:
+                self.transport.abort()
 
     def on_response_complete(self) -> None:
         """The next request may come on the same connection."""
@@ -35,13 +65,39 @@ class BoundedProtocol(H11Protocol):
         if not self.transport.is_closing():
             self._expect_request()
 
+    def pause_writing(self) -> None:
+        """More of an answer waits than should."""
+        super().pause_writing()
+        self.unread[self] = None
+        self._expect_reading()
+        while sum(each.transport.get_write_buffer_size() for each in self.unread) > MAX_UNREAD_BYTES:
+            self._give_way(self.unread)
+
+    def resume_writing(self) -> None:
+        """It was read."""
+        super().resume_writing()
+        self._stop_reading()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
         self._stop_waiting()
+        self._stop_reading()
+        self.awaited.pop(self, None)
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """To what is no HTTP. In the middle of an answer there is no place for another one."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            more = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+            head = h11.Response(status_code=400, headers=[*HEADERS, NO_STORE, *more], reason=b"Bad Request")
+            for event in (head, h11.Data(data=msg.encode("ascii")), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event))
+        self.transport.close()
 
     def _expect_request(self) -> None:
         self._stop_waiting()
+        self.awaited.pop(self, None)
+        self.awaited[self] = None
         self._patience = self.loop.call_later(REQUEST_SECONDS, self._give_up)
 
     def _stop_waiting(self) -> None:
@@ -52,3 +108,41 @@ class BoundedProtocol(H11Protocol):
     def _give_up(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
+
+    def _expect_reading(self) -> None:
+        self._left = self.transport.get_write_buffer_size()
+        self._reading = self.loop.call_later(UNREAD_SECONDS, self._check_reading)
+
+    def _check_reading(self) -> None:
+        if self.transport.get_write_buffer_size() < self._left:
+            self._expect_reading()
+        else:
+            self.transport.abort()
+
+    def _stop_reading(self) -> None:
+        self.unread.pop(self, None)
+        if self._reading:
+            self._reading.cancel()
+            self._reading = None
+
+    @staticmethod
+    def _give_way(waiting: dict["BoundedProtocol", None]) -> bool:
+        oldest = next(iter(waiting), None)
+        if oldest:
+            del waiting[oldest]
+            oldest.transport.abort()
+        return oldest is not None
+
+
+class _Sliced:
+    """A transport that forgets each part of an answer as soon as it is sent: asyncio keeps what it was given whole."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        for start in range(0, len(data), SLICE):
+            self._transport.write(data[start : start + SLICE])

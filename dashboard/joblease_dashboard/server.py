@@ -20,7 +20,7 @@ from joblease_dashboard.access.cluster import Cluster
 from joblease_dashboard.app import application
 from joblease_dashboard.assembly import assemble
 from joblease_dashboard.background import Background
-from joblease_dashboard.connections import BoundedProtocol
+from joblease_dashboard.connections import MAX_HEAD_BYTES, BoundedProtocol
 
 if TYPE_CHECKING:
     from joblease_dashboard.live.streams import Streams
@@ -60,7 +60,8 @@ async def serve(settings: "DashboardSettings") -> None:
         probes = Probes(settings, background.problems, dead=broker.dead)
         stack.callback(probes.close)
         config = uvicorn.Config(
-            application(rooms, settings.dashboard_base_path), http=BoundedProtocol, log_config=None, access_log=False,
+            application(rooms, settings.dashboard_base_path), http=BoundedProtocol, ws="none",
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES, log_config=None, access_log=False,
             timeout_graceful_shutdown=5, server_header=False, proxy_headers=False,
         )  # fmt: skip
         server = Server(config, rooms.streams)

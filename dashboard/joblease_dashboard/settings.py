@@ -37,10 +37,10 @@ class DashboardSettings(ProgramSettings, BrokerSettings, StorageSettings):
     dashboard_actions: bool = True
     """Let those who have the right submit, cancel, retry, suspend and resume jobs and replay dead letters from here."""
     dashboard_session_key: Annotated[SecretStr, Field(min_length=32)] | None = None
-    """Encrypts the tokens of people who are signed in, 32 characters or more, the same for all replicas; unset,
-    sessions end with the pod."""
+    """Encrypts the tokens of people who are signed in, and what page tokens and streams' ids say; 32 characters or
+    more, the same for all replicas. Unset, sessions end with the pod, and so do those where storage takes no key."""
     dashboard_session_seconds: Annotated[int, Field(ge=60, le=604_800)] = 28_800
-    """How long a sign-in lasts. What it allows is looked up anew every 30 s."""
+    """How long a sign-in lasts. What it allows is looked up anew every 15 s."""
     dashboard_heartbeat_seconds: Seconds = 15
     """How often a silent stream says that it lives, so that proxies do not cut it."""
     dashboard_stream_buffer: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000

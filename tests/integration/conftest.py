@@ -13,6 +13,8 @@ import pytest
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply_file
 from joblease_local.settings import ROOT
+from support.attack import Dashboard
+from support.attacked import dashboard_of_two
 from support.cli import Cli
 from support.cluster import Cluster
 from support.jobs import Jobs, open_jobs
@@ -30,6 +32,16 @@ def operator_kubeconfig(api_server: ControlPlane, crd: Path, tmp_path_factory: p
     kubeconfig = tmp_path_factory.mktemp("operator") / "kubeconfig"
     api_server.service_account_kubeconfig("joblease-system", "joblease-operator", kubeconfig)
     return kubeconfig
+
+
+@pytest.fixture(scope="module")
+async def dashboard(
+    api_server: ControlPlane, crd: Path, amqp_url: str, storage: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Dashboard]:
+    """One that tests attack."""
+    folder = tmp_path_factory.mktemp("attacked")
+    async with dashboard_of_two(api_server, crd, amqp_url, storage, folder) as running:
+        yield running
 
 
 @pytest.fixture

@@ -295,7 +295,7 @@ def test_a_page_hears_again_of_what_the_read_model_may_lack(monkeypatch: pytest.
         if chance.random() < 0.8:
             read.append((clock[0], read[-1][1] + 1))
             read_log._take(read[-1][1], str(read[-1][1]), b"")
-        position = read_log.page_position()
+        position = int(read_log.page_position())
         recent = [number for at, number in read[-500:] if clock[0] - at < log.READ_MODEL_SECONDS]
         assert all(number > position for number in recent)
         old = [number for at, number in read[-500:] if clock[0] - at > 5 * log.READ_MODEL_SECONDS]

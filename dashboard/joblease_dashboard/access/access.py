@@ -31,7 +31,7 @@ SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 CHANGES = ("create", "patch")
 LOGINS_PER_MINUTE = 10
 REVIEWS_PER_SECOND = 10
-"""Tokens that one address may present anew: each is a request to the API server."""
+"""Tokens and sessions that one address may present anew: each is a request to the API server or to storage."""
 BURST_SECONDS = 10
 
 
@@ -50,7 +50,22 @@ class Access:
         self._requests = RateLimit(rate, rate * BURST_SECONDS)
 
     async def identify(self, request: Request) -> Identity | None:
-        """Who asks, or None. Raises `Problem`."""
+        """Who asks, or None. Raises `Problem`, also when too much is made up that has to be looked up."""
+        if self.mode == "kubernetes" and self._cluster:
+            token = bearer(request)
+            if not (self._cluster.knows(token) if token else self._sessions.knows(request)):
+                self.check_rate(self._reviews, request)
+        return await self._recognise(request)
+
+    async def still_allows(self, request: Request, verb: str, namespace: str) -> bool:
+        """Whether the one who asked some time ago is still there, and still allowed to; False when nobody can tell."""
+        try:
+            request.state.identity = found = await self._recognise(request)
+            return found is not None and await self.allows(request, verb, namespace)
+        except Problem:
+            return False
+
+    async def _recognise(self, request: Request) -> Identity | None:
         if self.mode == "none":
             return ANYBODY
         if self.mode == "proxy":
@@ -58,8 +73,6 @@ class Access:
         if self._cluster is None:
             return None
         if token := bearer(request):
-            if not self._cluster.knows(token):
-                self.check_rate(self._reviews, request)
             return await self._cluster.who(token)
         try:
             token = await self._sessions.token(request)

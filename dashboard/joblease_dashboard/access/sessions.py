@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 COOKIE, SECURE_COOKIE = "joblease-session", "__Host-joblease-session"
-SEEN_SECONDS = 30.0
+SEEN_SECONDS = 15.0
 """How long a replica goes on with a session that ended at another one."""
 REMEMBERED = 10_000
 EXPIRED_AT_ONCE = 100
@@ -39,6 +39,11 @@ class Sessions:
         self._secret = Fernet(urlsafe_b64encode(hashlib.sha256(key.encode()).digest()))
         self._seconds = seconds
         self._seen: TTLCache[str, str] = TTLCache(REMEMBERED, SEEN_SECONDS)
+
+    def knows(self, request: "Request") -> bool:
+        """Whether `token` can tell without asking storage."""
+        name = _name(request)
+        return not name or name in self._seen
 
     async def token(self, request: "Request") -> str:
         """The token of whoever is signed in, or nothing."""

@@ -17,6 +17,7 @@ from joblease_dashboard import metrics
 from joblease_dashboard.problems import Problem
 from joblease_dashboard.read_model.keys import key
 from joblease_dashboard.read_model.queries import TimeTable
+from joblease_dashboard.read_model.seals import PLAIN, Seals
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
@@ -30,10 +31,11 @@ SHOWN = 100
 class Record:
     """Who did what, and what came of it."""
 
-    def __init__(self, jobs: "TableClient", feed: "TableClient") -> None:
+    def __init__(self, jobs: "TableClient", feed: "TableClient", seals: Seals = PLAIN) -> None:
+        """`seals` of the page tokens of `all`."""
         self._jobs = jobs
         self._feed = feed
-        self.all = TimeTable(feed)
+        self.all = TimeTable(feed, seals)
         """Of all jobs."""
 
     async def of(self, job_id: str) -> list[dict[str, Any]]:

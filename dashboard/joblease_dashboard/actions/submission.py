@@ -4,7 +4,6 @@ Field names say how a text becomes a value: `parameter.NAME` is text, `json.NAME
 the form itself: sent twice, with the same in it, it is meant once.
 """
 
-import asyncio
 import hashlib
 import json
 import re
@@ -12,7 +11,6 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
 from joblease.jobrequest import JobRequestSpec, check_parameters
 from joblease.messages import JobEvent, Status
@@ -24,10 +22,7 @@ from joblease_dashboard.problems import Problem
 if TYPE_CHECKING:
     from joblease.messages import HandlerDescription
     from pydantic_core import ErrorDetails
-    from starlette.requests import Request
 
-FORM_SECONDS = 30.0
-MAX_FORM_BYTES = 256 << 10
 SHOWN_INPUT = 80
 PLAIN = ("queue", "description", "inputFilePath", "priority", "activeDeadlineSeconds", "startAfter")
 """Fields of the form that are fields of the spec."""
@@ -74,23 +69,6 @@ def _field(name: str, schema: Mapping[str, Any], required: bool) -> Field:  # no
     return Field(
         name, f"{'parameter' if shown == 'text' else 'json'}.{name}", shown, choices, str(text), required, *bounds
     )
-
-
-async def read_form(request: "Request") -> dict[str, str]:
-    """A form's fields. Raises `Problem` when it is too long or no form."""
-    body = b""
-    try:
-        async with asyncio.timeout(FORM_SECONDS):
-            async for part in request.stream():
-                body += part
-                if len(body) > MAX_FORM_BYTES:
-                    raise Problem(413, "Too much", f"a form may take {MAX_FORM_BYTES} bytes")
-    except TimeoutError:
-        raise Problem(408, "Too slow", f"a form must arrive within {FORM_SECONDS:g} s") from None
-    try:
-        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=1_000))
-    except ValueError as error:
-        raise Problem(400, "Not a form", str(error)) from None
 
 
 def new_key() -> str:

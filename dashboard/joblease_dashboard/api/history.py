@@ -28,6 +28,8 @@ FIRST = 10
 """Events at the beginning of a long history: how the job was submitted, and began."""
 LAST = 100
 """Events at its end."""
+REFUSAL_SECONDS = 0.1
+"""Until somebody is told that there is no such job: longer than it takes to look for one, and to ask who may see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,15 @@ async def story(sources: "Sources", request: "Request", job_id: str, whole: int 
 
 
 async def _head(sources: "Sources", request: "Request", job_id: str) -> "Head":
+    clock = asyncio.get_running_loop().time
+    began = clock()
     try:
         if not JOB_ID.fullmatch(job_id):
             raise UnknownJob(job_id)
         head = await sources.trail.head(job_id)
         if not await sources.access.allows(request, "get", head.namespace):
             raise UnknownJob(job_id)
-    except UnknownJob:
+    except UnknownJob:  # as slowly for a job that there is as for one that there is not
+        await asyncio.sleep(began + REFUSAL_SECONDS - clock())
         raise Problem(404, "No such job", f"there is no job {job_id!r} in the audit trail", jobId=job_id) from None
     return head

@@ -27,10 +27,7 @@ async def stream(sources: "Sources", request: "Request") -> Response:
     person = access.address(request) if access.mode == "none" else identity(request).user
 
     async def may() -> bool:
-        try:
-            return await access.allows(request, "watch", namespace or "")
-        except Problem:
-            return False  # nobody can tell: who comes back is told why
+        return await access.still_allows(request, "watch", namespace or "")
 
     try:
         frames = await sources.streams.open(person, may, last_id, job_id, namespace)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import math
+import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from joblease.messages import JobEvent, now
 from pydantic import ValidationError
 
 from joblease_dashboard.read_model.rows import feed_row, fields
+from joblease_dashboard.read_model.seals import PLAIN, Seals, Unreadable
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractIncomingMessage
@@ -30,6 +32,9 @@ REMEMBERED = timedelta(minutes=10)
 """How far back a dashboard that starts reads the log."""
 READ_MODEL_SECONDS = 2.0
 """How long the read model may need, in everyday use, for what the log has said."""
+NEVER = -2
+"""A number that no message has, and none comes before."""
+_NUMBER = re.compile(r"-1|[0-9]{1,18}", re.ASCII)
 CHUNK_BYTES = 32 << 10
 """What is handed to a client at once, about: nobody knows how fast it reads."""
 
@@ -45,10 +50,11 @@ class _Entry:
 class Log:
     """What was read of it. Each event is told to the board."""
 
-    def __init__(self, board: "Board", size: int) -> None:
-        """`size`: how many numbers are kept."""
+    def __init__(self, board: "Board", size: int, seals: Seals = PLAIN) -> None:
+        """`size`: how many numbers are kept; `seals`: what clients are given for them."""
         self._board = board
         self._size = size
+        self._seals = seals
         # What was read of the log, `first` to `last`. Not every number is an event: the broker itself uses some up.
         self.first, self.last = 0, -1
         self.news = asyncio.Event()
@@ -61,15 +67,27 @@ class Log:
         self._ids: set[str] = set()
         self._marks: dict[str, asyncio.Event] = {}
 
-    def page_position(self) -> int:
-        """The number after which a page that is made now has to hear of events; -1 before the log was read.
+    def mark_of(self, number: int) -> str:
+        """A number as clients have it."""
+        return self._seals.seal(str(number))
+
+    def number_of(self, mark: str) -> int:
+        """Again the number; one that nobody can have had when it makes no sense."""
+        with contextlib.suppress(Unreadable):
+            text = self._seals.open(mark)
+            return int(text) if _NUMBER.fullmatch(text) else NEVER
+        return NEVER
+
+    def page_position(self) -> str:
+        """The number, as clients have it, after which a page that is made now has to hear of events; of -1 at first.
 
         A little back: the read model that the page shows may lack what was read of the log in the last moment.
         """
         moment, (last_at, _) = time.monotonic(), self._moments[-1]
         if moment - last_at > 2 * READ_MODEL_SECONDS:  # nothing was read since then
-            return self.last
-        return next(number for at, number in reversed(self._moments) if moment - at > READ_MODEL_SECONDS)
+            return self.mark_of(self.last)
+        numbers = (number for at, number in reversed(self._moments) if moment - at > READ_MODEL_SECONDS)
+        return self.mark_of(next(numbers))
 
     def position(self) -> dict[str, Any]:
         """Where the consumer begins: with the last message that was read, or some time back."""
@@ -131,7 +149,7 @@ class Log:
         self._board.add(event)
         self._ids.add(event.event_id)
         data = json.dumps(fields(feed_row(event)), separators=(",", ":"))
-        frame = f"id: {number}\nevent: job\ndata: {data}\n\n".encode()
+        frame = f"id: {self.mark_of(number)}\nevent: job\ndata: {data}\n\n".encode()
         self._entries[number] = _Entry(event.event_id, event.job_id, event.namespace, frame)
 
     def _forget(self, number: int) -> None:

@@ -11,9 +11,7 @@ Whether a client still may listen is asked again and again, and nobody takes all
 
 import asyncio
 import contextlib
-import re
 import secrets
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
@@ -32,9 +30,8 @@ READY_SECONDS = 5.0
 """How long a request may wait for the log to be read, when the dashboard has just started."""
 AHEAD_SECONDS = 10.0
 """How long a client waits for a number that we have not read yet: another replica may be ahead of us by that much."""
-RECHECK_SECONDS = 15.0
-"""How often a client's right is asked for again, at least."""
-_NUMBER = re.compile(r"[0-9]{1,18}")
+RECHECK_SECONDS = 10.0
+"""How often a client's session and right are asked for again, at least; the answer may be 15 s old."""
 
 
 class TooManyStreams(Exception):
@@ -133,9 +130,7 @@ class Streams:
 
     def _begin(self, last_id: str | None) -> int:
         """The number after which a client goes on; one that it cannot have had when it makes no sense."""
-        if not last_id:
-            return self.log.last
-        return int(last_id) if _NUMBER.fullmatch(last_id) else -2
+        return self.log.number_of(last_id) if last_id else self.log.last
 
     async def _stream(
         self,
@@ -145,30 +140,31 @@ class Streams:
         job_id: str | None,
         namespace: str | None,
     ) -> AsyncIterator[bytes]:
-        beats, checked, began, stale = self._beats, time.monotonic(), self.log.last, False
+        beats = checked = self._beats
+        began, stale = self.log.last, False
         with self._counted(person), metrics.SSE_CLIENTS.track_inprogress():
-            yield f"retry: {RETRY_MILLISECONDS}\nid: {position}\n\n".encode()
+            yield f"retry: {RETRY_MILLISECONDS}\nid: {self.log.mark_of(position)}\n\n".encode()
             if not await self._reaches(position):  # the log has begun anew, or nobody has ever given out this number
                 position = began
-                yield _event("missed", position)
+                yield self._event("missed", position)
             while not self._stopped:
                 news = self.log.news
-                if time.monotonic() - checked >= min(RECHECK_SECONDS, self._heartbeat):
-                    checked = time.monotonic()
+                if checked != self._beats:
+                    checked = self._beats
                     if not await may():
                         return
                 if not self.log.first - 1 <= position <= self.log.last:
                     position = self.log.last
-                    yield _event("missed", position)
+                    yield self._event("missed", position)
                 frames, position = self.log.after(position, job_id, namespace)
                 if frames:
                     yield frames
                 elif stale != self.stale:
                     stale = not stale
-                    yield _event("stale" if stale else "fresh", position)
+                    yield self._event("stale" if stale else "fresh", position)
                 elif beats != self._beats:
                     beats = self._beats
-                    yield f": alive\nid: {position}\n\n".encode()
+                    yield f": alive\nid: {self.log.mark_of(position)}\n\n".encode()
                 if position == self.log.last:
                     await news.wait()
 
@@ -180,6 +176,5 @@ class Streams:
                     await self.log.news.wait()
         return self.log.last >= position
 
-
-def _event(name: str, position: int) -> bytes:
-    return f"id: {position}\nevent: {name}\ndata: {{}}\n\n".encode()
+    def _event(self, name: str, position: int) -> bytes:
+        return f"id: {self.log.mark_of(position)}\nevent: {name}\ndata: {{}}\n\n".encode()

@@ -19,6 +19,7 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from joblease.messages import now
 
 from joblease_dashboard.read_model.keys import after, inverted, partition
+from joblease_dashboard.read_model.seals import PLAIN, Seals
 from joblease_dashboard.read_model.tokens import BadToken, Position, parse, token_of
 
 if TYPE_CHECKING:
@@ -54,15 +55,19 @@ class Page:
 class TimeTable:
     """A table whose keys come from `keys.key`."""
 
-    def __init__(self, table: "TableClient") -> None:
+    def __init__(self, table: "TableClient", seals: Seals = PLAIN) -> None:
+        """`seals` of its page tokens."""
         self._table = table
+        self._seals = seals
         self._span = FIRST_SPAN
 
     async def page(self, size: int, token: str | None = None, filters: Filters | None = None) -> Page:
         """The next rows. Raises `BadToken`."""
         filters = filters or Filters()
         size = max(1, min(size, MAX_PAGE))
-        start, end, position = parse(token) if token else (partition(filters.until or now() + CLOCK_SKEW), None, None)
+        start, end, position = (
+            parse(token, self._seals) if token else (partition(filters.until or now() + CLOCK_SKEW), None, None)
+        )
         if filters.equal or filters.prefix:
             end = end or after(start, self._span)
         began = time.monotonic()
@@ -76,8 +81,8 @@ class TimeTable:
         elif end and not position:
             following = await self._first_partition(end, filters)
         if position:
-            return Page(rows, token_of(start, end, position))
-        return Page(rows, token_of(following, None, None) if following else None)
+            return Page(rows, token_of(start, end, position, self._seals))
+        return Page(rows, token_of(following, None, None, self._seals) if following else None)
 
     async def get(self, partition: str, row: str) -> Mapping[str, Any] | None:
         """One row, if it is there."""

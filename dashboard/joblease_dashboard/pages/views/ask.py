@@ -3,8 +3,9 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from joblease_dashboard.actions.forms import read_form
 from joblease_dashboard.actions.kinds import ACTIONS, Action
-from joblease_dashboard.actions.submission import new_key, read_form, repeatable
+from joblease_dashboard.actions.submission import new_key, repeatable
 from joblease_dashboard.api.history import story
 from joblease_dashboard.pages.page import Rooms
 from joblease_dashboard.problems import Problem

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from joblease_dashboard.actions import deadletters
-from joblease_dashboard.actions.submission import read_form
+from joblease_dashboard.actions.forms import read_form
 from joblease_dashboard.pages.page import Rooms
 from joblease_dashboard.problems import Problem, wants_page
 

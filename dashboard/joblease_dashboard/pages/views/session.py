@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from joblease_dashboard.actions.submission import read_form
+from joblease_dashboard.actions.forms import read_form
 from joblease_dashboard.pages.page import Rooms
 
 

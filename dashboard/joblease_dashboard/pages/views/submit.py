@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
-from joblease_dashboard.actions.submission import fields_of, form_of, new_key, read_form, repeatable
+from joblease_dashboard.actions.forms import read_form
+from joblease_dashboard.actions.submission import fields_of, form_of, new_key, repeatable
 from joblease_dashboard.api.history import story
 from joblease_dashboard.pages.page import Rooms
 from joblease_dashboard.problems import Problem, wants_page
