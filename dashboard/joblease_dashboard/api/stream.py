@@ -28,7 +28,7 @@ async def stream(sources: "Sources", request: "Request") -> Response:
 
     async def may() -> bool:
         try:
-            return await access.allows(request, "watch", namespace or "")
+            return await access.still_allows(request, "watch", namespace or "")
         except Problem:
             return False  # nobody can tell: who comes back is told why
 
