@@ -118,7 +118,7 @@ def application(rooms: "Rooms", base: str = "") -> Starlette:
         ],
         exception_handlers=dict.fromkeys((Problem, HTTPException, AzureError, PublishFailed), on_error),
     )
-    app.router.redirect_slashes = False  # to an address with the name of the host that a request claims
+    app.router.redirect_slashes = False  # `BasePath` takes slashes; this would name the host that a request claims
     return app
 
 

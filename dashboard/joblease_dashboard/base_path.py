@@ -5,9 +5,8 @@ away already or not, and a redirect gets it on the way out.
 """
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,26 +20,19 @@ class BasePath:
         self._base = base
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """One request."""
+        """One request. A slash at the end makes no difference."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
-        host = Headers(scope=scope).get("host", "")
-
         async def sent(message: "Message") -> None:
-            if message["type"] == "http.response.start" and "location" in (headers := MutableHeaders(scope=message)):
-                headers["location"] = self._outside(headers["location"], host)
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                if headers.get("location", "").startswith("/"):  # else it leads elsewhere: to an issuer
+                    headers["location"] = self._base + headers["location"]
             await send(message)
 
-        path = scope["path"]
-        if self._base and (path == self._base or path.startswith(f"{self._base}/")):
-            scope = {**scope, "path": path.removeprefix(self._base) or "/"}
-        await self._app(scope, receive, sent)
-
-    def _outside(self, location: str, host: str) -> str:
-        """Ours as the browser sees it, without the scheme and host of the request: a proxy may have changed them."""
-        at = urlsplit(location)
-        if at.netloc not in ("", host):
-            return location
-        return urlunsplit(("", "", self._base + at.path, at.query, at.fragment))
+        path: str = scope["path"]
+        if path == self._base or path.startswith(f"{self._base}/"):
+            path = path.removeprefix(self._base)
+        await self._app({**scope, "path": path.rstrip("/") or "/"}, receive, sent)

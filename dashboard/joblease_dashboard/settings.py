@@ -2,6 +2,7 @@
 
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from joblease.settings import BrokerSettings, Port, ProgramSettings, Seconds, StorageSettings
 from pydantic import Field, SecretStr, model_validator
@@ -34,6 +35,26 @@ class DashboardSettings(ProgramSettings, BrokerSettings, StorageSettings):
     """For `proxy`: the header with the user's name."""
     dashboard_groups_header: Annotated[str, Field(min_length=1)] = "X-Forwarded-Groups"
     """For `proxy`: the header with the user's groups, comma-separated."""
+    dashboard_oidc_issuer: str = ""
+    """For `kubernetes`: an OpenID Connect issuer with which people may sign in, beside a token of their own."""
+    dashboard_oidc_client_id: str = ""
+    """The dashboard's name there. Its redirect URI is the dashboard's address with `/login/callback`."""
+    dashboard_oidc_client_secret: SecretStr | None = None
+    """The client's secret; unset, it is a public client."""
+    dashboard_oidc_scopes: str = "openid profile groups"
+    """What is asked for, separated by spaces. With `offline_access`, most issuers let a sign-in outlive its token."""
+    dashboard_oidc_act_with: Literal["id-token", "impersonation"] = "id-token"
+    """How the API server is asked for who has signed in with the issuer: with the ID token, where the API server trusts
+    the issuer too, or in their name, for which the dashboard's account needs the right to impersonate."""
+    dashboard_oidc_user_claim: Annotated[str, Field(min_length=1)] = "sub"
+    """For `impersonation`: the claim with the user's name."""
+    dashboard_oidc_groups_claim: Annotated[str, Field(min_length=1)] = "groups"
+    """For `impersonation`: the claim with the user's groups."""
+    dashboard_oidc_user_prefix: str = ""
+    """For `impersonation`: put before the user's name, such as `oidc:`. Names that then begin with `system:` are
+    refused."""
+    dashboard_oidc_groups_prefix: str = ""
+    """For `impersonation`: put before each group."""
     dashboard_actions: bool = True
     """Let those who have the right submit, cancel, retry, suspend and resume jobs and replay dead letters from here."""
     dashboard_session_key: Annotated[SecretStr, Field(min_length=32)] | None = None
@@ -52,7 +73,7 @@ class DashboardSettings(ProgramSettings, BrokerSettings, StorageSettings):
     dashboard_requests_per_second: Annotated[int, Field(ge=1)] = 100
     """Requests that one user at one address may make, in the long run; ten times as many at once."""
     dashboard_api_timeout_seconds: Seconds = 10
-    """Bound on each request to the API server."""
+    """Bound on each request to the API server, and to the OIDC issuer."""
 
     @model_validator(mode="after")
     def _check_access(self) -> Self:
@@ -65,4 +86,28 @@ class DashboardSettings(ProgramSettings, BrokerSettings, StorageSettings):
             raise ValueError("dashboard_trusted_proxies: name the proxies whose headers are to be believed")
         if self.dashboard_access == "proxy" and not self.dashboard_proxy_secret:
             raise ValueError("dashboard_proxy_secret: without a secret, any pod could say that it is the proxy")
+        return self
+
+    @model_validator(mode="after")
+    def _check_oidc(self) -> Self:
+        prefixes = self.dashboard_oidc_user_prefix, self.dashboard_oidc_groups_prefix
+        if not self.dashboard_oidc_issuer:
+            if self.dashboard_oidc_client_id or self.dashboard_oidc_client_secret:
+                raise ValueError("dashboard_oidc_issuer: there is a client, and no issuer that knows it")
+            return self
+        address = urlsplit(self.dashboard_oidc_issuer)
+        if not address.hostname or address.query or address.fragment:
+            raise ValueError("dashboard_oidc_issuer: it is an address such as https://id.example.com")
+        if address.scheme != "https" and (address.scheme != "http" or address.hostname not in LOOPBACK):
+            raise ValueError("dashboard_oidc_issuer: without https, anybody on the way could sign in as anybody")
+        if self.dashboard_access != "kubernetes":
+            raise ValueError("dashboard_oidc_issuer: people sign in only where dashboard_access is kubernetes")
+        if not self.dashboard_oidc_client_id:
+            raise ValueError("dashboard_oidc_client_id: the issuer knows the dashboard by it")
+        if "openid" not in self.dashboard_oidc_scopes.split():
+            raise ValueError("dashboard_oidc_scopes: openid has to be among them")
+        if any(prefix.strip().startswith("system:") for prefix in prefixes):
+            raise ValueError("dashboard_oidc_user_prefix, _groups_prefix: names with system: are Kubernetes' own")
+        if any(prefixes) and self.dashboard_oidc_act_with == "id-token":
+            raise ValueError("dashboard_oidc_user_prefix, _groups_prefix: with id-token, the API server's own count")
         return self

@@ -1,12 +1,12 @@
 """Azurite, Microsoft's emulator of Azure storage, from npm."""
 
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from joblease_local import npm
 from joblease_local.ports import listening
-from joblease_local.processes import OneProcess, PartFailed, Process, Say, one_at_a_time
+from joblease_local.processes import OneProcess, PartFailed, Process, Say
 
 PACKAGE = Path(__file__).parent.parent / "azurite" / "package.json"
 LEASES = PACKAGE.with_name("leases.cjs")
@@ -14,44 +14,12 @@ LEASES = PACKAGE.with_name("leases.cjs")
 MEMORY = PACKAGE.with_name("memory.cjs")
 """Loaded into one without persistence, so that it does not stand still for its garbage."""
 READY_SECONDS = 60
-INSTALL_SECONDS = 600
 
 
 def require_azurite(cache: Path, say: Say) -> Path:
     """Azurite's main script; installed into the cache if it is not there in the wanted version. Raises `PartFailed`."""
-    with one_at_a_time(cache):
-        return _require(cache, say)
-
-
-def _require(cache: Path, say: Say) -> Path:
-    script = cache / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
-    wanted = PACKAGE.read_text()
-    installed = cache / "package.json"
-    if script.exists() and installed.exists() and installed.read_text() == wanted:
-        return script
-    npm = shutil.which("npm")
-    if not npm or not shutil.which("node"):
-        raise PartFailed(
-            "Azurite needs Node.js and npm (Debian: apt-get install nodejs npm), or set "
-            "JOBLEASE_STORAGE_CONNECTION_STRING to a storage account."
-        )
-    say("Azurite: installing from npm (about half a minute)")
-    shutil.rmtree(cache, ignore_errors=True)
-    cache.mkdir(parents=True)
-    staged = cache / "package.json"
-    staged.write_text(wanted)
-    done = subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund", "--omit=dev", "--no-package-lock", "--ignore-scripts"],
-        cwd=cache,
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_SECONDS,
-        check=False,
-    )
-    if done.returncode or not script.exists():
-        staged.unlink()
-        raise PartFailed(f"npm could not install Azurite: {done.stderr.strip()[-800:]}")
-    return script
+    instead = ", or set JOBLEASE_STORAGE_CONNECTION_STRING to a storage account"
+    return npm.require("Azurite", PACKAGE, "azurite/dist/src/azurite.js", cache, say, instead)
 
 
 class Azurite(OneProcess):

@@ -16,7 +16,7 @@ from joblease_local.settings import LocalSettings
 from joblease_local.stack import Stack
 from joblease_local.supervisor import TRUSTED_SECONDS
 
-FETCHED = frozenset({"azurite", "azurite.lock", "bin", "bin.lock", "uv"})
+FETCHED = frozenset({"azurite", "azurite.lock", "bin", "bin.lock", "oidc-provider", "oidc-provider.lock", "uv"})
 """What `clean` leaves in the state folder: it holds no data, and takes long to get."""
 DOWN_SECONDS = 90
 

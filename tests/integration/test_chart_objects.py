@@ -35,6 +35,7 @@ dashboard:
   access:
     sessionSecret: session
     impersonation: {create: true, users: [ann], groups: [team-a]}
+    oidc: {issuer: https://id.example.com, clientId: joblease, clientSecret: oidc, actWith: impersonation}
   service: {type: NodePort, nodePort: 30088, ipFamilyPolicy: PreferDualStack, ipFamilies: [IPv4]}
   ingress:
     {enabled: true, className: nginx, host: jobs.example.com, extraHosts: [b.org], tlsSecret: tls, annotations: {a: b}}

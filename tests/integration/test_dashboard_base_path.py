@@ -54,8 +54,7 @@ async def test_every_link_of_every_page_leads_below_the_path(
         assert (await get(f"{BASE}/openapi.json")).json()["servers"] == [{"url": BASE}]
         sought = await get(f"{BASE}/jobs?name={job_id}")
         assert (sought.status_code, sought.headers["location"]) == (303, f"{BASE}/jobs/{job_id}")
-        slash = await get(f"{BASE}/jobs/")
-        assert (slash.status_code, slash.headers["location"]) == (307, f"{BASE}/jobs")
+        assert (await get(f"{BASE}/jobs/")).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["joblease", "/joblease/", "//x", "/a b", "/a?b", "https://x"])

@@ -4,6 +4,7 @@ import pytest
 from support.chart import DEV, SECRETS, Object, environment, need_helm, objects, one, pods
 
 PROXY = (*DEV, "dashboard.access.mode=proxy", "dashboard.access.trustedProxies={10.0.0.0/8}")
+OIDC = {"issuer": "https://id.example.com", "clientId": "joblease", "clientSecret": "oidc", "scopes": "openid groups"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -60,6 +61,27 @@ def test_the_proxys_proof_and_headers_reach_the_dashboard() -> None:
     assert variables["JOBLEASE_DASHBOARD_PROXY_SECRET"] == {"secretKeyRef": {"name": "proof", "key": "proxy-secret"}}
     assert variables["JOBLEASE_DASHBOARD_TRUSTED_PROXIES"] == '["10.0.0.0/8"]'
     assert variables["JOBLEASE_DASHBOARD_USER_HEADER"] == "X-User"
+
+
+def test_oidc_is_set_up_by_its_values() -> None:
+    values = [f"dashboard.access.oidc.{name}={value}" for name, value in OIDC.items()]
+    more = {"userClaim": "email", "groupsClaim": "roles", "userPrefix": "oidc:", "groupsPrefix": "oidc:"}
+    values += [f"dashboard.access.oidc.{name}={value}" for name, value in more.items()]
+    found = objects(*DEV, *values, "dashboard.access.oidc.actWith=impersonation")
+    variables = environment(pods(found)["joblease-dashboard"])
+    prefix = "JOBLEASE_DASHBOARD_OIDC_"
+    assert {name.removeprefix(prefix): value for name, value in variables.items() if name.startswith(prefix)} == {
+        "ISSUER": "https://id.example.com",
+        "CLIENT_ID": "joblease",
+        "CLIENT_SECRET": {"secretKeyRef": {"name": "oidc", "key": "client-secret"}},
+        "SCOPES": "openid groups",
+        "USER_CLAIM": "email",
+        "GROUPS_CLAIM": "roles",
+        "USER_PREFIX": "oidc:",
+        "GROUPS_PREFIX": "oidc:",
+        "ACT_WITH": "impersonation",
+    }
+    assert not [name for name in environment(pods(objects(*DEV))["joblease-dashboard"]) if name.startswith(prefix)]
 
 
 def test_the_dashboard_scales_by_its_cpu() -> None:

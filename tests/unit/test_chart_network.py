@@ -42,6 +42,10 @@ def test_each_program_reaches_what_it_needs() -> None:
     found = {name: outgoing(policy) for name, policy in policies(*SECRETS).items()}
     assert set(found["worker"]) == {53, 5671, 5672, 443}
     assert set(found["operator"]) == set(found["dashboard"]) == {53, 5671, 5672, 443, 6443}
+    issuer = ("dashboard.access.oidc.issuer=https://x.org:8443", "dashboard.access.oidc.clientId=a")
+    reached = policies(*SECRETS, *issuer, "networkPolicy.issuerPorts={8443}")
+    assert set(outgoing(reached["dashboard"])) - set(found["dashboard"]) == {8443}
+    assert outgoing(reached["operator"]) == found["operator"]
 
 
 def test_where_broker_storage_and_api_server_are_can_be_said() -> None:

@@ -19,6 +19,8 @@ INGRESS = ("dashboard.ingress.enabled=true", "dashboard.ingress.host=x.org")
 TLS = "dashboard.ingress.tlsSecret=tls"
 OPEN = "dashboard.access.mode=none"
 ROUTE = ("dashboard.httpRoute.enabled=true", "dashboard.httpRoute.parentRefs[0].name=gateway")
+OIDC = ("dashboard.access.oidc.issuer=https://x.org", "dashboard.access.oidc.clientId=a")
+ACT = "dashboard.access.oidc.actWith=impersonation"
 HPA, KEDA = "workerDefaults.autoscaling.mode=hpa", "workerDefaults.autoscaling.mode=keda"
 
 
@@ -53,6 +55,12 @@ def helm() -> None:
         ([*DEV, *INGRESS], "/dashboard/ingress/withoutTls"),
         ([*DEV, "dashboard.ingress.enabled=true", TLS], "/dashboard/ingress/host"),
         ([*DEV, "dashboard.httpRoute.enabled=true"], "/dashboard/httpRoute/parentRefs"),
+        ([*DEV, "dashboard.access.oidc.issuer=https://x.org"], "/dashboard/access/oidc/clientId"),
+        ([*DEV, "dashboard.access.oidc.issuer=http://x.org"], "/dashboard/access/oidc/issuer"),
+        ([*DEV, OPEN, *OIDC], "/dashboard/access/mode"),
+        ([*DEV, *OIDC, "dashboard.access.oidc.scopes=groups"], "/dashboard/access/oidc/scopes"),
+        ([*DEV, *OIDC, "dashboard.access.oidc.userPrefix=oidc:"], "/dashboard/access/oidc/userPrefix"),
+        ([*DEV, *OIDC, ACT, "dashboard.access.oidc.groupsPrefix=system:"], "/dashboard/access/oidc/groupsPrefix"),
         (
             [*DEV, "metrics.serviceMonitor.enabled=true", "metrics.podMonitor.enabled=true"],
             "/metrics/podMonitor/enabled",
@@ -88,6 +96,8 @@ def test_wrong_values_are_refused_with_their_name(values: list[str], said: str) 
     "values",
     [
         [*PROXY, "dashboard.access.proxySecret=proof"],
+        [*OIDC],
+        [*OIDC, ACT, "dashboard.access.oidc.groupsPrefix=oidc:", "dashboard.access.oidc.scopes=openid groups"],
         [OPEN, "dashboard.access.insecure=true", "dashboard.service.type=LoadBalancer"],
         [OPEN, "dashboard.access.insecure=true", *INGRESS, TLS],
         [*INGRESS, "dashboard.ingress.withoutTls=true"],

@@ -32,6 +32,7 @@ JOBLEASE_METRICS_PORT: 9090
 JOBLEASE_DASHBOARD_ACCESS: set dashboard.access.mode
 JOBLEASE_DASHBOARD_BASE_PATH: set dashboard.basePath
 JOBLEASE_DASHBOARD_INSECURE: set dashboard.access.mode
+JOBLEASE_DASHBOARD_OIDC_ISSUER: set dashboard.access.oidc.issuer
 JOBLEASE_DASHBOARD_PORT: it stays 8080; set dashboard.service.port
 JOBLEASE_DASHBOARD_TRUSTED_PROXIES: set dashboard.access.trustedProxies
 JOBLEASE_METRICS_PORT: it stays 9090

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 OnProblem = Callable[[Request, Exception], Awaitable[Response]]
-OPEN = ("/login", "/logout")
+OPEN = ("/login", "/login/oidc", "/login/callback", "/logout")
 """Paths that need no identity; besides `/static/`."""
 
 

@@ -19,6 +19,8 @@ class Identity:
     """The dashboard's own account asks in their name."""
 
 
+RESERVED = "system:"
+"""Begins the names that are Kubernetes' own: neither a proxy nor an OIDC issuer has them to give."""
 ANYBODY = Identity("anonymous")
 
 

@@ -28,6 +28,8 @@ PAGES = (
     Page(path="/queues/letters", view=letters),
     Page(path="/queues/replay", view=replay.show, form=replay.replay),
     Page(path="/login", view=session.show, form=session.login),
+    Page(path="/login/oidc", view=session.begin),
+    Page(path="/login/callback", view=session.callback),
     Page(path="/logout", form=session.logout),
 )
 """In the order of the navigation."""
