@@ -51,8 +51,8 @@ class Renewal:
             if not kept.refresh_token or self._issuer is None:
                 await self._sessions.end(session)
                 return None
-            if await self._sessions.claim(session):
-                return await self._renew(session, kept, self._issuer)
+            if claimed := await self._sessions.claim(session):
+                return await self._renew(session, claimed, self._issuer)
             if time.time() < kept.expires:
                 return kept
             if time.monotonic() > deadline:
