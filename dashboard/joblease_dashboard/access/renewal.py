@@ -38,9 +38,14 @@ class Renewal:
             return kept
         if session not in self._running:
             self._running[session] = asyncio.create_task(self._renewed(session), name="renewal")
-            self._running[session].add_done_callback(lambda _: self._running.pop(session))
+            self._running[session].add_done_callback(lambda task: self._ended(session, task))
         # The task goes on when this request is given up: what the issuer gives is not to be lost.
         return await asyncio.shield(self._running[session])
+
+    def _ended(self, session: str, task: "asyncio.Task[Kept | None]") -> None:
+        del self._running[session]
+        if not task.cancelled():
+            task.exception()  # whoever still waits is told; if nobody does, it is of no interest
 
     async def _renewed(self, session: str) -> "Kept | None":
         deadline = time.monotonic() + PATIENCE_SECONDS
