@@ -10,6 +10,7 @@ import secrets
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,24 @@ class ControlPlane:
 
     name = "Kubernetes API"
 
-    def __init__(self, binaries: Path, state: Path, ports: tuple[int, int, int], *, durable: bool = True) -> None:
-        """`ports`: API server, etcd for clients, etcd for peers. Without `durable`, etcd does not wait for the disk."""
+    def __init__(
+        self,
+        binaries: Path,
+        state: Path,
+        ports: tuple[int, int, int],
+        *,
+        durable: bool = True,
+        options: Sequence[str] = (),
+    ) -> None:
+        """`ports`: API server, etcd for clients, etcd for peers. Without `durable`, etcd does not wait for the disk.
+
+        `options` are more of the API server's.
+        """
         self._binaries = binaries
         self._folder = state / "kubernetes"
         self._port, self._etcd_port, self._peer_port = ports
         self._durable = durable
+        self._options = options
         self._certificate = self._folder / "certificates" / "apiserver.crt"
         self.etcd = Process("etcd", state)
         self.server = Process("kube-apiserver", state)
@@ -120,6 +133,7 @@ class ControlPlane:
                 f"--service-account-key-file={key}",
                 f"--service-account-signing-key-file={key}",
                 "--disable-admission-plugins=ServiceAccount",  # nothing here makes the accounts of new namespaces
+                *self._options,
             ]
         )
 

@@ -153,7 +153,8 @@ def every_route(job_id: str) -> list[str]:
 
 def what_is_open(method: str, path: str) -> bool:
     """What everybody may ask for: the way in and out."""
-    return (path == "/login" and method in ("GET", "HEAD", "POST")) or (path == "/logout" and method == "POST")
+    methods = {"/login": ("GET", "HEAD", "POST"), "/logout": ("POST",)}
+    return method in methods.get(path, ("GET", "HEAD"))
 
 
 async def nothing_was_done(jobs: Jobs) -> bool:

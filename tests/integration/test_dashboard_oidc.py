@@ -1,20 +1,30 @@
 """Sign-in with a real OpenID Connect issuer: what is believed of it, how long, and what Kubernetes then allows."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from joblease.storage import SESSIONS_TABLE
+from joblease_local.binaries import kubernetes_binaries
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply, apply_file
 from joblease_local.ports import free_ports
 from support.jobs import Jobs
 from support.oidc import CLIENT, HTML, TestIssuer, at_the_issuers, sign_in
+from support.parts import CACHE, need, say
 from support.programs import program
 
 ROOT = Path(__file__).parent.parent.parent
@@ -93,7 +103,7 @@ def start(
     amqp_url: str, storage: str, dashboard_kubeconfig: Path, issuer: TestIssuer, readers: None, tmp_path: Path
 ) -> Start:
     @asynccontextmanager
-    async def run(trust: Any = None, **environment: str) -> AsyncIterator[httpx.AsyncClient]:
+    async def run(**environment: str) -> AsyncIterator[httpx.AsyncClient]:
         port = free_ports(1)[0]
         issuer.set(redirectUris=[f"http://127.0.0.1:{port}/login/callback"])
         variables = {
@@ -108,7 +118,7 @@ def start(
         }
         async with (
             program("joblease-dashboard", variables, tmp_path / f"dashboard-{port}.log", port),
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=15, verify=trust or True) as client,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=15) as client,
         ):
             yield client
 
@@ -384,3 +394,84 @@ async def test_without_an_issuer_there_is_no_such_way_in(start: Start) -> None:
         for path in ("/login/oidc", "/login/callback?code=a&state=b"):
             answer = await http.get(path, headers=HTML)
             assert (answer.status_code, "no OIDC issuer" in answer.text) == (404, True)
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that vouches for itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")])
+    begin = datetime.now(UTC) - timedelta(days=1)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(begin + timedelta(days=9))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "issuer.crt", folder / "issuer.key"
+    paths[0].write_bytes(made.public_bytes(Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return paths
+
+
+async def test_acting_with_the_id_token_where_the_api_server_trusts_the_issuer(
+    amqp_url: str, storage: str, tmp_path: Path
+) -> None:
+    """Names are as the API server makes them, the dashboard's own account has no right, and a private CA is trusted."""
+    files = certificate(tmp_path)
+    port, *ports = free_ports(5)
+    issuer = TestIssuer(tmp_path, ports[0], files)
+    oidc = {
+        "issuer-url": issuer.address, "client-id": "joblease", "ca-file": files[0], "username-prefix": "oidc:",
+        "groups-claim": "groups", "groups-prefix": "oidc:",
+    }  # fmt: skip
+    options = [f"--oidc-{name}={value}" for name, value in oidc.items()]
+    binaries = need(lambda: kubernetes_binaries(CACHE / "bin", say))
+    plane = ControlPlane(binaries, tmp_path, (ports[1], ports[2], ports[3]), durable=False, options=options)
+    own = tmp_path / "powerless.kubeconfig"
+    try:
+        issuer.start()
+        issuer.set(
+            redirectUris=[f"http://127.0.0.1:{port}/login/callback"],
+            accounts={"anna": {"groups": ["readers"]}, "eve": {"groups": ["system:masters"]}},
+        )
+        await asyncio.to_thread(plane.start)
+        await asyncio.to_thread(plane.ready)
+        group = {"apiGroup": RBAC, "kind": "Group", "name": "oidc:readers"}
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "none", "namespace": "default"}}
+        apply(plane.kubeconfig, account, *bound("readers", READ, group, "default"))
+        plane.service_account_kubeconfig("default", "none", own)
+        variables = {
+            "KUBECONFIG": str(own),
+            "JOBLEASE_AMQP_URL": amqp_url,
+            "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
+            "JOBLEASE_DASHBOARD_ACCESS": "kubernetes",
+            "JOBLEASE_DASHBOARD_OIDC_ISSUER": issuer.address,
+            "SSL_CERT_FILE": str(files[0]),
+            **CLIENT,
+        }
+        trust = ssl.create_default_context(cafile=files[0])
+        async with (
+            program("joblease-dashboard", variables, tmp_path / "dashboard.log", port),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=15, verify=trust) as http,
+        ):
+            async with asyncio.timeout(60):  # the API server asks the issuer for its keys at first
+                while (answer := await sign_in(http, "anna")).status_code != 303:
+                    assert "API server does not accept" in answer.text
+                    await asyncio.sleep(7)
+            page = await http.get("/jobs?namespace=default", headers=HTML)
+            assert (page.status_code, 'title="oidc:anna"' in page.text) == (200, True)
+            assert (await http.get("/api/jobs")).status_code == 403
+            http.cookies.clear()
+            assert (await sign_in(http, "eve")).status_code == 303  # `oidc:system:masters` is nobody special
+            assert (await http.get("/api/jobs?namespace=default")).status_code == 403
+            issuer.set(idTokenSeconds=4)
+            http.cookies.clear()
+            assert (await sign_in(http, "anna")).status_code == 303
+            async with asyncio.timeout(30):
+                while (await http.get("/api/jobs?namespace=default")).status_code != 401:
+                    await asyncio.sleep(0.5)
+    finally:
+        plane.stop()
+        issuer.stop()

@@ -72,7 +72,7 @@ async function serve(request, response) {
     const { rotate, ...changes } = JSON.parse(text || '{}');
     config = { ...config, ...changes };
     if (rotate) key = newKey();
-    start();
+    if (rotate || changes.redirectUris) start(); // which forgets who is signed in
     response.end(JSON.stringify(asked));
     return;
   }

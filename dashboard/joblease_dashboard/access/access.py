@@ -11,15 +11,14 @@ from urllib.parse import urlsplit
 
 from azure.core.exceptions import AzureError
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
-from joblease_dashboard.access import addresses, flow, sessions
+from joblease_dashboard.access import addresses
 from joblease_dashboard.access.cluster import Cluster
 from joblease_dashboard.access.identity import ANYBODY, RESERVED, Identity, bearer, identity
 from joblease_dashboard.access.limits import RateLimit
-from joblease_dashboard.access.oidc import Issuer
-from joblease_dashboard.access.renewal import Renewal
-from joblease_dashboard.access.sessions import Kept, Sessions
+from joblease_dashboard.access.people import People
+from joblease_dashboard.access.sessions import Sessions
 from joblease_dashboard.problems import Problem
 from joblease_dashboard.settings import LOOPBACK
 
@@ -43,10 +42,9 @@ class Access:
         self.can_act = cluster is not None and settings.dashboard_actions
         self._settings = settings
         self._cluster = cluster
-        self._sessions = sessions
-        issuer = Issuer(settings) if settings.dashboard_oidc_issuer else None
-        self._flow = flow.Flow(settings, sessions, issuer) if issuer else None
-        self._renewal = Renewal(settings, sessions, issuer)
+        self._people = People(settings, cluster, sessions)
+        self.has_issuer = self._people.have_issuer
+        """Whether people may sign in with an OIDC issuer."""
         self._logins, self._begun = (RateLimit(LOGINS_PER_MINUTE / 60, LOGINS_PER_MINUTE) for _ in range(2))
         self._reviews = RateLimit(REVIEWS_PER_SECOND, REVIEWS_PER_SECOND * BURST_SECONDS)
         rate = settings.dashboard_requests_per_second
@@ -77,21 +75,10 @@ class Access:
             return None
         if token := bearer(request):
             return await self._cluster.who(token)
-        session = sessions.name_of(request)
         try:
-            kept = await self._renewal.current(session)
-            found = await self._person(kept) if kept else None
-            if kept and found is None:
-                await self._sessions.end(session)
+            return await self._people.current(request)
         except AzureError:
             raise Problem(503, "Storage does not answer", "sessions cannot be read at the moment; try again") from None
-        return found
-
-    async def _person(self, kept: Kept) -> Identity | None:
-        """Whom a session stands for, or None when the API server does not accept their token. Raises `Problem`."""
-        if kept.token:
-            return await self._cluster.who(kept.token) if self._cluster else None
-        return Identity(kept.user, kept.groups, impersonated=True)
 
     def _from_proxy(self, request: Request) -> Identity | None:
         secret = self._settings.dashboard_proxy_secret
@@ -125,42 +112,21 @@ class Access:
     async def sign_in(self, request: Request, token: str, response: Response) -> bool:
         """Put a session into the response when the token is somebody's. Raises `Problem`."""
         self.check_rate(self._logins, request)
-        kept = Kept(token=token) if token and self._cluster and self.mode == "kubernetes" else None
-        if kept is None or await self._person(kept) is None:
-            return False
-        await self._sessions.begin(request, response, kept)
-        return True
-
-    @property
-    def has_issuer(self) -> bool:
-        """Whether people may sign in with an OIDC issuer."""
-        return self._flow is not None
+        return self.mode == "kubernetes" and await self._people.sign_in(request, token, response)
 
     async def begin_oidc(self, request: Request, target: str) -> Response:
         """Send the browser to the issuer; in the end it goes to `target`, a path of ours. Raises `Problem`."""
         self.check_rate(self._begun, request)
-        return await self._issuer_flow().begin(request, target)
+        return await self._people.begin(request, target)
 
     async def finish_oidc(self, request: Request) -> Response:
         """Sign in whom the issuer has sent back. Raises `Problem`."""
         self.check_rate(self._logins, request)
-        kept, target = await self._issuer_flow().finish(request)
-        if await self._person(kept) is None:
-            raise Problem(403, "Sign-in failed", "the API server does not accept the issuer's ID tokens")
-        response = RedirectResponse(target, 303)
-        flow.forget(request, response)
-        await self._sessions.begin(request, response, kept)
-        return response
-
-    def _issuer_flow(self) -> flow.Flow:
-        if self._flow is None:
-            raise Problem(404, "Not Found", "no OIDC issuer is set here: sign in with a token at /login")
-        return self._flow
+        return await self._people.finish(request)
 
     async def sign_out(self, request: Request, response: Response) -> None:
         """End the session, on all replicas. Raises `AzureError`."""
-        sessions.forget(response)
-        await self._sessions.end(sessions.name_of(request))
+        await self._people.sign_out(request, response)
 
     def check_rate(self, limit: RateLimit, request: Request, user: str = "") -> None:
         """Raise `Problem` when somebody asks too often."""

@@ -38,9 +38,14 @@ class Renewal:
             return kept
         if session not in self._running:
             self._running[session] = asyncio.create_task(self._renewed(session), name="renewal")
-            self._running[session].add_done_callback(lambda _: self._running.pop(session))
+            self._running[session].add_done_callback(lambda task: self._ended(session, task))
         # The task goes on when this request is given up: what the issuer gives is not to be lost.
         return await asyncio.shield(self._running[session])
+
+    def _ended(self, session: str, task: "asyncio.Task[Kept | None]") -> None:
+        del self._running[session]
+        if not task.cancelled():
+            task.exception()  # whoever still waits is told; if nobody does, it is of no interest
 
     async def _renewed(self, session: str) -> "Kept | None":
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -51,8 +56,8 @@ class Renewal:
             if not kept.refresh_token or self._issuer is None:
                 await self._sessions.end(session)
                 return None
-            if await self._sessions.claim(session):
-                return await self._renew(session, kept, self._issuer)
+            if claimed := await self._sessions.claim(session):
+                return await self._renew(session, claimed, self._issuer)
             if time.time() < kept.expires:
                 return kept
             if time.monotonic() > deadline:

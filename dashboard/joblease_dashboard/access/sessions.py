@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import secrets
+import time
 from base64 import urlsafe_b64encode
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -95,20 +96,21 @@ class Sessions:
             max_age=self._seconds,
         )  # fmt: skip
 
-    async def claim(self, session: str) -> bool:
-        """Whether this replica is the one to renew the session's token now."""
+    async def claim(self, session: str) -> Kept | None:
+        """What this replica alone is to renew now; None: somebody else does, or has done so."""
         try:
             row = await self._table.get_entity(session, _ROW)
-            if row.get("claimed", "") > rfc3339(now()):
-                return False
+            kept = _kept(self.unseal(row["token"]))
+            if row["claimed"] > rfc3339(now()) or time.time() < kept.renew_at:
+                return None
             claimed = rfc3339(now() + timedelta(seconds=CLAIM_SECONDS))
             await self._table.update_entity(
                 {"PartitionKey": session, "RowKey": _ROW, "claimed": claimed},
                 UpdateMode.MERGE, etag=row.metadata["etag"], match_condition=MatchConditions.IfNotModified,
             )  # fmt: skip
-        except (ResourceModifiedError, ResourceNotFoundError):
-            return False
-        return True
+        except (ResourceModifiedError, ResourceNotFoundError, InvalidToken, ValueError):
+            return None
+        return kept
 
     async def replace(self, session: str, kept: Kept) -> bool:
         """Keep something newer; False when the session has ended meanwhile. Raises `Problem`."""
