@@ -77,8 +77,7 @@ def _headers(request: Request, message: "Message") -> list[tuple[bytes, bytes]]:
     own = [*HEADERS, *([HTTPS_ONLY] if encrypted(request) else [])]
     if _ambiguous(request):
         own.append((b"connection", b"close"))
-    static = request.scope["path"].startswith("/static/")
-    return own if static or b"cache-control" in present else [*own, NO_STORE]
+    return own if b"cache-control" in present else [*own, NO_STORE]
 
 
 def _ambiguous(request: Request) -> bool:

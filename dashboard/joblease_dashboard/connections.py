@@ -5,6 +5,8 @@ A request has a time to be sent in, and its answer one to be read in.
 
 import asyncio
 import resource
+import socket
+import struct
 from typing import Any, ClassVar
 
 import h11
@@ -16,6 +18,8 @@ MAX_CONNECTIONS = min(4_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 250
 """More than there may be live streams; each takes a few kB and a file."""
 REQUEST_SECONDS = 15.0
 """For a request's head to arrive. uvicorn itself waits for ever."""
+LINGER_SECONDS = 2.0
+"""Until somebody who has not sent a request to its end is cut after the answer: time to read it."""
 MAX_HEAD_BYTES = 32 << 10
 """Of a request's address and headers together; a token may be long."""
 MAX_AHEAD_BYTES = 16 << 10
@@ -26,7 +30,10 @@ UNREAD_BYTES = 16 << 10
 """Of an answer may wait for its reader before the program that makes it waits, too."""
 MAX_UNREAD_BYTES = 64 << 20
 """Of all answers that wait for their readers."""
+READ_BYTES = 32 << 10
+"""Of a connection at a time: the others have their turns in between."""
 SLICE = 64 << 10
+NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class BoundedProtocol(H11Protocol):
@@ -40,6 +47,7 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Somebody has come. Closed at once when all the others are being answered."""
         transport.set_write_buffer_limits(high=UNREAD_BYTES)
+        transport.max_size = READ_BYTES
         super().connection_made(_Sliced(transport))  # type: ignore[arg-type]
         self._patience: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
@@ -57,13 +65,18 @@ class BoundedProtocol(H11Protocol):
         if not self.cycle.more_body:
             self.awaited.pop(self, None)
             if len(self.conn.trailing_data[0]) > MAX_AHEAD_BYTES:
-                self.transport.abort()
+                self.cut()
 
     def on_response_complete(self) -> None:
-        """The next request may come on the same connection."""
+        """The next request may come on the same connection, unless this one has not ended yet."""
+        unfinished = self.conn.their_state is h11.SEND_BODY
+        self.cycle.body.clear()
         super().on_response_complete()
-        if not self.transport.is_closing():
-            self._expect_request()
+        if self.transport.is_closing():
+            return
+        if unfinished:
+            self.flow.pause_reading()
+        self._expect_request(LINGER_SECONDS if unfinished else REQUEST_SECONDS)
 
     def pause_writing(self) -> None:
         """More of an answer waits than should."""
@@ -77,6 +90,11 @@ class BoundedProtocol(H11Protocol):
         """It was read."""
         super().resume_writing()
         self._stop_reading()
+
+    def cut(self) -> None:
+        """Close the connection, and have the kernel forget what it has still to send."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
@@ -94,11 +112,11 @@ class BoundedProtocol(H11Protocol):
                 self.transport.write(self.conn.send(event))
         self.transport.close()
 
-    def _expect_request(self) -> None:
+    def _expect_request(self, seconds: float = REQUEST_SECONDS) -> None:
         self._stop_waiting()
         self.awaited.pop(self, None)
         self.awaited[self] = None
-        self._patience = self.loop.call_later(REQUEST_SECONDS, self._give_up)
+        self._patience = self.loop.call_later(seconds, self._give_up)
 
     def _stop_waiting(self) -> None:
         if self._patience:
@@ -117,7 +135,7 @@ class BoundedProtocol(H11Protocol):
         if self.transport.get_write_buffer_size() < self._left:
             self._expect_reading()
         else:
-            self.transport.abort()
+            self.cut()
 
     def _stop_reading(self) -> None:
         self.unread.pop(self, None)
@@ -130,7 +148,7 @@ class BoundedProtocol(H11Protocol):
         oldest = next(iter(waiting), None)
         if oldest:
             del waiting[oldest]
-            oldest.transport.abort()
+            oldest.cut()
         return oldest is not None
 
 

@@ -33,6 +33,7 @@ def variables(api_server: ControlPlane, crd: Path, amqp_url: str, storage: str, 
         "JOBLEASE_DASHBOARD_ACCESS": "kubernetes",
         "JOBLEASE_DASHBOARD_SESSION_KEY": "k" * 32,
         "JOBLEASE_DASHBOARD_HEARTBEAT_SECONDS": "0.5",
+        "JOBLEASE_DASHBOARD_TRUSTED_PROXIES": '["127.0.0.0/8"]',
         "JOBLEASE_DASHBOARD_REQUESTS_PER_SECOND": "10000",
     }
 

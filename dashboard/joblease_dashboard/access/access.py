@@ -5,7 +5,9 @@ needs (`Access.require`): Kubernetes' own RBAC on `jobrequests` answers. A reque
 the dashboard's own pages (browsers say where a request comes from and pages cannot forge that) or carry a token.
 """
 
+import contextlib
 import hmac
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,7 +18,7 @@ from starlette.responses import Response
 from joblease_dashboard.access import addresses
 from joblease_dashboard.access.cluster import Cluster
 from joblease_dashboard.access.identity import ANYBODY, RESERVED, Identity, bearer, identity
-from joblease_dashboard.access.limits import RateLimit
+from joblease_dashboard.access.limits import RateLimit, TooManyAtOnce, Turns
 from joblease_dashboard.access.people import People
 from joblease_dashboard.access.sessions import Sessions
 from joblease_dashboard.problems import Problem
@@ -32,6 +34,8 @@ LOGINS_PER_MINUTE = 10
 REVIEWS_PER_SECOND = 10
 """Tokens and sessions that one address may present anew: each is a request to the API server or to storage."""
 BURST_SECONDS = 10
+AT_ONCE, WAITING = 8, 200
+"""Requests of one user at one address that are answered at once, and that wait for that. A browser sends six."""
 
 
 class Access:
@@ -47,6 +51,7 @@ class Access:
         """Whether people may sign in with an OIDC issuer."""
         self._logins, self._begun = (RateLimit(LOGINS_PER_MINUTE / 60, LOGINS_PER_MINUTE) for _ in range(2))
         self._reviews = RateLimit(REVIEWS_PER_SECOND, REVIEWS_PER_SECOND * BURST_SECONDS)
+        self._turns = Turns(AT_ONCE, WAITING)
         rate = settings.dashboard_requests_per_second
         self._requests = RateLimit(rate, rate * BURST_SECONDS)
 
@@ -54,7 +59,7 @@ class Access:
         """Who asks, or None. Raises `Problem`, also when too much is made up that has to be looked up."""
         if self.mode == "kubernetes" and self._cluster:
             token = bearer(request)
-            if not (self._cluster.knows(token) if token else self._sessions.knows(sessions.name_of(request))):
+            if not (self._cluster.knows(token) if token else self._people.known(request)):
                 self.check_rate(self._reviews, request)
         return await self._recognise(request)
 
@@ -137,6 +142,15 @@ class Access:
     def check_everybody(self, request: Request, user: str) -> None:
         """Raise `Problem` when this user at this address asks too often."""
         self.check_rate(self._requests, request, user)
+
+    @contextlib.asynccontextmanager
+    async def turn(self, request: Request, user: str) -> AsyncIterator[None]:
+        """To be answered, among what else this user at this address asks for. Raises `Problem` when it is too much."""
+        try:
+            async with self._turns.take(f"{addresses.measured(self.address(request))} {user}"):
+                yield
+        except TooManyAtOnce:
+            raise Problem(429, "Too many requests", "too many at once: try again in 1 s", retryAfterSeconds=1) from None
 
     def check_origin(self, request: Request) -> None:
         """Refuse a change that another site's page asks for. Raises `Problem`."""

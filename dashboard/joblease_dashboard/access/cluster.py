@@ -5,11 +5,13 @@ admission policies and scoped tokens hold. The dashboard's own account asks wher
 an authenticating proxy names (impersonation), or for everybody who is at this machine (mode `none`).
 """
 
+import asyncio
 import copy
 import hashlib
 import json
 import re
-from typing import Any
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, TypeVar
 
 from cachetools import TTLCache
 from joblease.jobrequest import GROUP, PLURAL
@@ -30,6 +32,7 @@ JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
 _SELF_REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 _ACCESS_REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 UNAUTHORIZED, FORBIDDEN = 401, 403
+T = TypeVar("T")
 
 
 class Cluster:
@@ -42,6 +45,7 @@ class Cluster:
         self._own, self._bare = client.ApiClient(configuration), client.ApiClient(bare)
         self._host: str = configuration.host.rstrip("/")
         self._timeout = timeout
+        self._asked: dict[Hashable, asyncio.Task[Any]] = {}
         self._people: TTLCache[str, Identity | None] = TTLCache(REMEMBERED, REVIEW_SECONDS)
         self._rights: TTLCache[tuple[Identity, str, str], bool] = TTLCache(REMEMBERED, REVIEW_SECONDS)
 
@@ -65,17 +69,19 @@ class Cluster:
         if not TOKEN.fullmatch(token):
             return None
         if key not in self._people:
-            review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-            try:
-                answer = await self.request(Identity("", token=token), "POST", _SELF_REVIEW, review)
-            except Problem as problem:
-                if problem.status != UNAUTHORIZED:
-                    raise
-                self._people[key] = None
-            else:
-                found = answer["status"]["userInfo"]
-                self._people[key] = Identity(found["username"], tuple(found.get("groups") or ()), token)
+            self._people[key] = await self._once(key, lambda: self._review(token))
         return self._people[key]
+
+    async def _review(self, token: str) -> Identity | None:
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        try:
+            answer = await self.request(Identity("", token=token), "POST", _SELF_REVIEW, review)
+        except Problem as problem:
+            if problem.status != UNAUTHORIZED:
+                raise
+            return None
+        found = answer["status"]["userInfo"]
+        return Identity(found["username"], tuple(found.get("groups") or ()), token)
 
     async def may(self, who: Identity, verb: str, namespace: str) -> bool:
         """Whether somebody may do this to `JobRequest`s of a namespace; "" means all of them. Raises `Problem`."""
@@ -85,15 +91,32 @@ class Cluster:
             )
         key = who, verb, namespace
         if key not in self._rights:
-            attributes = {"group": GROUP, "resource": PLURAL, "verb": verb, "namespace": namespace}
-            review = {
-                "apiVersion": "authorization.k8s.io/v1",
-                "kind": "SelfSubjectAccessReview",
-                "spec": {"resourceAttributes": attributes},
-            }
-            answer = await self.request(who, "POST", _ACCESS_REVIEW, review)
-            self._rights[key] = bool(answer["status"]["allowed"])
+            self._rights[key] = await self._once(key, lambda: self._review_right(who, verb, namespace))
         return self._rights[key]
+
+    async def _review_right(self, who: Identity, verb: str, namespace: str) -> bool:
+        attributes = {"group": GROUP, "resource": PLURAL, "verb": verb, "namespace": namespace}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        answer = await self.request(who, "POST", _ACCESS_REVIEW, review)
+        return bool(answer["status"]["allowed"])
+
+    async def _once(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The answer to a question that many may wait for, asked once at a time."""
+        if key not in self._asked:
+            asking = self._asked[key] = asyncio.create_task(ask())
+
+            def forget(_: object) -> None:
+                del self._asked[key]
+                if not asking.cancelled():
+                    asking.exception()  # whoever waited for it may be gone
+
+            asking.add_done_callback(forget)
+        answer: T = await asyncio.shield(self._asked[key])
+        return answer
 
     async def request(self, who: Identity, method: str, path: str, body: Any = None, content_type: str = JSON) -> Any:
         """Ask the API server in somebody's name; the JSON of its answer. Raises `Problem` for all but a success."""

@@ -1,7 +1,8 @@
 """Nobody passes without an identity: the middleware before every route but the open ones."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 OnProblem = Callable[[Request, Exception], Awaitable[Response]]
 OPEN = ("/login", "/login/oidc", "/login/callback", "/logout")
 """Paths that need no identity; besides `/static/`."""
+ENDLESS = "/api/stream"
+"""Its answer has no end, and a bound of its own."""
 
 
 class SignIn(Exception):
@@ -42,24 +45,29 @@ class Guard:
             return
         request = Request(scope)
         request.state.identity = None
+        turn: AbstractAsyncContextManager[None] = nullcontext()
         try:
             self._access.check_origin(request)
-            if scope["path"] not in OPEN and not scope["path"].startswith("/static/"):
+            if scope["path"] in OPEN or scope["path"].startswith("/static/"):
+                self._access.check_everybody(request, "")
+            else:
                 self._access.check_host(request)
                 found = await self._access.identify(request)
                 self._access.check_everybody(request, found.user if found else "")
                 if found is None:
                     self._refuse(request)
                 request.state.identity = found
+                if scope["path"] != ENDLESS:
+                    turn = self._access.turn(request, found.user)
+            async with turn:
+                await self._app(scope, receive, send)
         except Problem as problem:
             response = await self._answer(request, problem)
             await response(scope, receive, send)
         except SignIn as to:
             await RedirectResponse(f"/login?{urlencode({'next': to.target})}", 303)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
 
-    def _refuse(self, request: Request) -> None:
+    def _refuse(self, request: Request) -> NoReturn:
         if self._access.mode == "kubernetes":
             if wants_page(request) and request.method in SAFE:
                 raise SignIn(request.scope["path"] + (f"?{request.url.query}" if request.url.query else ""))

@@ -33,6 +33,10 @@ class People:
         """Whether they may sign in with an issuer."""
         return self._flow is not None
 
+    def known(self, request: "Request") -> bool:
+        """Whether `current` can tell without asking storage."""
+        return self._sessions.knows(sessions.name_of(request))
+
     async def current(self, request: "Request") -> Identity | None:
         """Who is signed in. A session ends when the API server does not accept its token."""
         session = sessions.name_of(request)

@@ -13,14 +13,29 @@ if TYPE_CHECKING:
 
 FORM_SECONDS = 30.0
 MAX_FORM_BYTES = 256 << 10
+MAX_LOGIN_BYTES = 32 << 10
+"""Of the form that anybody may send."""
 MAX_FIELDS = 1_000
 MAX_ARRIVING = 100
 """Forms that arrive at once. One that comes as fast as it can takes a moment: the one that takes longest gives way."""
 _arriving: dict[asyncio.Timeout, None] = {}
 
 
-async def read_form(request: "Request") -> dict[str, str]:
-    """A form's fields. Raises `Problem` when it is too long or too slow, or no form."""
+async def read_form(request: "Request", most: int = MAX_FORM_BYTES) -> dict[str, str]:
+    """A form's fields. Raises `Problem` when it has more than `most` bytes or is too slow, or no form."""
+    declared = request.headers.get("content-length", "0")
+    too_long = len(declared) > len(str(most)) or int(declared) > most  # then it need not be read at all
+    body = None if too_long else await _body(request, most)
+    if body is None:
+        raise Problem(413, "Too much", f"a form may take {most} bytes")
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS))
+    except ValueError as error:
+        raise Problem(400, "Not a form", str(error)) from None
+
+
+async def _body(request: "Request", most: int) -> bytearray | None:
+    """The body, or None when it is too long."""
     body = bytearray()
     try:
         async with asyncio.timeout(FORM_SECONDS) as patience:
@@ -29,20 +44,16 @@ async def read_form(request: "Request") -> dict[str, str]:
             try:
                 async for part in request.stream():
                     body += part
-                    if len(body) > MAX_FORM_BYTES:
-                        raise Problem(413, "Too much", f"a form may take {MAX_FORM_BYTES} bytes")
+                    if len(body) > most:
+                        return None
             finally:
                 _arriving.pop(patience, None)
     except TimeoutError:
-        raise Problem(
-            408, "Too slow", f"a form must arrive within {FORM_SECONDS:g} s, or sooner when there are many"
-        ) from None
+        detail = f"a form must arrive within {FORM_SECONDS:g} s, and sooner while many do"
+        raise Problem(408, "Too slow", detail) from None
     except ClientDisconnect:
-        raise Problem(400, "Not a form", "it was not sent to its end") from None  # to nobody
-    try:
-        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS))
-    except ValueError as error:
-        raise Problem(400, "Not a form", str(error)) from None
+        raise Problem(400, "Not a form", "it was not sent to its end") from None  # nobody reads that
+    return body
 
 
 def _make_room() -> None:

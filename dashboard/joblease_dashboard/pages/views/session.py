@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from joblease_dashboard.actions.forms import read_form
+from joblease_dashboard.actions.forms import MAX_LOGIN_BYTES, read_form
 from joblease_dashboard.pages.page import Rooms
 
 
@@ -16,7 +16,7 @@ async def show(rooms: Rooms, request: Request) -> Response:
 
 async def login(rooms: Rooms, request: Request) -> Response:
     """Sign in."""
-    form = await read_form(request)
+    form = await read_form(request, MAX_LOGIN_BYTES)
     target = _local(form.get("next"))
     response = RedirectResponse(target, 303)
     if await rooms.access.sign_in(request, form.get("token", "").strip(), response):
