@@ -97,7 +97,7 @@ def run_describe(jobs: JobRequests, options: Namespace) -> Exit:
     if options.output:
         options.output.one(job.raw)
         return Exit.OK
-    _print(_sections(job))
+    _print(sections(job))
     output.line(f"Audit trail:\n  every step is kept under job id {job.uid}, also after this object is deleted")
     output.line(f"  (dashboard: {options.dashboard or ''}/jobs/{job.uid}, API: GET /api/jobs/{job.uid})")
     return Exit.OK
@@ -128,7 +128,8 @@ def _json(value: Any) -> str:
     return "" if value is None else output.compact(value)
 
 
-def _sections(job: Job) -> Iterator[tuple[str, dict[str, Any]]]:
+def sections(job: Job) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What `describe` shows of a job: titles, and what is below each."""
     spec, status = job.spec, job.status
     yield (
         "Job",

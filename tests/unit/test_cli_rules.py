@@ -4,11 +4,30 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from joblease.jobrequest import JobRequestStatus
 from joblease_cli import durations
 from joblease_cli.commands import ROOT
 from joblease_cli.failures import CommandError
+from joblease_cli.job import Job
 from joblease_cli.jsonpath import Template
+from joblease_cli.show import sections
 from joblease_cli.submit import start_after
+from pydantic.alias_generators import to_camel
+
+CONDITIONS = ("Succeeded", "Finished")
+
+
+def test_describe_shows_every_field_of_a_status() -> None:
+    conditions = [{"type": kind, "status": "True", "reason": "Completed", "message": "said"} for kind in CONDITIONS]
+    values = {"jobId": "id-1", "message": "said", "progress": 73, "result": 1.5, "conditions": conditions}
+    others = [to_camel(name) for name in JobRequestStatus.model_fields if to_camel(name) not in values]
+    status = {**values, **{name: f"2026-01-02T03:04:{at:02}Z" for at, name in enumerate(others)}}
+    job = Job({"metadata": {"uid": "id-1", "creationTimestamp": "2026-01-02T03:04:05Z"}, "status": status})
+    shown = str([dict(fields) for _, fields in sections(job)])
+    missing = {name for name in others if str(status[name]) not in shown} | {
+        name for name in ("id-1", "said", "73%", "1.5", *CONDITIONS) if name not in shown
+    }
+    assert missing == {"observedGeneration"}  # kubectl's concern
 
 
 @pytest.mark.parametrize(

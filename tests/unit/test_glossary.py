@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from joblease.head import Head
+from joblease.jobrequest import JobRequestStatus
 from joblease.messages import ControlMessage, JobEvent, JobMessage, Status, WorkerReport
 from joblease.states import REASONS
 from joblease_dashboard.api import schemas
@@ -65,6 +66,11 @@ def test_every_name_of_the_glossary_is_one(heading: str) -> None:
                 plain = re.sub(r" \d+$", "", name)
                 quoted = f'"{plain}"' in code or f"{plain} =" in code or f"{plain}P50" in code
                 assert plain in known or plain == "Step" or quoted, (word, name)
+
+
+def test_every_field_of_a_status_is_explained() -> None:
+    told = set(re.findall(r"`([^`]+)`", TEXT))
+    assert {to_camel(name) for name in JobRequestStatus.model_fields} <= told
 
 
 def test_every_word_for_a_state_is_explained() -> None:

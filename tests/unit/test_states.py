@@ -15,6 +15,10 @@ ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "dashboard/joblease_dashboard/pages/static"
 
 
+def test_what_nobody_knows_comes_last() -> None:
+    assert list(Kind)[-1] is Kind.UNKNOWN
+
+
 @pytest.mark.parametrize("state", State)
 def test_each_state_has_its_line(state: State) -> None:
     assert state.kind is not Kind.UNKNOWN

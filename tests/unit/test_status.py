@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 from joblease.head import Head
+from joblease.jobrequest import JobRequestStatus
 from joblease.messages import JobEvent, Status
 from joblease.states import State
 from joblease_operator.job import Job
 from joblease_operator.status import TROUBLE, following, outcome, safe, stamp, status_of, tells, without_times
+from pydantic.alias_generators import to_camel
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -39,6 +41,13 @@ def test_a_running_job() -> None:
         {"type": "Succeeded", "status": "Unknown", "reason": "Running", "message": "half way", "observedGeneration": 3},
         {"type": "Finished", "status": "False", "reason": "Running", "message": "", "observedGeneration": 3},
     ]
+
+
+def test_every_field_of_a_status_is_made() -> None:
+    retried = job(STARTED, event(4, "Retrying", State.RETRYING, data={"nextAttemptAt": "2026-01-02T03:05:00Z"}))
+    ended = job(STARTED, event(4, "Completed", State.COMPLETED, progress=100, message="done", data={"result": 1}))
+    made = set(status_of(retried, None)) | set(status_of(ended, None))
+    assert made == {to_camel(name) for name in JobRequestStatus.model_fields}
 
 
 @pytest.mark.parametrize(

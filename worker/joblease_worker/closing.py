@@ -35,7 +35,7 @@ class Closing:
 
 def closing(message: JobMessage, attempt: int, worker: str, ending: Ending, why: Why | None) -> Closing:
     """How an attempt ends, unless its lease was lost: then the next claim says so."""
-    if ending.how == State.COMPLETED:
+    if ending.how in GIVEN and State(ending.how).kind is not Kind.FAILED:
         why = None  # the order came too late
     if why is Why.CANCEL:
         text = "cancelled" if ending.how == UNSTARTED else "cancelled while it was running"
