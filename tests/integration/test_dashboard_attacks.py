@@ -15,7 +15,7 @@ from joblease.states import State
 from support.attack import MEMORY, Dashboard, status_of
 from support.history import History
 
-PACE = 0.003
+PACE = 0.002
 """Seconds between an attacker's connections: what is attacked is not the processor."""
 LINGER_NOT = struct.pack("ii", 1, 0)
 HEAD = b"HTTP/1.1\r\nHost: 127.0.0.1\r\n"
