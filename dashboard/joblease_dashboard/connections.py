@@ -4,9 +4,13 @@ A request has a time to be sent in, and its answer one to be read in.
 """
 
 import asyncio
+import contextlib
+import fcntl
 import resource
 import socket
 import struct
+import sys
+import termios
 from typing import Any, ClassVar
 
 import h11
@@ -50,7 +54,7 @@ class BoundedProtocol(H11Protocol):
         transport.max_size = READ_BYTES
         super().connection_made(_Sliced(transport))  # type: ignore[arg-type]
         self._patience: asyncio.TimerHandle | None = None
-        self._reading: asyncio.TimerHandle | None = None
+        self._reading: asyncio.Handle | None = None
         if len(self.connections) > MAX_CONNECTIONS and not self._give_way(self.awaited):
             transport.close()
         else:
@@ -82,9 +86,7 @@ class BoundedProtocol(H11Protocol):
         """More of an answer waits than should."""
         super().pause_writing()
         self.unread[self] = None
-        self._expect_reading()
-        while sum(each.transport.get_write_buffer_size() for each in self.unread) > MAX_UNREAD_BYTES:
-            self._give_way(self.unread)
+        self._reading = self.loop.call_soon(self._limit_unread)  # when the rest of the answer has been written, too
 
     def resume_writing(self) -> None:
         """It was read."""
@@ -127,15 +129,27 @@ class BoundedProtocol(H11Protocol):
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
 
+    def _limit_unread(self) -> None:
+        self._expect_reading()
+        while sum(each.transport.get_write_buffer_size() for each in self.unread) > MAX_UNREAD_BYTES:
+            self._give_way(self.unread)
+
     def _expect_reading(self) -> None:
-        self._left = self.transport.get_write_buffer_size()
+        self._left = self._untaken()
         self._reading = self.loop.call_later(UNREAD_SECONDS, self._check_reading)
 
     def _check_reading(self) -> None:
-        if self.transport.get_write_buffer_size() < self._left:
+        if self._untaken() < self._left:
             self._expect_reading()
         else:
             self.cut()
+
+    def _untaken(self) -> int:
+        """Bytes that the other end has not taken yet, as far as the kernel tells."""
+        queued = bytes(4)
+        with contextlib.suppress(OSError):
+            queued = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+        return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
     def _stop_reading(self) -> None:
         self.unread.pop(self, None)

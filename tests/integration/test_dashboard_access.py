@@ -226,6 +226,7 @@ async def test_no_other_sites_page_changes_anything(jobs: Jobs, start: Start, ku
     foreign: tuple[dict[str, str], ...] = (
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
         {},

@@ -53,7 +53,7 @@ def framed(dashboard: Dashboard) -> Iterator[tuple[bytes, set[int]]]:
     yield form + chunks + b"\r\n5\r\nxxxxxxxxx\r\n0\r\n\r\n", {0, 400}
     yield form + chunks + b"\r\n0\r\n" + b"Trailer: x\r\n" * 10_000 + b"\r\n", {0, 400, 403}
     yield ask + b"Content-Length : 5\r\n\r\n", {400}
-    yield ask + b" folded: x\r\n\r\n", {400}
+    yield ask + b" folded: x\r\n\r\n", {400, 401}
     yield ask + b"X: a\x00b\r\n\r\n", {400}
     yield ask + b"X: a\rY: b\r\n\r\n", {400}
     yield ask + b"X: " + b"x" * 100_000 + b"\r\n\r\n", {0, 400, 403}
@@ -127,16 +127,19 @@ def forms(dashboard: Dashboard) -> Iterator[tuple[bytes, dict[str, str]]]:
 
 
 async def test_forms_that_are_none(dashboard: Dashboard) -> None:
+    """Nothing of them fails, whether it is refused or, what some of them are, a job."""
     async with dashboard.serves_citizens(), dashboard.client(dashboard.mallory, headers=SAME) as http:
-        for body, headers in forms(dashboard):
-            kind = {"Content-Type": "application/x-www-form-urlencoded", **headers}
-            for accept in ("*/*", "text/html"):
-                answer = await http.post("/submit", content=body, headers={**kind, "Accept": accept})
-                ill = (body[:100], len(body), answer.status_code, answer.text[:300])
-                assert answer.status_code in (200, 303, 400, 403, 413, 422), ill
-                if len(body) > 200_000 or b"\xff" in body:
-                    assert answer.status_code in (400, 413), ill
-        for token in ("a\r\nImpersonate-User: admin", "x" * 200_000, "\0", "\u2028", "é", " "):
+
+        async def send(body: bytes, headers: dict[str, str], accept: str) -> None:
+            kind = {"Content-Type": "application/x-www-form-urlencoded", "Accept": accept, **headers}
+            answer = await http.post("/submit", content=body, headers=kind)
+            ill = (body[:100], len(body), answer.status_code, answer.text[:300])
+            assert answer.status_code in (200, 303, 400, 403, 413, 422), ill
+            if len(body) > 200_000 or b"\xff" in body:
+                assert answer.status_code in (400, 413), ill
+
+        await asyncio.gather(*(send(*form, accept) for form in forms(dashboard) for accept in ("*/*", "text/html")))
+        for token in ("a\r\nImpersonate-User: admin", "x" * 20_000, "\0", "\u2028", "é", " "):
             answer = await http.post("/login", data={"token": token}, headers=somewhere())
             assert answer.status_code == 401, (token[:20], answer.text)
 
@@ -320,20 +323,8 @@ async def test_nothing_that_people_type_becomes_markup(dashboard: Dashboard) -> 
     async with dashboard.client(dashboard.admin, headers=HTML) as http, asyncio.timeout(60):
         while "&lt;script&gt;" not in (await http.get("/jobs")).text:
             await asyncio.sleep(0.1)
-        for path in (
-            *addresses(dashboard.mine),
-            *addresses(dashboard.mine, "retry"),
-            "/nothing",
-            f"/{EVIL}",
-            f"/jobs/{EVIL}",
-        ):
-            queries = [
-                {},
-                evil,
-                *({name: value} for name, value in evil.items()),
-                {"namespace": EVIL},
-                {"copy": dashboard.mine},
-            ]
+        queries = [{}, evil, {"namespace": EVIL}, {"copy": dashboard.mine}, *({name: EVIL} for name in evil)]
+        for path in (*without_form(dashboard.mine), f"/jobs/{dashboard.mine}/retry", "/submit", "/login", f"/{EVIL}"):
             for query in queries:
                 answer = await http.get(path, params=query)
                 page = Seen()

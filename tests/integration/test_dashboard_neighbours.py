@@ -14,7 +14,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-import httpx
 from joblease.messages import now
 from joblease.states import State
 from joblease_dashboard.actions.kinds import ACTIONS
@@ -78,7 +77,7 @@ async def test_a_job_of_others_takes_as_long_as_none(dashboard: Dashboard) -> No
 
 async def test_no_combination_of_parameters_leads_to_others(dashboard: Dashboard) -> None:
     own, other, never = dashboard.own, dashboard.other, f"nobody-{dashboard.other[5:]}"
-    spaces: tuple[list[tuple[str, str]], ...] = (
+    spaces: tuple[list[tuple[str, Any]], ...] = (
         [("namespace", own), ("namespace", other)], [("namespace", other), ("namespace", own)],
         [("namespace", other), ("namespace", "")], [("namespace", ""), ("namespace", other)], [("namespace", "")],
         [("namespace", f"{own} {other}")], [("namespace", f"{own},{other}")], [("namespace", f"{other}\0")], [],
@@ -94,8 +93,8 @@ async def test_no_combination_of_parameters_leads_to_others(dashboard: Dashboard
             for space, search in itertools.product(spaces, searches):
                 if search and space[:1] != [("namespace", own)]:
                     continue
-                asked = [*([("namespace", own)] if search else space), *search.items()]
-                answer = await http.get(path, params=httpx.QueryParams(tuple(asked)), headers={"Accept": "text/html"})
+                asked: list[tuple[str, Any]] = [*([("namespace", own)] if search else space), *search.items()]
+                answer = await http.get(path, params=asked, headers={"Accept": "text/html"})
                 assert answer.status_code in (200, 400, 403), (path, asked)
                 assert FOREIGN_JOB not in answer.text, (path, asked)
                 assert dashboard.foreign not in answer.text, (path, asked)
