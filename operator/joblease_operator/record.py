@@ -84,7 +84,10 @@ class Record:
 
     async def _catch_up(self, job: Job, head: Head) -> None:
         after = job.sequence if head.sequence - job.sequence <= READ_ROWS else head.sequence - 1
-        self._take_note(job, await self._trail.history(job.uid, after=after))
+        events = await self._trail.history(job.uid, after=after)
+        self._take_note(job, events)
+        if job.finished:  # nobody may have been told: its worker can have died, and its message be lost
+            job.unannounced = events[-1:]
 
 
 def facts(job: Job, *, parameters: bool = True) -> dict[str, Any]:

@@ -1,10 +1,16 @@
 """Deliberate defects of `mutants.toml`: a process whose modules are imported with one of them."""
 
 import importlib.machinery
+import subprocess
+import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+BUDGET = 20
+"""Seeds within which a mutant is to be noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +53,27 @@ def breed(mutant: Mutant) -> None:
 
     loader: Any = importlib.machinery.SourceFileLoader
     loader.get_data, loader.path_stats = get_data, path_stats
+
+
+def hunt(names: list[str], processes: int) -> int:
+    """Have each in a process of its own; how many survive their budget of seeds."""
+    survivors = 0
+    with ThreadPoolExecutor(processes) as pool:
+        for name, (code, told) in zip(names, pool.map(_hunt, names), strict=True):
+            lines = told.splitlines()
+            seeds = next((line.split()[0] for line in lines if " seeds, " in line), "?")
+            words = next((line.strip() for line in lines if line.startswith("    ")), lines[-1] if lines else "")
+            print(f"{'killed  ' if code == 1 else 'SURVIVES'} {seeds:>3} seeds  {name}: {words[:150]}", flush=True)
+            survivors += code != 1
+    print(f"{len(names)} mutants, {survivors} survive {BUDGET} seeds")
+    return survivors
+
+
+def _hunt(name: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "simulation", "--mutant", name, "--first", "1", "--seeds", str(BUDGET)]
+    ended = subprocess.run(
+        [*command, "--seconds", "inf", "--processes", "1"], cwd=Path(__file__).parent.parent, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    crashed = ended.returncode == 1 and " bad; " not in ended.stdout
+    return -1 if crashed else ended.returncode, ended.stdout + ended.stderr
