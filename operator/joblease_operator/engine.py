@@ -157,9 +157,10 @@ class Engine:
             self._queue.add(job.uid)
 
     def _adopt(self, head: Head) -> None:
-        """A job that was begun, and whose resource was deleted while nobody looked."""
+        """A job whose resource was deleted while nobody looked, and which was begun if its head has an ETag."""
         job = Job(head.job_id, head.namespace, head.name, head.submitted_at, gone=True)
-        job.recall(head)
+        if head.etag:
+            job.recall(head)
         self._jobs[job.uid] = job
         self._queue.add(job.uid)
 

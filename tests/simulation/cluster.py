@@ -1,7 +1,6 @@
 """Kubernetes' API server, as far as the operator uses it: `JobRequest`s with versions, and watches that break."""
 
 import asyncio
-import copy
 import itertools
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -47,7 +46,7 @@ class ApiServer:
         }  # fmt: skip
         body = self.objects[name] = {"metadata": metadata, "spec": spec}
         self._tell("ADDED", body)
-        return copy.deepcopy(body)
+        return _copied(body)
 
     def change(self, name: str, **fields: Any) -> bool:
         """Change the spec, if it is there and has not ended."""
@@ -78,12 +77,12 @@ class ApiServer:
         if _finished(body) and _reason(body["status"]) != _reason(status):
             raise Invalid(f"{name}: the job has its outcome")
         if body.get("status") != status:
-            body["status"] = copy.deepcopy(status)
+            body["status"] = _copied(status)
             self._touch(body)
 
     def listing(self) -> list[Body]:
         """All of them."""
-        return [copy.deepcopy(body) for body in self.objects.values()]
+        return [_copied(body) for body in self.objects.values()]
 
     def _touch(self, body: Body) -> None:
         body["metadata"]["resourceVersion"] = str(next(self._versions))
@@ -91,7 +90,14 @@ class ApiServer:
 
     def _tell(self, kind: str, body: Body) -> None:
         for watch in self.watches:
-            watch.tell(kind, copy.deepcopy(body))
+            watch.tell(kind, _copied(body))
+
+
+def _copied(value: Any) -> Any:
+    """As `copy.deepcopy`, of what JSON has."""
+    if isinstance(value, dict):
+        return {name: _copied(each) for name, each in value.items()}
+    return [_copied(each) for each in value] if isinstance(value, list) else value
 
 
 def _reason(status: Body) -> Any:
@@ -118,8 +124,10 @@ class Watch:
 
     def tell(self, kind: str, body: Body) -> None:
         """A change is on its way."""
-        if self._broken or self._network.is_cut(self._program.name, SERVICE):
-            self._broken = True
+        if self._broken:
+            return
+        if self._network.is_cut(self._program.name, SERVICE):
+            self.lose()
             return
         loop = self._network.loop
         self._arrives = max(self._arrives, loop.real + self._network.dice.uniform(0.001, 0.05))

@@ -53,6 +53,7 @@ class Machine:
         self.guardian = Program(f"guardian of {worker.name}", self.loop, worker.rate, worker.offset)
         self.processes: dict[int, SimulatedProcess] = {}
         self.guarded: dict[tuple[int, str], float] = {}
+        self._news = asyncio.Event()
         self.guardian.start(self._guard())
 
     def stop(self, *, stopped: bool) -> None:
@@ -67,7 +68,12 @@ class Machine:
 
     async def _guard(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            self._news.clear()
+            first = min(self.guarded.values(), default=math.inf)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(first if first < math.inf else None):
+                    await self._news.wait()
+            await asyncio.sleep(self.dice.uniform(0, LOOK_SECONDS))
             due = {pid for (pid, _), deadline in self.guarded.items() if deadline <= boot_seconds()}
             for pid in [*self.processes] if not self.worker.alive else due:
                 self.kill_tree(pid)
@@ -75,6 +81,10 @@ class Machine:
             if not self.worker.alive and not self.processes:
                 self.guardian.kill()
                 return
+
+    def look(self) -> None:
+        """The guardian has something new to look at: a deadline, or its worker is dead."""
+        self.guardian.soon(self._news.set)
 
 
 class SimulatedGuardian:
@@ -91,6 +101,7 @@ class SimulatedGuardian:
     def expect(self, pid: int, lease: str, deadline: float) -> None:
         """See `Guardian`."""
         self._machine.guarded[pid, lease] = deadline
+        self._machine.look()
 
     def forget(self, pid: int, lease: str) -> None:
         """See `Guardian`."""

@@ -197,7 +197,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         told = sys.unraisablehook
         sys.unraisablehook = lambda _: None
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # killed before it began
+            warnings.filterwarnings(
+                "ignore", "coroutine .* was never awaited", RuntimeWarning
+            )  # killed before it began
             for handles in (self._timers, self._ready, *(each.ready for each in self.programs)):  # type: ignore[attr-defined]
                 handles.clear()
             self.programs.clear()

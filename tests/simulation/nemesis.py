@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from joblease.topology import jobs_queue
@@ -25,8 +25,11 @@ WAKING_SECONDS = 1.2
 class Nemesis:
     """Use `run` as a task."""
 
-    def __init__(self, services: Services, fleet: Fleet, dice: random.Random, pause: float) -> None:
-        """`pause`: mean seconds between two deeds."""
+    def __init__(
+        self, services: Services, fleet: Fleet, dice: random.Random, pause: float, cancel: Callable[[str], None]
+    ) -> None:
+        """`pause`: mean seconds between two deeds; `cancel`: has a user cancel a job."""
+        self._cancel = cancel
         self._services, self._fleet, self._dice, self._pause = services, fleet, dice, pause
         self._network = services.network
 
@@ -38,6 +41,7 @@ class Nemesis:
             self._second_operator, self._cut, self._cut, self._cut_connection, self._cut_connection,
             self._restart_broker, self._lose_queue, self._lose_watch, self._kill_dashboard, self._second_dashboard,
             self._upgrade, self._scale_to_zero, self._jump, *[self._trap] * 5,
+            self._cancel_in_a_write, self._isolate, self._isolate,
         ]  # fmt: skip
         async with asyncio.TaskGroup() as tasks:
             while True:
@@ -60,11 +64,12 @@ class Nemesis:
         prefix, sprung = self._dice.choice(TRAPPED), asyncio.Event()
         caught: list[str] = []
 
-        def spring(program: str) -> None:
+        def spring(program: str, _what: str) -> bool:
             caught.append(program)
             for running in self._named(program):
                 running.program.stopped = True  # until the deed begins
             sprung.set()
+            return False
 
         self._network.traps.append((prefix, spring))
         await sprung.wait()
@@ -74,6 +79,18 @@ class Nemesis:
             if isinstance(running, RunningWorker):
                 harms += [self._suspend, self._drain]
             await self._dice.choice(harms)(running)
+
+    async def _cancel_in_a_write(self) -> None:
+        """A user cancels a job while its worker does not know what became of a write."""
+
+        def spring(program: str, what: str) -> bool:
+            if not program.startswith("worker"):
+                return False
+            self._network.faults["cancelled in a write"] += 1
+            self._cancel(what.split()[1])
+            return True
+
+        self._network.traps.append(("write uid", spring))
 
     def _named(self, name: str) -> list[Running]:
         return [each for each in self._fleet.programs if each.program.name == name and each.program.alive]
@@ -207,6 +224,15 @@ class Nemesis:
             self._network.cut.add(pair)
             await asyncio.sleep(self._dice.choice([0.5, 4, 12, 30]))
             self._network.cut.discard(pair)
+
+    async def _isolate(self) -> None:
+        """Its node has lost the network."""
+        for running in self._one(self._fleet.programs):
+            self._count("isolated", running.program.name)
+            pairs = {(running.program.name, service) for service in SERVICES}
+            self._network.cut |= pairs
+            await self._miss_heartbeats(running, self._dice.choice([4, 12, 25, 40]))
+            self._network.cut -= pairs
 
     async def _cut_connection(self) -> None:
         for running in self._one(self._fleet.programs):

@@ -61,8 +61,9 @@ class Network:
         """Faults are numbered: those that are spared, and those after the last, do not happen (`shrink`)."""
         self.cut: set[tuple[str, str]] = set()
         """Pairs of program and service between which nothing passes."""
-        self.traps: list[tuple[str, Callable[[str], None]]] = []
-        """What begins the words of a request, and what is done to its sender in the moment in which it takes effect."""
+        self.traps: list[tuple[str, Callable[[str, str], bool]]] = []
+        """What begins the words of a request, and what is done to its sender when it takes effect: whether the answer
+        is lost."""
         self.last_arrival = 0.0
         """When everything that was sent has arrived."""
         self.note: Callable[[str, str], None] = lambda _who, _what: None
@@ -117,19 +118,18 @@ class Network:
             except Exception as raised:  # noqa: BLE001 - it is the answer
                 error = raised
             self.note(program.name, f"{what}: {error!r}" if error else what)
-            if not error:
-                self._spring(program.name, what)
-            if lost:
+            if lost or (not error and self._spring(program.name, what)):
                 self._count(program, "lost answer", what)
             elif not self.is_cut(program.name, service):
                 self._outside(back, lambda: _settle(answer, value, error))
 
         self._outside(there, arrive)
 
-    def _spring(self, program: str, what: str) -> None:
-        for trap in [each for each in self.traps if what.startswith(each[0])]:
+    def _spring(self, program: str, what: str) -> bool:
+        trapped = [each for each in self.traps if what.startswith(each[0])]
+        for trap in trapped:
             self.traps.remove(trap)
-            trap[1](program)
+        return any([trap[1](program, what) for trap in trapped])
 
     def _outside(self, delay: float, function: Callable[[], None]) -> None:
         """Call something later, as nobody's code: no death and no standstill keeps it from happening."""

@@ -154,6 +154,7 @@ class RunningWorker:
     def kill(self) -> None:
         """SIGKILL: its guardian lives on."""
         self.program.kill()
+        self.machine.look()
         self.broker.lose()
 
     def kill_machine(self) -> None:

@@ -219,7 +219,9 @@ class Table:
     async def submit(self, writes: Sequence[Write]) -> list[str]:
         """As `joblease.transactions.submit`."""
         if self._name == TRAIL_TABLE:
-            what = f"write {writes[0].row['PartitionKey']} {' '.join(each.row.get('status', 'head') for each in writes)}"
+            what = (
+                f"write {writes[0].row['PartitionKey']} {' '.join(each.row.get('status', 'head') for each in writes)}"
+            )
         else:
             what = f"write {self._name} {' '.join(each.row['RowKey'][-40:] for each in writes)}"
         return await self._account.ask(what, lambda: self._storage.submit(writes, self._name), RETRIES)

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from faults import checker
 from faults.history import Activity, History, Submitted
 from joblease.head import Head
-from joblease.messages import JobEvent
+from joblease.messages import JobEvent, Status
 from joblease.rows import HEAD, event_of, head_of, row_key
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE
 from joblease.topology import DEAD, EVENTS, defer_queue, jobs_queue
@@ -25,6 +26,8 @@ from simulation.programs import Services
 from simulation.storage import Row
 
 QUEUES = (jobs_queue("default"), defer_queue("default", 2), DEAD, f"{EVENTS}.index", f"{EVENTS}.operator")
+OWN_FAILURES = ("as asked", "killed", "did not end within activeDeadlineSeconds")
+"""How a simulated handler fails; its guardian kills it, too."""
 TIMED = (checker.one_run_per_job, checker.limit_per_group, checker.runs_are_told)
 """What does not hold with clocks that are worse than promised."""
 
@@ -55,6 +58,8 @@ class Scene:
                 yield from rule(history)
             elif within:
                 yield from rule(timed)
+        yield from whole_runs(history)
+        yield from only_their_own_failures(history)
         yield from self._whole_statuses(history)
         yield from self._exact_statistics(history)
 
@@ -133,6 +138,30 @@ class Scene:
         leases = [name for name, _, leased in storage.listing("") if leased or name.startswith("job/")]
         unsettled = sum(len(each.unsettled) for each in broker.consumers)
         return leases, {**{name: len(broker.queues[name]) for name in QUEUES}, "unsettled": unsettled}
+
+
+def whole_runs(history: History) -> Iterator[str]:
+    """What came to its end, and was recorded, has all its steps in the trail."""
+    reported = Counter((note.job_id, note.epoch) for note in history.activities if note.kind == "step")
+    for job_id, events in history.events.items():
+        told = Counter(event.epoch for event in events if event.status.startswith("Step "))
+        for event in events:
+            if event.status == Status.COMPLETED and told[event.epoch] != reported[job_id, event.epoch]:
+                yield f"job {job_id}: {told[event.epoch]} of {reported[job_id, event.epoch]} steps at {event.epoch}"
+
+
+def only_their_own_failures(history: History) -> Iterator[str]:
+    """An attempt has failed because of its handler, and of nothing else; being handed back is no failure."""
+    for job_id, events in history.events.items():
+        for before, event in pairwise(events):
+            error = (event.data or {}).get("error") or ""
+            if event.status == Status.RETRYING and not error.startswith(OWN_FAILURES):
+                yield f"job {job_id}: attempt {event.attempt} failed: {error}"
+            handed = (
+                before.status == Status.INTERRUPTED and event.status == Status.STARTED and "shuts" in before.message
+            )
+            if handed and event.attempt != before.attempt:
+                yield f"job {job_id}: attempt {before.attempt} was handed back, and became {event.attempt}"
 
 
 def replace_time(event: JobEvent, real: float) -> JobEvent:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from simulation.cluster import ApiServer
 from simulation.loop import EPOCH, VirtualLoop
 
 GROUPS = (("alone", 1), ("pair", 2), ("free", 0))
-KINDS = ["plain"] * 14 + ["refuses", "refuses", "late", "late", "hangs", "floods", "huge"]
+KINDS = ["plain"] * 14 + ["refuses", "refuses", "late", "late", "hangs", "endless", "endless", "floods", "huge"]
 
 
 class Workload:
@@ -28,12 +29,15 @@ class Workload:
         dice, cluster = self._dice, self._cluster
         await asyncio.sleep(dice.uniform(0, within))
         group, limit = dice.choice(GROUPS)
-        spec, outcomes = self._spec(dice.choice(KINDS))
+        kind = dice.choice(KINDS)
+        spec, outcomes = self._spec(kind)
         spec["concurrency"] = {"group": group, "limit": limit}
-        fate = dice.choice(["run"] * 6 + ["cancel", "delete", "suspend"])
+        fate = dice.choice(["cancel", "delete"] if kind == "endless" else ["run"] * 6 + ["cancel", "delete", "suspend"])
         if fate == "suspend":
             spec["suspend"] = True
-        if fate in ("cancel", "delete"):
+        if kind == "endless":
+            outcomes = {State.CANCELLED}
+        elif fate in ("cancel", "delete"):
             outcomes = outcomes | {State.CANCELLED}
         name = f"job-{number:03d}"
         body = cluster.create(name, spec)
@@ -48,6 +52,13 @@ class Workload:
             cluster.change(name, cancel=True)
         elif fate == "delete":
             cluster.delete(name, job.job_id)
+
+    def cancel(self, job_id: str) -> None:
+        """Have it cancelled now, whatever was to become of it."""
+        for number, job in enumerate(self.jobs):
+            if job.job_id == job_id and self._cluster.change(job.name, cancel=True):
+                self.jobs[number] = replace(job, outcomes=job.outcomes | {State.CANCELLED})
+                self._note(f"cancels {job.name}")
 
     async def submit_plain(self, number: int) -> None:
         """Create a job without a group, of three steps."""
@@ -81,10 +92,10 @@ class Workload:
                     return spec, ends | {State.COMPLETED}
                 parameters.update(hangs=True, dies=0, seconds=0.5)
                 return spec, ends - {State.FAILED}
+            case "endless":
+                parameters.update(hangs=True, dies=0, failures=0, seconds=0.5)
             case "floods":
                 parameters.update(steps=150, seconds=0)
             case "huge":
                 parameters.update(steps=4, seconds=0, bytes=400_000)
         return spec, {State.COMPLETED}
-
-

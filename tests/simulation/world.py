@@ -115,7 +115,7 @@ class World:
 
     async def _under_faults(self, fleet: Fleet) -> None:
         services, seconds = self._services, self._play.minutes * 60
-        nemesis = Nemesis(services, fleet, self._dice, pause=self._dice.choice([1, 3, 8]))
+        nemesis = Nemesis(services, fleet, self._dice, self._dice.choice([1, 3, 8]), self._workload.cancel)
         scale = self._dice.choice([0.3, 1, 1, 2])
         services.network.weather = Weather(*(scale * each for each in WEATHER))
         harm = asyncio.create_task(nemesis.run())

@@ -13,6 +13,8 @@ from joblease.messages import JobEvent, JobMessage, Status, now
 from joblease.states import State
 from joblease.trail import AuditTrail, HeadChanged, NewEvent
 
+from joblease_worker.record import Fenced
+
 if TYPE_CHECKING:
     from joblease_worker.locks import RunLeases
 
@@ -54,9 +56,12 @@ async def claim(trail: AuditTrail, message: JobMessage, worker: str, leases: "Ru
         try:
             return Claim(*await trail.append(head, events, worker=worker, **changes), taken_over)
         except HeadChanged as changed:
-            if changed.written:
-                return Claim(changed.current, changed.written, taken_over)
             head = changed.current
+            if changed.written:
+                claimed = changed.written[-1]
+                if (head.state, head.epoch) != (claimed.state, claimed.epoch):
+                    raise Fenced(f"the job is {head.state} at epoch {head.epoch} by now") from None
+                return Claim(head, changed.written, taken_over)
             leases.check()
 
 
