@@ -8,7 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from model.protocol import OUTCOMES, Mutants, State, steps
+from model.protocol import OUTCOMES, State, steps
 
 MUTANTS = {
     "no fence": "a write that was based on an older head is taken",

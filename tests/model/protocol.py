@@ -186,7 +186,7 @@ def operator_steps(state: State, mutants: Mutants) -> Steps:
     if unseen and state.holder == NOBODY and "no republishing" not in mutants:
         yield "operator: publishes again", more(state)
     if state.wants_cancel and seen is None:
-        alive = any(each.handler or each.orphan or each.at == CLAIMED and not each.lost for each in state.workers)
+        alive = any(each.handler or each.orphan or (each.at == CLAIMED and not each.lost) for each in state.workers)
         free = state.holder == NOBODY and not alive
         yield "operator: reads the head", state._replace(read=head, free=free)
     if seen:

@@ -1,6 +1,7 @@
 """`python -m simulation`: many seeds; one again, with its trace; one with the fewest faults; mutants."""
 
 import argparse
+import json
 import logging
 import math
 import os
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="one seed, with its trace")
     parser.add_argument("--shrink", action="store_true", help="with --seed: without the faults that are not needed")
     parser.add_argument("--all", action="store_true", help="with --seed: also of jobs that nothing is wrong with")
+    parser.add_argument("--calm", action="store_true", help="with --seed: without faults; what the jobs have cost")
     parser.add_argument("--first", type=int, default=secrets.randbits(32), help="first of many seeds")
     parser.add_argument("--seconds", type=float, default=60, help="real seconds to go on for")
     parser.add_argument("--seeds", type=float, default=math.inf, help="at most so many")
@@ -45,7 +47,7 @@ def main() -> None:
     if asked.seed is None:
         play = Play(asked.first, asked.jobs, asked.minutes)
         sys.exit(campaign(play, asked.seconds, asked.seeds, asked.processes, until_bad=bool(asked.mutant)))
-    play = Play(asked.seed, asked.jobs, asked.minutes, trace=True)
+    play = Play(asked.seed, asked.jobs, asked.minutes, calm=asked.calm, trace=True)
     sys.exit(show(play, shrinking=asked.shrink, whole=asked.all))
 
 
@@ -74,6 +76,8 @@ def show(play: "Play", *, shrinking: bool, whole: bool) -> int:
     print("\n".join(result.trace if whole or not result.violations else relevant(result)))
     print(f"digest {result.digest:x}, {result.faults.total()} faults, quiet {result.quiet_after:.0f} s after the last")
     print(dict(result.outcomes))
+    if play.calm:
+        print(json.dumps({"jobs": result.jobs, "seconds": result.virtual, **result.requests}))
     print("\n".join(result.violations))
     return int(bool(result.violations))
 

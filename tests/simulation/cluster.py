@@ -25,6 +25,10 @@ class Invalid(Exception):
     """422."""
 
 
+class Exists(Exception):
+    """409."""
+
+
 class ApiServer:
     """The resources, and who watches them."""
 
@@ -36,7 +40,9 @@ class ApiServer:
         self.watches: list[Watch] = []
 
     def create(self, name: str, spec: Body) -> Body:
-        """A new `JobRequest`."""
+        """A new `JobRequest`. Raises `Exists`."""
+        if name in self.objects:
+            raise Exists(name)
         moment = datetime.fromtimestamp(EPOCH + self._loop.real, UTC)
         version = str(next(self._versions))
         uid = f"uid-{name}-{version}"
@@ -48,15 +54,17 @@ class ApiServer:
         self._tell("ADDED", body)
         return _copied(body)
 
-    def change(self, name: str, **fields: Any) -> bool:
-        """Change the spec, if it is there and has not ended."""
+    def change(self, name: str, **fields: Any) -> None:
+        """Change the spec. Raises `Gone`, and `Invalid` when an order to cancel is taken back."""
         body = self.objects.get(name)
-        if body is None or (_finished(body) and "cancel" in fields):
-            return False
-        body["spec"] = {**body["spec"], **fields}
-        body["metadata"]["generation"] += 1
-        self._touch(body)
-        return True
+        if body is None:
+            raise Gone(name)
+        if body["spec"].get("cancel") and fields.get("cancel") is False:
+            raise Invalid(f"{name}: cancel cannot be taken back")
+        if (spec := {**body["spec"], **fields}) != body["spec"]:
+            body["spec"] = spec
+            body["metadata"]["generation"] += 1
+            self._touch(body)
 
     def delete(self, name: str, uid: str = "") -> None:
         """Delete it; with `uid`, only this very one."""

@@ -101,7 +101,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.most_turns = 1_000_000
         self.programs: list[Program] = []
         self.buried: list[object] = []
-        """Tasks and calls of the dead: collected, tasks would run their `finally`, and what never began would say so."""
+        """Tasks and calls of the dead: collected, they would run their `finally`, or say that they never began."""
         self._outside = Program("outside", self)
         self._timers: list[tuple[float, int, _Timer]] = []
         self._serial = itertools.count()
@@ -197,9 +197,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         told = sys.unraisablehook
         sys.unraisablehook = lambda _: None
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "coroutine .* was never awaited", RuntimeWarning
-            )  # killed before it began
+            # Whoever is killed between two steps may have made a coroutine that it had not begun.
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
             for handles in (self._timers, self._ready, *(each.ready for each in self.programs)):  # type: ignore[attr-defined]
                 handles.clear()
             self.programs.clear()

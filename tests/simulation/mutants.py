@@ -21,6 +21,8 @@ class Mutant:
     module: str
     old: str
     new: str
+    seed: int = 0
+    """One that has shown it."""
 
 
 class NotThere(Exception):
@@ -55,25 +57,29 @@ def breed(mutant: Mutant) -> None:
     loader.get_data, loader.path_stats = get_data, path_stats
 
 
-def hunt(names: list[str], processes: int) -> int:
-    """Have each in a process of its own; how many survive their budget of seeds."""
+def hunt(names: list[str], processes: int, budget: int = BUDGET) -> int:
+    """Have each in a process of its own; how many survive their seed and a budget of others."""
     survivors = 0
     with ThreadPoolExecutor(processes) as pool:
-        for name, (code, told) in zip(names, pool.map(_hunt, names), strict=True):
-            lines = told.splitlines()
-            seeds = next((line.split()[0] for line in lines if " seeds, " in line), "?")
-            words = next((line.strip() for line in lines if line.startswith("    ")), lines[-1] if lines else "")
-            print(f"{'killed  ' if code == 1 else 'SURVIVES'} {seeds:>3} seeds  {name}: {words[:150]}", flush=True)
-            survivors += code != 1
-    print(f"{len(names)} mutants, {survivors} survive {BUDGET} seeds")
+        found = pool.map(lambda name: _hunt(name, mutants()[name].seed, budget), names)
+        for name, (killed, told) in zip(names, found, strict=True):
+            print(f"{'killed  ' if killed else 'SURVIVES'} {name}: {told}", flush=True)
+            survivors += not killed
+    print(f"{len(names)} mutants, {survivors} survive")
     return survivors
 
 
-def _hunt(name: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "simulation", "--mutant", name, "--first", "1", "--seeds", str(BUDGET)]
-    ended = subprocess.run(
-        [*command, "--seconds", "inf", "--processes", "1"], cwd=Path(__file__).parent.parent, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    crashed = ended.returncode == 1 and " bad; " not in ended.stdout
-    return -1 if crashed else ended.returncode, ended.stdout + ended.stderr
+def _hunt(name: str, seed: int, budget: int) -> tuple[bool, str]:
+    """Whether it is noticed, and in which words: first in the seed that has shown it, then in others."""
+    told = ""
+    for first, seeds in ((seed, 1), (1, budget)) if seed else ((1, budget),):
+        command = [sys.executable, "-m", "simulation", "--mutant", name, "--first", str(first), "--seeds", str(seeds)]
+        ended = subprocess.run(
+            [*command, "--seconds", "inf", "--processes", "1"], cwd=Path(__file__).parent.parent,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        lines = ended.stdout.splitlines()
+        if ended.returncode == 1 and lines and lines[0].startswith("seed "):
+            return True, f"{lines[0].split(':')[0]}: {lines[1].strip()[:120]}"
+        told = (lines or ended.stderr.splitlines() or [""])[-1]
+    return False, told

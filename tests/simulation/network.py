@@ -81,7 +81,7 @@ class Network:
 
     async def ask(self, program: Program, service: str, what: str, act: Callable[[], T], timeout: float) -> T:
         """Have a service do something. Raises `NoAnswer` after `timeout`, `Refused`, and what `act` raises."""
-        self.requests[service] += 1
+        self.requests[f"{program.name.split('-')[0]} {service}"] += 1
         answer: asyncio.Future[T] = self.loop.create_future()
         self._send(program, service, what, act, answer)
         try:
@@ -127,9 +127,11 @@ class Network:
 
     def _spring(self, program: str, what: str) -> bool:
         trapped = [each for each in self.traps if what.startswith(each[0])]
+        lost = False
         for trap in trapped:
             self.traps.remove(trap)
-        return any([trap[1](program, what) for trap in trapped])
+            lost |= trap[1](program, what)
+        return lost
 
     def _outside(self, delay: float, function: Callable[[], None]) -> None:
         """Call something later, as nobody's code: no death and no standstill keeps it from happening."""

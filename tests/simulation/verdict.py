@@ -20,6 +20,7 @@ from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE
 from joblease.topology import DEAD, EVENTS, defer_queue, jobs_queue
 from joblease_dashboard.read_model.statistics import WHOLE
 from joblease_dashboard.read_model.tally import Tally
+from joblease_worker.closing import AGAIN
 
 from simulation.loop import EPOCH
 from simulation.programs import Services
@@ -157,10 +158,8 @@ def only_their_own_failures(history: History) -> Iterator[str]:
             error = (event.data or {}).get("error") or ""
             if event.status == Status.RETRYING and not error.startswith(OWN_FAILURES):
                 yield f"job {job_id}: attempt {event.attempt} failed: {error}"
-            handed = (
-                before.status == Status.INTERRUPTED and event.status == Status.STARTED and "shuts" in before.message
-            )
-            if handed and event.attempt != before.attempt:
+            handed = before.status == Status.INTERRUPTED and before.message.endswith(AGAIN)
+            if handed and event.status == Status.STARTED and event.attempt != before.attempt:
                 yield f"job {job_id}: attempt {before.attempt} was handed back, and became {event.attempt}"
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from faults.history import Submitted
 from joblease.states import State
 
-from simulation.cluster import ApiServer
+from simulation.cluster import ApiServer, Gone
 from simulation.loop import EPOCH, VirtualLoop
 
 GROUPS = (("alone", 1), ("pair", 2), ("free", 0))
@@ -56,13 +57,15 @@ class Workload:
     def cancel(self, job_id: str) -> None:
         """Have it cancelled now, whatever was to become of it."""
         for number, job in enumerate(self.jobs):
-            if job.job_id == job_id and self._cluster.change(job.name, cancel=True):
+            if job.job_id == job_id:
+                with suppress(Gone):
+                    self._cluster.change(job.name, cancel=True)
                 self.jobs[number] = replace(job, outcomes=job.outcomes | {State.CANCELLED})
                 self._note(f"cancels {job.name}")
 
     async def submit_plain(self, number: int) -> None:
         """Create a job without a group, of three steps."""
-        parameters = {"steps": 3, "seconds": 0.5, "failures": 0}
+        parameters = {"steps": 3, "seconds": 0.1, "failures": 0}
         body = self._cluster.create(f"job-{number:03d}", {"handler": "witness", "parameters": parameters})
         self.jobs.append(Submitted(body["metadata"]["uid"], f"job-{number:03d}", "", 0))
 
