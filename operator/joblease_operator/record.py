@@ -85,8 +85,9 @@ class Record:
     async def _catch_up(self, job: Job, head: Head) -> None:
         after = job.sequence if head.sequence - job.sequence <= READ_ROWS else head.sequence - 1
         events = await self._trail.history(job.uid, after=after)
+        known = job.sequence
         self._take_note(job, events)
-        if job.finished:  # nobody may have been told: its worker can have died, and its message be lost
+        if job.finished and job.sequence > known:  # nobody may have been told: its worker can have died, and its message be lost
             job.unannounced = events[-1:]
 
 

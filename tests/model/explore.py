@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from model.protocol import OUTCOMES, State, steps
 
 MUTANTS = {
-    "no fence": "a write that was based on an older head is taken",
-    "no kill": "a lease is given to others though the handler of the one before lives",
-    "any release": "a worker gives back a lease that is not its own any more",
-    "no look at the lease": "a head that was read after the lease was over is taken for a lost worker's",
-    "no republishing": "nobody misses a message that is lost",
+    "no fence": (1, "a write that was based on an older head is taken"),
+    "no kill": (2, "a lease is given to others though the handler of the one before lives"),
+    "any release": (3, "a worker gives back a lease that is not its own any more"),
+    "no look at the lease": (2, "a head that was read after the lease was over is taken for a lost worker's"),
+    "no republishing": (1, "nobody misses a message that is lost"),
 }
+"""What is left out of the protocol, and how many faults it takes until somebody misses it."""
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ Each step is one request at one service, or one thing that a program does by its
 else may happen. A write carries the version of the head row that its writer has read.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 NOBODY = -1
@@ -96,43 +96,36 @@ def more(state: State) -> State:
 
 
 def worker_steps(state: State, number: int, mutants: Mutants) -> Steps:
-    """Of a worker that lives: each is one request, or one thing that it does by itself."""
-    worker, head = state.workers[number], state.head
-    match worker.at:
-        case "idle" if state.ready:
-            yield "takes a message", put(state, number, at=GOT, message=True)._replace(ready=state.ready - 1)
-        case "got" if state.holder == NOBODY:
-            held = state._replace(holder=number, late=False, renewed=True)
-            yield "takes the lease", put(held, number, at=HELD)
-        case "got":
-            yield "defers", settled(state, number, again=True)
-        case "held" if (state.holder == number and not state.late) or "no look at the lease" in mutants:
-            at = CLOSING if head.state in OUTCOMES else READ
-            yield "reads the head", put(state, number, at=at, head=head)
-        case "held":
-            yield "reads the head, and finds its lease over", put(state, number, lost=True)
-        case "read":
-            yield from _claim(state, number, mutants)
-        case "claimed" if not worker.lost and worker.head.state == RUNNING:
-            yield "starts the handler", put(state, number, at=RUN, handler=True)
-        case "run" if worker.handler:
-            yield "its handler ends", put(state, number, at=ENDED, handler=False)
-            if worker.head.cancel or worker.asked:
-                yield "stops the handler", put(state, number, at=ENDED, handler=False, asked=True)
-        case "ended" if not worker.lost:
-            yield from _end(state, number, mutants)
-        case "closing":
-            mine = state.holder == number and not worker.lost
-            given = state._replace(holder=NOBODY, late=False) if mine or "any release" in mutants else state
-            yield "gives the lease back", put(given, number, at=SETTLING)
-        case "settling":
-            yield "settles", settled(state, number, again=worker.head.state == INTERRUPTED)
+    """Of a worker and its guardian: each is one request, or one thing that it does by itself."""
+    worker = state.workers[number]
+    yield from AT[worker.at](state, number, mutants)
     if worker.lost and worker.at not in (IDLE, GOT, CLOSING, SETTLING) and not worker.handler:
         yield "gives the run up", settled(state, number, again=True)
     if state.holder == number and state.renewed and state.late and (worker.handler or not worker.lost):
         yield "loses the lease: kills", put(state, number, handler=False, lost=True)
     if worker.orphan:
         yield "its guardian kills", put(state, number, orphan=False)
+
+
+def _idle(state: State, number: int, _mutants: Mutants) -> Steps:
+    if state.ready:
+        yield "takes a message", put(state, number, at=GOT, message=True)._replace(ready=state.ready - 1)
+
+
+def _got(state: State, number: int, _mutants: Mutants) -> Steps:
+    if state.holder == NOBODY:
+        held = state._replace(holder=number, late=False, renewed=True)
+        yield "takes the lease", put(held, number, at=HELD)
+    else:
+        yield "defers", settled(state, number, again=True)
+
+
+def _held(state: State, number: int, mutants: Mutants) -> Steps:
+    if (state.holder == number and not state.late) or "no look at the lease" in mutants:
+        at = CLOSING if state.head.state in OUTCOMES else READ
+        yield "reads the head", put(state, number, at=at, head=state.head)
+    else:
+        yield "reads the head, and finds its lease over", put(state, number, lost=True)
 
 
 def _claim(state: State, number: int, mutants: Mutants) -> Steps:
@@ -145,8 +138,24 @@ def _claim(state: State, number: int, mutants: Mutants) -> Steps:
         yield "is refused, and reads again", put(state, number, at=HELD)
 
 
+def _claimed(state: State, number: int, _mutants: Mutants) -> Steps:
+    worker = state.workers[number]
+    if not worker.lost and worker.head.state == RUNNING:
+        yield "starts the handler", put(state, number, at=RUN, handler=True)
+
+
+def _run(state: State, number: int, _mutants: Mutants) -> Steps:
+    worker = state.workers[number]
+    if worker.handler:
+        yield "its handler ends", put(state, number, at=ENDED, handler=False)
+        if worker.head.cancel or worker.asked:
+            yield "stops the handler", put(state, number, at=ENDED, handler=False, asked=True)
+
+
 def _end(state: State, number: int, mutants: Mutants) -> Steps:
     worker, head = state.workers[number], state.head
+    if worker.lost:
+        return
     outcome = CANCELLED if worker.head.cancel or worker.asked else INTERRUPTED if worker.drain else COMPLETED
     if after := write(state, worker.head, mutants, state=outcome):
         yield f"writes {outcome}", put(after, number, at=CLOSING, head=after.head)
@@ -161,6 +170,30 @@ def _end(state: State, number: int, mutants: Mutants) -> Steps:
         yield "reads again", put(state, number, head=head)
     else:
         yield "is fenced", put(state, number, at=CLOSING, head=head)
+
+
+def _closing(state: State, number: int, mutants: Mutants) -> Steps:
+    mine = state.holder == number and not state.workers[number].lost
+    given = state._replace(holder=NOBODY, late=False) if mine or "any release" in mutants else state
+    yield "gives the lease back", put(given, number, at=SETTLING)
+
+
+def _settling(state: State, number: int, _mutants: Mutants) -> Steps:
+    again = state.workers[number].head.state == INTERRUPTED
+    yield "settles", settled(state, number, again=again)
+
+
+AT: Mapping[str, Callable[[State, int, Mutants], Steps]] = {
+    IDLE: _idle,
+    GOT: _got,
+    HELD: _held,
+    READ: _claim,
+    CLAIMED: _claimed,
+    RUN: _run,
+    ENDED: _end,
+    CLOSING: _closing,
+    SETTLING: _settling,
+}
 
 
 def settled(state: State, number: int, *, again: bool) -> State:

@@ -171,9 +171,12 @@ class Server:
             self._clients[id(consumer)].push(consumer, tag, letter)
 
     def lose(self, queue: str) -> int:
-        """Somebody deletes a queue, and it is declared anew; how many messages went with it."""
-        lost = len(self.queues[queue])
+        """Somebody deletes a queue, and it is declared anew; how many messages went with it, also unsettled ones."""
+        readers = [each for each in self.consumers if each.queue == queue]
+        lost = len(self.queues[queue]) + sum(len(each.unsettled) for each in readers)
         self.queues[queue].clear()
+        for consumer in readers:
+            consumer.unsettled.clear()
         return lost
 
     def counts(self, queue: str) -> tuple[int, int]:

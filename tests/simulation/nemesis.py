@@ -14,8 +14,8 @@ from simulation.programs import RunningWorker, Services
 T = TypeVar("T")
 SERVICES = ("storage", "broker", "kubernetes")
 TRAPPED = (
-    "acquire job", "acquire group", "renew", "release", "delete job", "create job", "discard", "write uid", "read uid",
-    "publish", "status", "write JobIndex", "write JobStats", "list", "query",
+    *["write uid"] * 5, "acquire job", "acquire group", "renew", "release", "delete job", "create job", "discard",
+    "read uid", "publish", "status", "write JobIndex", "write JobStats", "list", "query",
 )  # fmt: skip
 """Requests in whose middle a program is struck."""
 WAKING_SECONDS = 1.2
@@ -40,7 +40,7 @@ class Nemesis:
             self._kill_machine, self._suspend_machine, self._stop_guardian, self._kill_operator, self._stop_operator,
             self._second_operator, self._cut, self._cut, self._cut_connection, self._cut_connection,
             self._restart_broker, self._lose_queue, self._lose_watch, self._kill_dashboard, self._second_dashboard,
-            self._upgrade, self._scale_to_zero, self._jump, *[self._trap] * 5,
+            self._upgrade, self._scale_to_zero, self._jump, *[self._trap] * 10,
             self._cancel_in_a_write, self._isolate, self._isolate,
         ]  # fmt: skip
         async with asyncio.TaskGroup() as tasks:
@@ -69,7 +69,7 @@ class Nemesis:
             for running in self._named(program):
                 running.program.stopped = True  # until the deed begins
             sprung.set()
-            return False
+            return self._dice.random() < 0.5
 
         self._network.traps.append((prefix, spring))
         await sprung.wait()
@@ -97,6 +97,8 @@ class Nemesis:
 
     async def _kill(self, running: Running) -> None:
         self._count("killed in a request", running.program.name)
+        if self._dice.random() < 0.3:
+            await self._lose_queue()
         running.kill()
         await asyncio.sleep(self._dice.choice([0.1, 2, 20]))
         self._fleet.fill()
