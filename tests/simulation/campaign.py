@@ -24,6 +24,7 @@ class Sum:
     jobs: int = 0
     virtual: float = 0
     quiet_after: float = 0
+    cpu: float = 0
     began: float = field(default_factory=time.perf_counter)
 
     def add(self, result: Result) -> None:
@@ -33,17 +34,18 @@ class Sum:
         self.outcomes += result.outcomes
         self.jobs += result.jobs
         self.virtual += result.virtual
+        self.cpu += result.cpu
         self.quiet_after = max(self.quiet_after, result.quiet_after)
         if result.violations:
             self.bad.append(result)
 
     def __str__(self) -> str:
         took = time.perf_counter() - self.began
-        rate = self.faults.total() / took * 3600
+        rates = [self.faults.total() / max(each, 0.001) * 3600 for each in (took, self.cpu)]
         return (
-            f"{self.seeds} seeds, {len(self.bad)} bad; {self.faults.total():,} faults, {rate:,.0f} an hour; "
-            f"{self.jobs:,} jobs\n{self.virtual / 3600:.1f} virtual hours in {took:.0f} s; "
-            f"quiet {self.quiet_after:.0f} s after the last fault at the latest\n"
+            f"{self.seeds} seeds, {len(self.bad)} bad; {self.faults.total():,} faults, {rates[0]:,.0f} an hour, "
+            f"{rates[1]:,.0f} in an hour of one core; {self.jobs:,} jobs\n"
+            f"{self.virtual / 3600:.1f} virtual hours in {took:.0f} s; quiet {self.quiet_after:.0f} s after the last fault at the latest\n"
             f"{dict(sorted(self.faults.items()))}\n{dict(sorted(self.outcomes.items()))}"
         )
 
@@ -52,7 +54,10 @@ def one(play: Play) -> Result:
     """Play. What was there before it is not looked at by the garbage collector again."""
     sys.unraisablehook = lambda _: None  # what the dead of an earlier play say
     gc.freeze()
-    return simulate(play)
+    began = time.process_time()
+    result = simulate(play)
+    result.cpu = time.process_time() - began
+    return result
 
 
 def many(first: Play, seconds: float, seeds: float, processes: int) -> Iterator[Result]:

@@ -2,22 +2,19 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from joblease.topology import jobs_queue
 
 from simulation.broker import HEARTBEAT_SECONDS
 from simulation.fleet import Fleet, Running
-from simulation.programs import RunningWorker, Services
+from simulation.programs import RunningOperator, RunningWorker, Services
 
 T = TypeVar("T")
 SERVICES = ("storage", "broker", "kubernetes")
-TRAPPED = (
-    *["write uid"] * 5, "acquire job", "acquire group", "renew", "release", "delete job", "create job", "discard",
-    "read uid", "publish", "status", "write JobIndex", "write JobStats", "list", "query",
-)  # fmt: skip
-"""Requests in whose middle a program is struck."""
+ENDING_SECONDS = 10
+"""In which an operator that runs ends."""
 WAKING_SECONDS = 1.2
 """In which a machine that was suspended kills what has lost its lease meanwhile (docs/guarantee.md)."""
 
@@ -25,24 +22,26 @@ WAKING_SECONDS = 1.2
 class Nemesis:
     """Use `run` as a task."""
 
-    def __init__(
-        self, services: Services, fleet: Fleet, dice: random.Random, pause: float, cancel: Callable[[str], None]
-    ) -> None:
-        """`pause`: mean seconds between two deeds; `cancel`: has a user cancel a job."""
-        self._cancel = cancel
+    def __init__(self, services: Services, fleet: Fleet, dice: random.Random, pause: float) -> None:
+        """`pause`: mean seconds between two deeds."""
+        self.complaints: list[str] = []
+        """What no history tells."""
         self._services, self._fleet, self._dice, self._pause = services, fleet, dice, pause
         self._network = services.network
 
-    async def run(self) -> None:
-        """Do harm until cancelled."""
-        deeds = [
+    def deeds(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """What it chooses from."""
+        return [
             self._kill_worker, self._kill_worker, self._stop_worker, self._stop_worker, self._drain_worker,
             self._kill_machine, self._suspend_machine, self._stop_guardian, self._kill_operator, self._stop_operator,
             self._second_operator, self._cut, self._cut, self._cut_connection, self._cut_connection,
             self._restart_broker, self._lose_queue, self._lose_watch, self._kill_dashboard, self._second_dashboard,
-            self._upgrade, self._scale_to_zero, self._jump, *[self._trap] * 10,
-            self._cancel_in_a_write, self._isolate, self._isolate,
+            self._upgrade, self._scale_to_zero, self._jump, self._isolate, self._isolate,
         ]  # fmt: skip
+
+    async def run(self) -> None:
+        """Do harm until cancelled."""
+        deeds = self.deeds()
         async with asyncio.TaskGroup() as tasks:
             while True:
                 await asyncio.sleep(self._dice.expovariate(1 / self._pause))
@@ -58,50 +57,6 @@ class Nemesis:
     def _one(self, programs: Sequence[T]) -> list[T]:
         """One of them, if there is any."""
         return [self._dice.choice(programs)] if programs else []
-
-    async def _trap(self) -> None:
-        """Wait for a request, and strike its sender before it has the answer."""
-        prefix, sprung = self._dice.choice(TRAPPED), asyncio.Event()
-        caught: list[str] = []
-
-        def spring(program: str, _what: str) -> bool:
-            caught.append(program)
-            for running in self._named(program):
-                running.program.stopped = True  # until the deed begins
-            sprung.set()
-            return self._dice.random() < 0.5
-
-        self._network.traps.append((prefix, spring))
-        await sprung.wait()
-        for running in self._named(caught[0]):
-            running.program.stopped = False
-            harms: list[Any] = [self._stop, self._kill]
-            if isinstance(running, RunningWorker):
-                harms += [self._suspend, self._drain]
-            await self._dice.choice(harms)(running)
-
-    async def _cancel_in_a_write(self) -> None:
-        """A user cancels a job while its worker does not know what became of a write."""
-
-        def spring(program: str, what: str) -> bool:
-            if not program.startswith("worker"):
-                return False
-            self._network.faults["cancelled in a write"] += 1
-            self._cancel(what.split()[1])
-            return True
-
-        self._network.traps.append(("write uid", spring))
-
-    def _named(self, name: str) -> list[Running]:
-        return [each for each in self._fleet.programs if each.program.name == name and each.program.alive]
-
-    async def _kill(self, running: Running) -> None:
-        self._count("killed in a request", running.program.name)
-        if self._dice.random() < 0.3:
-            await self._lose_queue()
-        running.kill()
-        await asyncio.sleep(self._dice.choice([0.1, 2, 20]))
-        self._fleet.fill()
 
     # Workers
 
@@ -190,7 +145,7 @@ class Nemesis:
             await self._terminate(worker)
         for operator in [*self._fleet.operators]:
             self._fleet.add_operator()
-            operator.terminate()
+            await self._end_operator(operator)
         for dashboard in [*self._fleet.dashboards]:
             self._fleet.add_dashboard()
             await asyncio.sleep(self._dice.uniform(0, 5))
@@ -265,6 +220,20 @@ class Nemesis:
         await asyncio.sleep(self._dice.choice([0.5, 5, 30]))
         for operator in first:
             operator.kill()
+
+    async def _end_operator(self, operator: RunningOperator) -> None:
+        """Ask it to end, perhaps while the broker is away: it does so at once."""
+        if self._dice.random() < 0.5:
+            self._network.cut.add((operator.program.name, "broker"))
+            operator.broker.lose()
+            await asyncio.sleep(self._dice.uniform(0.5, 5))
+        operator.terminate()
+        running = 0
+        while operator.program.alive and running < ENDING_SECONDS:
+            await asyncio.sleep(1)
+            running += not operator.program.stopped
+        if operator.program.alive:
+            self.complaints.append(f"{operator.program.name} was asked to end, and goes on")
 
     async def _kill_dashboard(self) -> None:
         for dashboard in self._one(self._fleet.dashboards):

@@ -47,12 +47,13 @@ class Workload:
         self.jobs.append(job)
         await asyncio.sleep(dice.choice([0, 0.05, 1, 10, 40]))
         self._note(f"{fate} {name}")
-        if fate == "suspend":
-            cluster.change(name, suspend=False)
-        elif fate == "cancel":
-            cluster.change(name, cancel=True)
-        elif fate == "delete":
-            cluster.delete(name, job.job_id)
+        with suppress(Gone):
+            if fate == "suspend":
+                cluster.change(name, suspend=False)
+            elif fate == "cancel":
+                cluster.change(name, cancel=True)
+            elif fate == "delete":
+                cluster.delete(name, job.job_id)
 
     def cancel(self, job_id: str) -> None:
         """Have it cancelled now, whatever was to become of it."""
@@ -62,6 +63,15 @@ class Workload:
                     self._cluster.change(job.name, cancel=True)
                 self.jobs[number] = replace(job, outcomes=job.outcomes | {State.CANCELLED})
                 self._note(f"cancels {job.name}")
+
+    def delete(self, job_id: str) -> None:
+        """Have its resource deleted now."""
+        for number, job in enumerate(self.jobs):
+            if job.job_id == job_id:
+                with suppress(Gone):
+                    self._cluster.delete(job.name, job_id)
+                self.jobs[number] = replace(job, outcomes=job.outcomes | {State.CANCELLED}, deleted=True)
+                self._note(f"deletes {job.name}")
 
     async def submit_plain(self, number: int) -> None:
         """Create a job without a group, of three steps."""

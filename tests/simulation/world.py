@@ -6,9 +6,9 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
+from simulation.ambush import Ambush
 from simulation.fleet import Fleet
 from simulation.loop import VirtualLoop, virtual_time
-from simulation.nemesis import Nemesis
 from simulation.network import CALM, Weather
 from simulation.programs import BEYOND, RATES, WITHIN, Services, seams
 from simulation.verdict import Scene
@@ -52,6 +52,8 @@ class Result:
     struck: int = 0
     trace: list[str] = field(default_factory=list)
     digest: int = 0
+    cpu: float = 0
+    """Seconds of this process."""
 
 
 def simulate(play: Play) -> Result:
@@ -94,7 +96,7 @@ class World:
         if not self._play.calm:
             services.rates = self._dice.choice([RATES] * 8 + [WITHIN] * 3 + [BEYOND])
         fleet = Fleet(services, workers=self._dice.choice([2, 3, 4]))
-        await (self._without_faults() if self._play.calm else self._under_faults(fleet))
+        complaints = await (self._without_faults() if self._play.calm else self._under_faults(fleet))
         healed = self._loop.real
         while self._loop.real - healed < PATIENCE and not self._scene.quiet():
             await asyncio.sleep(2)
@@ -103,19 +105,21 @@ class World:
         await asyncio.sleep(20)
         network, heads = services.network, self._scene.heads()
         return Result(
-            self._play.seed, [*self._scene.violations(within=services.rates != BEYOND)], network.faults,
+            self._play.seed, [*complaints, *self._scene.violations(within=services.rates != BEYOND)], network.faults,
             network.requests, len(self._workload.jobs), Counter(str(head.state) for head in heads.values()),
             self._loop.real, quiet_after, self._loop.turns, network.struck, self.trace, self._digest,
         )  # fmt: skip
 
-    async def _without_faults(self) -> None:
+    async def _without_faults(self) -> list[str]:
         for number in range(self._play.jobs):
             await self._workload.submit_plain(number)
             await asyncio.sleep(self._dice.uniform(0, 5))
+        return []
 
-    async def _under_faults(self, fleet: Fleet) -> None:
+    async def _under_faults(self, fleet: Fleet) -> list[str]:
+        """Play; what the nemesis complains of."""
         services, seconds = self._services, self._play.minutes * 60
-        nemesis = Nemesis(services, fleet, self._dice, self._dice.choice([1, 3, 8]), self._workload.cancel)
+        nemesis = Ambush(services, fleet, self._dice, self._dice.choice([1, 3, 8]), self._workload)
         scale = self._dice.choice([0.3, 1, 1, 2])
         services.network.weather = Weather(*(scale * each for each in WEATHER))
         harm = asyncio.create_task(nemesis.run())
@@ -127,5 +131,7 @@ class World:
         harm.cancel()
         await asyncio.gather(harm, return_exceptions=True)
         services.network.weather = CALM
+        services.network.traps.clear()
         fleet.heal()
         await acts
+        return nemesis.complaints
