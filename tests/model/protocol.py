@@ -7,7 +7,7 @@ else may happen. A write carries the version of the head row that its writer has
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 NOBODY = -1
 MOST_MESSAGES = 2
@@ -75,14 +75,14 @@ Steps = Iterator[tuple[str, State]]
 Mutants = frozenset[str]
 
 
-def put(state: State, number: int, /, **changes: object) -> State:
+def put(state: State, number: int, /, **changes: Any) -> State:
     """The state with one worker changed."""
     workers = list(state.workers)
     workers[number] = workers[number]._replace(**changes)
     return state._replace(workers=tuple(workers))
 
 
-def write(world: State, seen: Head, mutants: Mutants, /, **changes: object) -> State | None:
+def write(world: State, seen: Head, mutants: Mutants, /, **changes: Any) -> State | None:
     """The state with the head row changed, as whoever has `seen` it wants; None when it is refused."""
     if seen.version != world.head.version and "no fence" not in mutants:
         return None

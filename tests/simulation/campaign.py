@@ -42,11 +42,14 @@ class Sum:
     def __str__(self) -> str:
         took = time.perf_counter() - self.began
         rates = [self.faults.total() / max(each, 0.001) * 3600 for each in (took, self.cpu)]
-        return (
-            f"{self.seeds} seeds, {len(self.bad)} bad; {self.faults.total():,} faults, {rates[0]:,.0f} an hour, "
-            f"{rates[1]:,.0f} in an hour of one core; {self.jobs:,} jobs\n"
-            f"{self.virtual / 3600:.1f} virtual hours in {took:.0f} s; quiet {self.quiet_after:.0f} s after the last fault at the latest\n"
-            f"{dict(sorted(self.faults.items()))}\n{dict(sorted(self.outcomes.items()))}"
+        harm = f"{self.faults.total():,} faults, {rates[0]:,.0f} an hour, {rates[1]:,.0f} in an hour of one core"
+        return "\n".join(
+            [
+                f"{self.seeds} seeds, {len(self.bad)} bad; {harm}; {self.jobs:,} jobs",
+                f"{self.virtual / 3600:.1f} virtual hours in {took:.0f} s; quiet after {self.quiet_after:.0f} s",
+                f"{dict(sorted(self.faults.items()))}",
+                f"{dict(sorted(self.outcomes.items()))}",
+            ]
         )
 
 

@@ -52,7 +52,8 @@ class ApiServer:
         }  # fmt: skip
         body = self.objects[name] = {"metadata": metadata, "spec": spec}
         self._tell("ADDED", body)
-        return _copied(body)
+        made: Body = _copied(body)
+        return made
 
     def change(self, name: str, **fields: Any) -> None:
         """Change the spec. Raises `Gone`, and `Invalid` when an order to cancel is taken back."""
@@ -221,4 +222,4 @@ class JobRequests:
         await self._ask(f"delete {job.name}", lambda: self._server.delete(job.name, job.uid))
 
 
-__all__ = ["ApiServer", "Conflict", "JobRequests", "Watch"]
+__all__ = ["ApiServer", "Conflict", "Exists", "Gone", "Invalid", "JobRequests", "Watch"]
