@@ -44,7 +44,7 @@ class Head:
 
 
 def hint_of(head: Head) -> HeadHint:
-    """What a job's message says of its head."""
+    """What a job's message says of its head; of a queued job alone, for `hinted` takes it for one."""
     return HeadHint(
         etag=head.etag, sequence=head.sequence, attempt=head.attempt, epoch=head.epoch, order=head.order,
         submitted_at=head.submitted_at, announced=head.announced,

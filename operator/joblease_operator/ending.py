@@ -6,7 +6,6 @@ it meanwhile, since an order goes to every worker.
 
 import math
 import time
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from joblease.head import Head
@@ -37,15 +36,12 @@ class Ending:
         record: "Record",
         publisher: "Publisher",
         blobs: LeaseBlobs,
-        discard: Callable[[Job], Awaitable[None]],
     ) -> None:
-        """`discard` deletes the blob of a job that has ended."""
         self._lost_after = settings.operator_resync_seconds
         self._trail = trail
         self._record = record
         self._publisher = publisher
         self._blobs = blobs
-        self._discard = discard
         self._unheld: dict[str, tuple[int, float]] = {}
         """Running jobs that nobody holds: in which epoch and since when. Their handler may have to be killed yet."""
         self._ordered: dict[str, float] = {}
@@ -63,7 +59,6 @@ class Ending:
         if not job.finished:
             return REPEAT_SECONDS
         self.forget(job.uid)
-        await self._discard(job)
         return None
 
     def forget(self, uid: str) -> None:

@@ -74,7 +74,7 @@ class Engine:
         self._sweeper = Sweeper(
             settings, trail, blobs, requests, self._publisher, self._admissions, self._jobs, self._adopt
         )
-        self._ending = Ending(settings, trail, self._record, self._publisher, blobs, self._sweeper.discard)
+        self._ending = Ending(settings, trail, self._record, self._publisher, blobs)
         self._expiry = Expiry(settings, requests, self._gone)
         scheduler = self._admissions.scheduler
         self.status_writer = StatusWriter(settings, requests, scheduler, self._expiry.see_to, self._gone)
@@ -157,9 +157,10 @@ class Engine:
             self._queue.add(job.uid)
 
     def _adopt(self, head: Head) -> None:
-        """A job that was begun, and whose resource was deleted while nobody looked."""
+        """A job whose resource was deleted while nobody looked, and which was begun if its head has an ETag."""
         job = Job(head.job_id, head.namespace, head.name, head.submitted_at, gone=True)
-        job.recall(head)
+        if head.etag:
+            job.recall(head)
         self._jobs[job.uid] = job
         self._queue.add(job.uid)
 
@@ -195,7 +196,7 @@ class Engine:
         if classify(error) is ErrorClass.PERMANENT and not unforeseen(error):
             try:
                 await self._fail(job, error)
-                await self._publisher.publish_events(job)
+                await self._announce(job)
             except Exception as another:
                 if classify(another) is ErrorClass.PERMANENT:
                     log.exception("%s cannot even fail; it is looked at again in %.0f s", job.label, MAX_PAUSE_SECONDS)
@@ -214,8 +215,10 @@ class Engine:
     async def _reconcile(self, job: Job) -> None:
         try:
             await self._see_to_state(job)
-        finally:  # after the job itself was published: nobody waits for its events, somebody may wait for it
-            await self._publisher.publish_events(job)
+        except Exception:  # nothing else: what an order to end interrupts must not go on, nor fail with another error
+            await self._announce(job)
+            raise
+        await self._announce(job)  # after the job itself: nobody waits for its events, somebody may wait for it
         if not job.finished:
             return
         if job.gone:
@@ -224,6 +227,13 @@ class Engine:
         job.spec = job.head = None
         if job.settled and not job.written:  # its outcome is written before it is deleted
             self._expiry.see_to(job)
+
+    async def _announce(self, job: Job) -> None:
+        """Tell everybody what was written. The blob of a job that ended here goes after that: a sweeper tells by it."""
+        ended = job.finished and bool(job.unannounced)
+        await self._publisher.publish_events(job)
+        if ended:
+            await self._sweeper.discard(job)
 
     async def _see_to_state(self, job: Job) -> None:
         if job.state is None and job.written.get("jobId"):
@@ -247,6 +257,8 @@ class Engine:
     async def _end(self, job: Job) -> None:
         if job.state in (None, State.SUBMITTED, State.RETRYING):
             self._admissions.leave(job)
+        if job.state is None:
+            await self._make_blob(job)
         pause = await self._ending.end(job, self._new_head(job))
         if pause:
             self._queue.add(job.uid, pause)
@@ -258,15 +270,14 @@ class Engine:
         try:
             check_parameters(job.spec.parameters)
         except ValueError as error:
+            await self._make_blob(job)
             await self._fail(job, error)
             return
-        known = {"jobId": job.uid, "namespace": job.namespace, "name": job.name}
         submitted = NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=facts(job))
         try:
             if not self._admissions.admitted(job):  # in the order in which they are heard of, whose blob is made first
                 self._admissions.enqueue(job)
-            # The blob comes first: by it the sweeper finds every job that was begun, also when its resource has gone.
-            await self._blobs.create(job_blob(job.uid), known)
+            await self._make_blob(job)
             if self._admissions.admitted(job):
                 await self._record.write(job, [submitted, queued(job)], self._new_head(job), state=State.QUEUED)
             else:
@@ -275,6 +286,11 @@ class Engine:
         except BaseException:  # a slot is held by what is in the trail, and by nothing else
             self._admissions.leave(job)
             raise
+
+    async def _make_blob(self, job: Job) -> None:
+        """Comes first: by it the sweeper finds every job that was begun, also when its resource has gone."""
+        known = {"jobId": job.uid, "namespace": job.namespace, "name": job.name}
+        await self._blobs.create(job_blob(job.uid), known)
 
     async def _admit(self, job: Job) -> None:
         if job.spec and (self._admissions.admitted(job) or self._admissions.enqueue(job)):
@@ -307,13 +323,10 @@ class Engine:
             head = self._new_head(job)
             events = [NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=facts(job, parameters=False)), *events]
         await self._record.write(job, events, head, state=State.FAILED)
-        await self._sweeper.discard(job)
 
     async def _fail_handed(self, job: Job, reason: str) -> None:
         """End a job that no worker has, and none will get."""
         await self._record.write(job, [failed(ValueError(reason))], state=State.FAILED)
-        if job.finished:
-            await self._sweeper.discard(job)
 
     def _new_head(self, job: Job) -> Head:
         handler, queue = (job.spec.handler, job.spec.queue) if job.spec else ("unknown", "unknown")

@@ -7,6 +7,7 @@ from joblease import topology, tracing
 from joblease.broker import Broker, PublishFailed
 from joblease.head import hint_of
 from joblease.messages import ControlMessage, JobEvent, JobMessage, RetryPolicy
+from joblease.states import State
 from joblease.topology import CONTROL, EVENTS
 
 from joblease_operator import metrics
@@ -93,7 +94,7 @@ def _message(job: Job, group: str, limit: int, slot: int | None) -> JobMessage:
             max_seconds=backoff.max_seconds,
         ),
         active_deadline_seconds=spec.active_deadline_seconds,
-        head=hint_of(job.head) if job.head else None,
+        head=hint_of(job.head) if job.head and job.head.state is State.QUEUED else None,  # as whoever reads it takes it
     )
 
 

@@ -84,7 +84,11 @@ class Record:
 
     async def _catch_up(self, job: Job, head: Head) -> None:
         after = job.sequence if head.sequence - job.sequence <= READ_ROWS else head.sequence - 1
-        self._take_note(job, await self._trail.history(job.uid, after=after))
+        events = await self._trail.history(job.uid, after=after)
+        known = job.sequence
+        self._take_note(job, events)
+        if job.finished and job.sequence > known:  # its worker may have died before it told anybody
+            job.unannounced = events[-1:]
 
 
 def facts(job: Job, *, parameters: bool = True) -> dict[str, Any]:

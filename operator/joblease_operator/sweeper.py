@@ -19,6 +19,7 @@ from joblease import tracing
 from joblease.errors import ErrorClass, classify, log_level
 from joblease.head import Head
 from joblease.leases import LeaseBlobs, job_blob
+from joblease.messages import now
 from joblease.trail import AuditTrail, UnknownJob
 
 if TYPE_CHECKING:
@@ -115,11 +116,12 @@ class Sweeper:
         if not head or not head.state.terminal:
             if name and await self._requests.exists(namespace, name, job_id):
                 return False  # it has come meanwhile, or another operator has begun it
-            if head:
+            if name:
                 log.warning("%s/%s was deleted while nobody looked", namespace, name)
-                self._adopt(head)
+                # Begun or not: an operator that stood still may be about to begin it, and finds it ended then.
+                self._adopt(head or Head(job_id, namespace, name, "unknown", "unknown", "", now()))
                 return True
-        elif head:  # its last worker may have died before it told everybody
+        else:  # its last worker may have died before it told everybody
             for event in await self._trail.history(job_id, after=head.sequence - 1):
                 await self._publisher.publish_event(event, tracing.child_of(None))
         await self._blobs.discard(job_blob(job_id))

@@ -79,6 +79,8 @@ class Server:
         self._loop = loop
         self._network = network
         self.queues: dict[str, deque[Letter]] = defaultdict(deque)
+        self.announced: list[bytes] = []
+        """All events that anybody could hear of."""
         self.consumers: list[Consumer] = []
         self._clients: dict[int, SimulatedBroker] = {}
         self._tags = itertools.count()
@@ -86,6 +88,8 @@ class Server:
 
     def publish(self, exchange: str, key: str, letter: Letter) -> None:
         """Put a message into all queues that are bound for it."""
+        if exchange == EVENTS:
+            self.announced.append(letter.body)
         for queue in self._targets(exchange, key):
             copy = Letter(letter.message_id, letter.body, dict(letter.headers), queue)
             self.queues[queue].append(copy)
@@ -165,6 +169,15 @@ class Server:
             letter, tag = letters.popleft(), next(self._tags)
             consumer.unsettled[tag] = letter
             self._clients[id(consumer)].push(consumer, tag, letter)
+
+    def lose(self, queue: str) -> int:
+        """Somebody deletes a queue, and it is declared anew; how many messages went with it, also unsettled ones."""
+        readers = [each for each in self.consumers if each.queue == queue]
+        lost = len(self.queues[queue]) + sum(len(each.unsettled) for each in readers)
+        self.queues[queue].clear()
+        for consumer in readers:
+            consumer.unsettled.clear()
+        return lost
 
     def counts(self, queue: str) -> tuple[int, int]:
         """Messages that are ready, and consumers."""

@@ -1,7 +1,6 @@
 """Kubernetes' API server, as far as the operator uses it: `JobRequest`s with versions, and watches that break."""
 
 import asyncio
-import copy
 import itertools
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -26,6 +25,10 @@ class Invalid(Exception):
     """422."""
 
 
+class Exists(Exception):
+    """409."""
+
+
 class ApiServer:
     """The resources, and who watches them."""
 
@@ -37,7 +40,9 @@ class ApiServer:
         self.watches: list[Watch] = []
 
     def create(self, name: str, spec: Body) -> Body:
-        """A new `JobRequest`."""
+        """A new `JobRequest`. Raises `Exists`."""
+        if name in self.objects:
+            raise Exists(name)
         moment = datetime.fromtimestamp(EPOCH + self._loop.real, UTC)
         version = str(next(self._versions))
         uid = f"uid-{name}-{version}"
@@ -47,17 +52,20 @@ class ApiServer:
         }  # fmt: skip
         body = self.objects[name] = {"metadata": metadata, "spec": spec}
         self._tell("ADDED", body)
-        return copy.deepcopy(body)
+        made: Body = _copied(body)
+        return made
 
-    def change(self, name: str, **fields: Any) -> bool:
-        """Change the spec, if it is there and has not ended."""
+    def change(self, name: str, **fields: Any) -> None:
+        """Change the spec. Raises `Gone`, and `Invalid` when an order to cancel is taken back."""
         body = self.objects.get(name)
-        if body is None or (_finished(body) and "cancel" in fields):
-            return False
-        body["spec"] = {**body["spec"], **fields}
-        body["metadata"]["generation"] += 1
-        self._touch(body)
-        return True
+        if body is None:
+            raise Gone(name)
+        if body["spec"].get("cancel") and fields.get("cancel") is False:
+            raise Invalid(f"{name}: cancel cannot be taken back")
+        if (spec := {**body["spec"], **fields}) != body["spec"]:
+            body["spec"] = spec
+            body["metadata"]["generation"] += 1
+            self._touch(body)
 
     def delete(self, name: str, uid: str = "") -> None:
         """Delete it; with `uid`, only this very one."""
@@ -78,12 +86,12 @@ class ApiServer:
         if _finished(body) and _reason(body["status"]) != _reason(status):
             raise Invalid(f"{name}: the job has its outcome")
         if body.get("status") != status:
-            body["status"] = copy.deepcopy(status)
+            body["status"] = _copied(status)
             self._touch(body)
 
     def listing(self) -> list[Body]:
         """All of them."""
-        return [copy.deepcopy(body) for body in self.objects.values()]
+        return [_copied(body) for body in self.objects.values()]
 
     def _touch(self, body: Body) -> None:
         body["metadata"]["resourceVersion"] = str(next(self._versions))
@@ -91,7 +99,14 @@ class ApiServer:
 
     def _tell(self, kind: str, body: Body) -> None:
         for watch in self.watches:
-            watch.tell(kind, copy.deepcopy(body))
+            watch.tell(kind, _copied(body))
+
+
+def _copied(value: Any) -> Any:
+    """As `copy.deepcopy`, of what JSON has."""
+    if isinstance(value, dict):
+        return {name: _copied(each) for name, each in value.items()}
+    return [_copied(each) for each in value] if isinstance(value, list) else value
 
 
 def _reason(status: Body) -> Any:
@@ -118,8 +133,10 @@ class Watch:
 
     def tell(self, kind: str, body: Body) -> None:
         """A change is on its way."""
-        if self._broken or self._network.is_cut(self._program.name, SERVICE):
-            self._broken = True
+        if self._broken:
+            return
+        if self._network.is_cut(self._program.name, SERVICE):
+            self.lose()
             return
         loop = self._network.loop
         self._arrives = max(self._arrives, loop.real + self._network.dice.uniform(0.001, 0.05))
@@ -205,4 +222,4 @@ class JobRequests:
         await self._ask(f"delete {job.name}", lambda: self._server.delete(job.name, job.uid))
 
 
-__all__ = ["ApiServer", "Conflict", "JobRequests", "Watch"]
+__all__ = ["ApiServer", "Conflict", "Exists", "Gone", "Invalid", "JobRequests", "Watch"]

@@ -7,6 +7,7 @@ and when its worker is dead.
 import asyncio
 import contextlib
 import itertools
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
@@ -31,6 +32,8 @@ class Witness:
     def __init__(self, loop: VirtualLoop) -> None:
         self.loop = loop
         self.notes: list[Activity] = []
+        self.slept: list[tuple[frozenset[int], float, float]] = []
+        """Handlers whose machine was suspended, since when, and until when they are forgiven that they went on."""
         self.pids = itertools.count(FIRST_PID)
 
     def note(self, job: Mapping[str, Any], run: str, kind: str, token: str = "") -> None:
@@ -50,7 +53,13 @@ class Machine:
         self.guardian = Program(f"guardian of {worker.name}", self.loop, worker.rate, worker.offset)
         self.processes: dict[int, SimulatedProcess] = {}
         self.guarded: dict[tuple[int, str], float] = {}
+        self._news = asyncio.Event()
         self.guardian.start(self._guard())
+
+    def stop(self, *, stopped: bool) -> None:
+        """Suspend the whole machine, or wake it up: its clock has gone on."""
+        for program in (self.worker, self.guardian, *(each.child for each in self.processes.values())):
+            program.stopped = stopped
 
     def kill_tree(self, pid: int) -> None:
         """As `guardian_process.end_tree`."""
@@ -59,7 +68,12 @@ class Machine:
 
     async def _guard(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            self._news.clear()
+            first = min(self.guarded.values(), default=math.inf)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(first if first < math.inf else None):
+                    await self._news.wait()
+            await asyncio.sleep(self.dice.uniform(0, LOOK_SECONDS))
             due = {pid for (pid, _), deadline in self.guarded.items() if deadline <= boot_seconds()}
             for pid in [*self.processes] if not self.worker.alive else due:
                 self.kill_tree(pid)
@@ -67,6 +81,10 @@ class Machine:
             if not self.worker.alive and not self.processes:
                 self.guardian.kill()
                 return
+
+    def look(self) -> None:
+        """The guardian has something new to look at: a deadline, or its worker is dead."""
+        self.guardian.soon(self._news.set)
 
 
 class SimulatedGuardian:
@@ -83,6 +101,7 @@ class SimulatedGuardian:
     def expect(self, pid: int, lease: str, deadline: float) -> None:
         """See `Guardian`."""
         self._machine.guarded[pid, lease] = deadline
+        self._machine.look()
 
     def forget(self, pid: int, lease: str) -> None:
         """See `Guardian`."""
@@ -95,7 +114,7 @@ class SimulatedProcess:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self.pid = next(machine.witness.pids)
-        self._child = Program(f"handler {self.pid}", machine.loop, machine.worker.rate, machine.worker.offset)
+        self.child = Program(f"handler {self.pid}", machine.loop, machine.worker.rate, machine.worker.offset)
         self._killed = ""
         self._asked = False
         self._running: asyncio.Future[Ending] | None = None
@@ -104,11 +123,11 @@ class SimulatedProcess:
     @property
     def alive(self) -> bool:
         """See `HandlerProcess`."""
-        return self._child.alive
+        return self.child.alive
 
     def end(self) -> None:
         """Its process is dead; its worker notices."""
-        self._child.kill()
+        self.child.kill()
         if self._running:
             self._machine.worker.soon(_set, self._running, Ending(DIED, error=self._killed or "killed"))
 
@@ -137,7 +156,7 @@ class SimulatedProcess:
         self._running = ending
         steps: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         say: Callable[..., None] = worker.soon
-        self._child.start(
+        self.child.start(
             self._handle(job, deadline, lambda step: say(steps.put_nowait, step), lambda end: say(_set, ending, end))
         )
         reading = asyncio.ensure_future(_pass_on(steps, on_step))
@@ -168,7 +187,7 @@ class SimulatedProcess:
         run = f"{self.pid}.{self._machine.dice.getrandbits(40):x}"
         note(job, run, "start")
         for number in range(1, parameters["steps"] + 1):
-            until = boot_seconds() + parameters["seconds"]
+            until = math.inf if parameters.get("hangs") else boot_seconds() + parameters["seconds"]
             while boot_seconds() < until:
                 await asyncio.sleep(min(0.2, parameters["seconds"]))
                 note(job, run, "alive")
@@ -183,7 +202,7 @@ class SimulatedProcess:
             step(
                 {
                     "step": number,
-                    "message": "",
+                    "message": "x" * parameters.get("bytes", 0),
                     "progress": number / parameters["steps"],
                     "data": {"token": f"{run}.{number}"},
                 }

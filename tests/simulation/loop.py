@@ -13,6 +13,7 @@ import itertools
 import math
 import random
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar, copy_context
@@ -62,6 +63,7 @@ class Program:
     def kill(self) -> None:
         """End it at once: no `finally` of its runs."""
         self.alive = False
+        self._loop.buried += self.ready
         self.ready.clear()
 
 
@@ -99,7 +101,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.most_turns = 1_000_000
         self.programs: list[Program] = []
         self.buried: list[object] = []
-        """Tasks of the dead: collected, they would run their `finally`."""
+        """Tasks and calls of the dead: collected, they would run their `finally`, or say that they never began."""
         self._outside = Program("outside", self)
         self._timers: list[tuple[float, int, _Timer]] = []
         self._serial = itertools.count()
@@ -166,8 +168,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         while ready:
             handle = ready.popleft()
             program = handle._context.get(PROGRAM) or self._outside
-            if program.alive:
-                program.ready.append(handle)
+            (program.ready if program.alive else self.buried).append(handle)
 
     def _advance(self) -> None:
         timers = self._timers
@@ -177,6 +178,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 continue
             program = timer._context.get(PROGRAM)  # type: ignore[attr-defined]
             if program and not program.alive:
+                self.buried.append(timer)
                 continue
             self.real = max(self.real, real)
             self._ready.append(timer)  # type: ignore[attr-defined]
@@ -194,15 +196,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Bury what was left in the middle of something: its `finally` may find that it can wait for nothing."""
         told = sys.unraisablehook
         sys.unraisablehook = lambda _: None
-        try:
+        with warnings.catch_warnings():
+            # Whoever is killed between two steps may have made a coroutine that it had not begun.
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
             for handles in (self._timers, self._ready, *(each.ready for each in self.programs)):  # type: ignore[attr-defined]
                 handles.clear()
             self.programs.clear()
             self.buried.clear()
+            super().close()
             gc.collect()
-        finally:
-            sys.unraisablehook = told
-        super().close()
+        sys.unraisablehook = told
 
     def forget_the_dead(self) -> None:
         """Programs that ended are not looked at again."""

@@ -1,62 +1,22 @@
-"""What is done to the programs: killed, stopped, replaced, cut off."""
+"""What is done to the programs: killed, stopped, suspended, replaced, scaled, cut off."""
 
 import asyncio
 import random
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
-from simulation.loop import Program
+from joblease.topology import jobs_queue
+
+from simulation.broker import HEARTBEAT_SECONDS
+from simulation.fleet import Fleet, Running
 from simulation.programs import RunningOperator, RunningWorker, Services
 
+T = TypeVar("T")
 SERVICES = ("storage", "broker", "kubernetes")
-
-
-class Fleet:
-    """The programs of an installation, and who replaces the dead."""
-
-    def __init__(self, services: Services, workers: int) -> None:
-        self._services = services
-        self._started = 0
-        self.operators: list[RunningOperator] = []
-        self.workers: list[RunningWorker] = []
-        self.wanted = workers
-        self.add_operator()
-        for _ in range(workers):
-            self.add_worker()
-
-    @property
-    def programs(self) -> list[RunningOperator | RunningWorker]:
-        """All of them."""
-        return [*self.workers, *self.operators]
-
-    def add_operator(self) -> None:
-        """A new pod."""
-        self._started += 1
-        self.operators.append(RunningOperator(self._services, f"operator-{self._started}", self._started))
-
-    def add_worker(self, name: str = "") -> None:
-        """A new pod, or a container that starts again under its old name."""
-        self._started += 1
-        concurrency = self._services.dice.choice([1, 1, 2])
-        self.workers.append(RunningWorker(self._services, name or f"worker-{self._started}", concurrency))
-
-    def bury(self) -> None:
-        """Forget those that have ended by themselves."""
-        self.workers = [each for each in self.workers if each.program.alive]
-        self._services.loop.forget_the_dead()
-
-    async def whole(self) -> None:
-        """Have everything run again."""
-        self._services.network.cut.clear()
-        for program in self._services.loop.programs:
-            program.stopped = False
-        self.bury()
-        self.operators = [each for each in self.operators if each.program.alive]
-        for operator in self.operators[:-1]:
-            operator.kill()
-        self.operators = self.operators[-1:]
-        if not self.operators:
-            self.add_operator()
-        while len(self.workers) < self.wanted:
-            self.add_worker()
+ENDING_SECONDS = 10
+"""In which an operator that runs ends."""
+WAKING_SECONDS = 1.2
+"""In which a machine that was suspended kills what has lost its lease meanwhile (docs/guarantee.md)."""
 
 
 class Nemesis:
@@ -64,52 +24,68 @@ class Nemesis:
 
     def __init__(self, services: Services, fleet: Fleet, dice: random.Random, pause: float) -> None:
         """`pause`: mean seconds between two deeds."""
+        self.complaints: list[str] = []
+        """What no history tells."""
         self._services, self._fleet, self._dice, self._pause = services, fleet, dice, pause
         self._network = services.network
 
+    def deeds(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """What it chooses from."""
+        return [
+            self._kill_worker, self._kill_worker, self._stop_worker, self._stop_worker, self._drain_worker,
+            self._kill_machine, self._suspend_machine, self._stop_guardian, self._kill_operator, self._stop_operator,
+            self._second_operator, self._cut, self._cut, self._cut_connection, self._cut_connection,
+            self._restart_broker, self._lose_queue, self._lose_watch, self._kill_dashboard, self._second_dashboard,
+            self._upgrade, self._scale_to_zero, self._jump, self._isolate, self._isolate,
+        ]  # fmt: skip
+
     async def run(self) -> None:
         """Do harm until cancelled."""
-        deeds = [
-            self._kill_worker, self._kill_worker, self._stop_worker, self._stop_worker, self._drain_worker,
-            self._kill_machine, self._kill_operator, self._stop_operator, self._second_operator, self._cut, self._cut,
-            self._cut_connection, self._cut_connection, self._restart_broker, self._lose_watch, self._stop_guardian,
-        ]  # fmt: skip
+        deeds = self.deeds()
         async with asyncio.TaskGroup() as tasks:
             while True:
                 await asyncio.sleep(self._dice.expovariate(1 / self._pause))
                 self._fleet.bury()
-                tasks.create_task(self._dice.choice(deeds)())
+                deed = self._dice.choice(deeds)
+                if self._network.strikes(1):
+                    tasks.create_task(deed())
 
     def _count(self, fault: str, whom: str) -> None:
         self._network.faults[fault] += 1
         self._network.note(whom, fault.upper())
 
+    def _one(self, programs: Sequence[T]) -> list[T]:
+        """One of them, if there is any."""
+        return [self._dice.choice(programs)] if programs else []
+
+    # Workers
+
     async def _kill_worker(self) -> None:
-        if not self._fleet.workers:
-            return
-        worker = self._dice.choice(self._fleet.workers)
-        self._count("worker killed", worker.program.name)
-        worker.kill()
-        await self._replace(worker)
+        for worker in self._one(self._fleet.workers):
+            self._count("worker killed", worker.program.name)
+            worker.kill()
+            await self._replace(worker)
 
     async def _kill_machine(self) -> None:
-        if not self._fleet.workers:
-            return
-        worker = self._dice.choice(self._fleet.workers)
-        self._count("machine lost", worker.program.name)
-        worker.kill_machine()
-        await self._replace(worker)
+        for worker in self._one(self._fleet.workers):
+            self._count("machine lost", worker.program.name)
+            worker.kill_machine()
+            await self._replace(worker)
 
     async def _drain_worker(self) -> None:
-        if not self._fleet.workers:
-            return
-        worker = self._dice.choice(self._fleet.workers)
+        for worker in self._one(self._fleet.workers):
+            await self._drain(worker)
+
+    async def _drain(self, worker: RunningWorker) -> None:
         self._count("worker drained", worker.program.name)
+        await self._terminate(worker)
+        await self._replace(worker)
+
+    async def _terminate(self, worker: RunningWorker) -> None:
         worker.terminate()
         await asyncio.sleep(self._dice.uniform(1, 30))
         if worker.program.alive:
             worker.kill()
-        await self._replace(worker)
 
     async def _replace(self, worker: RunningWorker) -> None:
         await asyncio.sleep(self._dice.choice([0.1, 1, 5, 20]))
@@ -118,73 +94,169 @@ class Nemesis:
             self._fleet.add_worker(self._dice.choice(["", worker.program.name]))
 
     async def _stop_worker(self) -> None:
-        if self._fleet.workers:
-            await self._stop(self._dice.choice(self._fleet.workers).program)
-
-    async def _stop_operator(self) -> None:
-        if self._fleet.operators:
-            await self._stop(self._dice.choice(self._fleet.operators).program)
+        for worker in self._one(self._fleet.workers):
+            await self._stop(worker)
 
     async def _stop_guardian(self) -> None:
         """For less than the margin between the keeper's deadline and the lease's end."""
-        if self._fleet.workers:
-            program = self._dice.choice(self._fleet.workers).machine.guardian
+        for worker in self._one(self._fleet.workers):
+            program = worker.machine.guardian
             self._count("guardian stopped", program.name)
             program.stopped = True
             await asyncio.sleep(self._dice.uniform(0.1, 1.5))
             program.stopped = False
 
-    async def _stop(self, program: Program) -> None:
+    async def _suspend_machine(self) -> None:
+        for worker in self._one(self._fleet.workers):
+            await self._suspend(worker)
+
+    async def _suspend(self, worker: RunningWorker) -> None:
+        """Worker, guardian and handlers stand still together; what was held may have another holder then."""
+        self._count("machine suspended", worker.program.name)
+        machine, since = worker.machine, self._services.loop.real
+        machine.stop(stopped=True)
+        try:
+            await self._miss_heartbeats(worker, self._dice.choice([2, 10, 20, 40]))
+        finally:
+            until = self._services.loop.real + WAKING_SECONDS
+            self._services.witness.slept.append((frozenset(machine.processes), since, until))
+            machine.stop(stopped=False)
+            self._network.note(worker.program.name, "WOKEN")
+
+    async def _scale_to_zero(self) -> None:
+        wanted = self._fleet.wanted
+        if not wanted:
+            return
+        self._count("scaled to zero", "fleet")
+        self._fleet.wanted = 0
+        async with asyncio.TaskGroup() as tasks:
+            for worker in self._fleet.workers:
+                tasks.create_task(self._terminate(worker))
+        await asyncio.sleep(self._dice.choice([1, 10, 40]))
+        self._fleet.wanted = wanted
+        self._fleet.fill()
+
+    async def _upgrade(self) -> None:
+        """All programs are replaced one after the other, the new one first."""
+        self._count("upgrade", "fleet")
+        for worker in [*self._fleet.workers]:
+            if self._fleet.wanted:
+                self._fleet.add_worker()
+            await self._terminate(worker)
+        for operator in [*self._fleet.operators]:
+            self._fleet.add_operator()
+            await self._end_operator(operator)
+        for dashboard in [*self._fleet.dashboards]:
+            self._fleet.add_dashboard()
+            await asyncio.sleep(self._dice.uniform(0, 5))
+            dashboard.kill()
+
+    # Any program
+
+    async def _stop(self, running: Running) -> None:
+        program = running.program
         self._count("program stopped", program.name)
         program.stopped = True
-        await asyncio.sleep(self._dice.choice([0.3, 3, 12, 25, 60]))
+        await self._miss_heartbeats(running, self._dice.choice([0.3, 3, 12, 25, 60]))
         program.stopped = False
         self._network.note(program.name, "CONTINUED")
 
+    async def _miss_heartbeats(self, running: Running, seconds: float) -> None:
+        """Let it stand still; the broker gives its connection up after a while."""
+        await asyncio.sleep(min(seconds, HEARTBEAT_SECONDS))
+        if seconds > HEARTBEAT_SECONDS:
+            running.broker.lose()
+            await asyncio.sleep(seconds - HEARTBEAT_SECONDS)
+
+    async def _jump(self) -> None:
+        """A wall clock is put right, or wrong."""
+        for running in self._one(self._fleet.programs):
+            self._count("clock jumped", running.program.name)
+            running.program.offset = self._services.clock()[1]
+
+    async def _cut(self) -> None:
+        for running in self._one(self._fleet.programs):
+            pair = running.program.name, self._dice.choice(SERVICES)
+            self._count("partition", " and ".join(pair))
+            self._network.cut.add(pair)
+            await asyncio.sleep(self._dice.choice([0.5, 4, 12, 30]))
+            self._network.cut.discard(pair)
+
+    async def _isolate(self) -> None:
+        """Its node has lost the network."""
+        for running in self._one(self._fleet.programs):
+            self._count("isolated", running.program.name)
+            pairs = {(running.program.name, service) for service in SERVICES}
+            self._network.cut |= pairs
+            await self._miss_heartbeats(running, self._dice.choice([4, 12, 25, 40]))
+            self._network.cut -= pairs
+
+    async def _cut_connection(self) -> None:
+        for running in self._one(self._fleet.programs):
+            self._count("connection cut", running.program.name)
+            running.broker.lose()
+
+    # Operators, dashboards, services
+
+    async def _stop_operator(self) -> None:
+        for operator in self._one(self._fleet.operators):
+            await self._stop(operator)
+
     async def _kill_operator(self) -> None:
-        operator = self._fleet.operators[-1]
-        if not operator.program.alive:
-            return
-        self._count("operator killed", operator.program.name)
-        operator.kill()
-        await asyncio.sleep(self._dice.choice([0.1, 2, 10]))
-        if operator in self._fleet.operators:
-            self._fleet.operators.remove(operator)
-        if not self._fleet.operators:
-            self._fleet.add_operator()
+        for operator in self._one(self._fleet.operators):
+            self._count("operator killed", operator.program.name)
+            operator.kill()
+            await asyncio.sleep(self._dice.choice([0.1, 2, 10]))
+            self._fleet.bury()
+            if not self._fleet.operators:
+                self._fleet.add_operator()
 
     async def _second_operator(self) -> None:
+        first = self._fleet.operators[-1:]
         if len(self._fleet.operators) > 1:
             return
-        first = self._fleet.operators[0] if self._fleet.operators else None
         self._count("second operator", "fleet")
         self._fleet.add_operator()
         await asyncio.sleep(self._dice.choice([0.5, 5, 30]))
-        if first and len(self._fleet.operators) > 1 and first in self._fleet.operators:
-            first.kill()
-            self._fleet.operators.remove(first)
+        for operator in first:
+            operator.kill()
 
-    async def _cut(self) -> None:
-        programs = self._fleet.programs
-        if not programs:
-            return
-        pair = self._dice.choice(programs).program.name, self._dice.choice(SERVICES)
-        self._count("partition", " and ".join(pair))
-        self._network.cut.add(pair)
-        await asyncio.sleep(self._dice.choice([0.5, 4, 12, 30]))
-        self._network.cut.discard(pair)
+    async def _end_operator(self, operator: RunningOperator) -> None:
+        """Ask it to end, perhaps while the broker is away: it does so at once."""
+        if self._dice.random() < 0.5:
+            self._network.cut.add((operator.program.name, "broker"))
+            operator.broker.lose()
+            await asyncio.sleep(self._dice.uniform(0.5, 5))
+        operator.terminate()
+        running = 0
+        while operator.program.alive and running < ENDING_SECONDS:
+            await asyncio.sleep(1)
+            running += not operator.program.stopped
+        if operator.program.alive:
+            self.complaints.append(f"{operator.program.name} was asked to end, and goes on")
 
-    async def _cut_connection(self) -> None:
-        programs = self._fleet.programs
-        if programs:
-            program = self._dice.choice(programs)
-            self._count("connection cut", program.program.name)
-            program.broker.lose()
+    async def _kill_dashboard(self) -> None:
+        for dashboard in self._one(self._fleet.dashboards):
+            self._count("dashboard killed", dashboard.program.name)
+            dashboard.kill()
+            await asyncio.sleep(self._dice.choice([0.1, 5]))
+            self._fleet.bury()
+            if not self._fleet.dashboards:
+                self._fleet.add_dashboard()
+
+    async def _second_dashboard(self) -> None:
+        if len(self._fleet.dashboards) < 3:
+            self._count("another dashboard", "fleet")
+            self._fleet.add_dashboard()
 
     async def _restart_broker(self) -> None:
         self._count("broker restarted", "broker")
-        for program in self._fleet.programs:
-            program.broker.lose()
+        for running in self._fleet.programs:
+            running.broker.lose()
+
+    async def _lose_queue(self) -> None:
+        if self._services.broker.lose(jobs_queue("default")):
+            self._count("queue lost", "broker")
 
     async def _lose_watch(self) -> None:
         for operator in self._fleet.operators:

@@ -5,6 +5,7 @@ after another one that was sent later.
 """
 
 import asyncio
+import math
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -54,17 +55,33 @@ class Network:
         self.weather = CALM
         self.faults: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
+        self.struck = 0
+        self.spared: frozenset[int] = frozenset()
+        self.last_strike = math.inf
+        """Faults are numbered: those that are spared, and those after the last, do not happen (`shrink`)."""
         self.cut: set[tuple[str, str]] = set()
         """Pairs of program and service between which nothing passes."""
+        self.traps: list[tuple[str, Callable[[str, str], bool]]] = []
+        """What begins the words of a request, and what is done to its sender when it takes effect: whether the answer
+        is lost."""
+        self.last_arrival = 0.0
+        """When everything that was sent has arrived."""
         self.note: Callable[[str, str], None] = lambda _who, _what: None
 
     def is_cut(self, program: str, service: str) -> bool:
         """Whether nothing passes between them."""
         return (program, service) in self.cut
 
+    def strikes(self, chance: float) -> bool:
+        """Whether a fault happens now."""
+        if self.dice.random() >= chance:
+            return False
+        self.struck += 1
+        return self.struck <= self.last_strike and self.struck not in self.spared
+
     async def ask(self, program: Program, service: str, what: str, act: Callable[[], T], timeout: float) -> T:
         """Have a service do something. Raises `NoAnswer` after `timeout`, `Refused`, and what `act` raises."""
-        self.requests[service] += 1
+        self.requests[f"{program.name.split('-')[0]} {service}"] += 1
         answer: asyncio.Future[T] = self.loop.create_future()
         self._send(program, service, what, act, answer)
         try:
@@ -78,18 +95,19 @@ class Network:
         if self.is_cut(program.name, service):
             self._count(program, "cut", what)
             return
-        if dice.random() < weather.lost_request:
+        if self.strikes(weather.lost_request):
             self._count(program, "lost request", what)
             return
         there = self._latency(program, what, weather)
-        if dice.random() < weather.late:
+        if self.strikes(weather.late):
             self._count(program, "late request", what)
             there += dice.uniform(1, 60)
+        self.last_arrival = max(self.last_arrival, self.loop.real + there)
         outcome: Callable[[], Any] = act
-        if dice.random() < weather.error:
+        if self.strikes(weather.error):
             self._count(program, "error", what)
             outcome = _refuser(dice.choice([429, 500, 503]))
-        lost = dice.random() < weather.lost_answer
+        lost = self.strikes(weather.lost_answer)
         back = self._latency(program, what, weather)
 
         def arrive() -> None:
@@ -100,12 +118,20 @@ class Network:
             except Exception as raised:  # noqa: BLE001 - it is the answer
                 error = raised
             self.note(program.name, f"{what}: {error!r}" if error else what)
-            if lost:
+            if lost or (not error and self._spring(program.name, what)):
                 self._count(program, "lost answer", what)
             elif not self.is_cut(program.name, service):
                 self._outside(back, lambda: _settle(answer, value, error))
 
         self._outside(there, arrive)
+
+    def _spring(self, program: str, what: str) -> bool:
+        trapped = [each for each in self.traps if what.startswith(each[0])]
+        lost = False
+        for trap in trapped:
+            self.traps.remove(trap)
+            lost |= trap[1](program, what)
+        return lost
 
     def _outside(self, delay: float, function: Callable[[], None]) -> None:
         """Call something later, as nobody's code: no death and no standstill keeps it from happening."""
@@ -114,7 +140,7 @@ class Network:
         PROGRAM.reset(token)
 
     def _latency(self, program: Program, what: str, weather: Weather) -> float:
-        if self.dice.random() < weather.slow:
+        if self.strikes(weather.slow):
             self._count(program, "slow", what)
             return self.dice.uniform(0.5, 6)
         return self.dice.uniform(0.0005, 0.01)

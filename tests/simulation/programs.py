@@ -1,4 +1,4 @@
-"""Operator and worker as their `main` puts them together, from the production modules and simulated services."""
+"""Operator, worker and dashboard's indexer, made of the production modules and simulated services."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,8 @@ from unittest import mock
 
 from joblease.topology import DEAD, EVENTS, jobs_queue
 from joblease.trail import AuditTrail
+from joblease_dashboard.read_model.indexer import Indexer
+from joblease_dashboard.read_model.writer import Writer
 from joblease_operator.engine import Engine
 from joblease_operator.settings import OperatorSettings
 from joblease_worker.consumer import Consumer
@@ -24,6 +26,13 @@ from simulation.network import Network
 from simulation.storage import Account, Storage
 
 TIMEOUT = 3.0
+OFFSET = 2.0
+"""Seconds that a wall clock may be wrong."""
+RATES = 0.999, 1.001
+WITHIN = 0.95, 1.1
+"""Of clocks that are as wrong as they may be: the guardian's deadline is after 12.5 of 15 s."""
+BEYOND = 0.5, 0.9
+"""Of clocks that are slower than promised: runs may overlap, and nothing else may go wrong."""
 LEASE_SECONDS = 15
 
 
@@ -37,6 +46,11 @@ class Services:
         self.broker = Server(loop, self.network)
         self.cluster = ApiServer(loop, self.network)
         self.witness = Witness(loop)
+        self.rates = RATES
+
+    def clock(self) -> tuple[float, float]:
+        """Rate and offset of another program's clock."""
+        return self.dice.uniform(*self.rates), self.dice.uniform(-OFFSET, OFFSET)
 
 
 class RunningOperator:
@@ -44,7 +58,7 @@ class RunningOperator:
 
     def __init__(self, services: Services, name: str, priority: int) -> None:
         network = services.network
-        self.program = Program(name, services.loop, *_clock(services.dice))
+        self.program = Program(name, services.loop, *services.clock())
         settings = OperatorSettings(
             operator_resync_seconds=5, operator_republish_seconds=20, operator_sweep_seconds=30, defer_seconds=2,
             storage_timeout_seconds=TIMEOUT, operator_api_timeout_seconds=5, operator_ttl_seconds_after_finished=-1,
@@ -63,10 +77,40 @@ class RunningOperator:
             for work in (self.watch.run(), self.broker.run(), self.engine.run()):
                 tasks.create_task(work)
 
+    def terminate(self) -> None:
+        """SIGTERM."""
+        if main := self.program.main:
+            main.add_done_callback(lambda _: self.kill())
+            self.program.soon(main.cancel)
+
     def kill(self) -> None:
         """SIGKILL."""
         self.program.kill()
         self.watch.close()
+        self.broker.lose()
+
+
+class RunningDashboard:
+    """What a dashboard process writes: the read model."""
+
+    def __init__(self, services: Services, name: str, priority: int) -> None:
+        self.program = Program(name, services.loop, *services.clock())
+        account = Account(services.storage, services.network, self.program, TIMEOUT)
+        self.broker = SimulatedBroker(services.broker, services.network, self.program, TIMEOUT)
+        table: Any = account.table
+        broker: Any = self.broker
+        indexer = self.program.call(Indexer, Writer(table, AuditTrail(table())), broker)
+        self.broker.subscribe(f"{EVENTS}.index", indexer.on_event, 500, priority)
+        self.program.start(self._run(indexer))
+
+    async def _run(self, indexer: Indexer) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for work in (self.broker.run(), indexer.run()):
+                tasks.create_task(work)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.program.kill()
         self.broker.lose()
 
 
@@ -75,7 +119,7 @@ class RunningWorker:
 
     def __init__(self, services: Services, name: str, concurrency: int) -> None:
         network = services.network
-        self.program = Program(name, services.loop, *_clock(services.dice))
+        self.program = Program(name, services.loop, *services.clock())
         self.machine = Machine(self.program, services.witness, services.dice)
         self.settings = WorkerSettings(
             worker_name=name, worker_concurrency=concurrency, lease_seconds=LEASE_SECONDS, defer_seconds=2,
@@ -110,6 +154,7 @@ class RunningWorker:
     def kill(self) -> None:
         """SIGKILL: its guardian lives on."""
         self.program.kill()
+        self.machine.look()
         self.broker.lose()
 
     def kill_machine(self) -> None:
@@ -122,11 +167,6 @@ class RunningWorker:
 
 def _same(blobs: Any) -> Any:
     return blobs
-
-
-def _clock(dice: random.Random) -> tuple[float, float]:
-    """Rate and offset: 0.1 % of drift, and a wall clock that is right."""
-    return dice.uniform(0.999, 1.001), 0.0
 
 
 @contextlib.contextmanager
@@ -154,6 +194,9 @@ def seams(loop: VirtualLoop) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for target, name, value in (
             ("joblease.trail", "submit", submit),
+            ("joblease_dashboard.read_model.feed", "submit", submit),
+            ("joblease_dashboard.read_model.index", "submit", submit),
+            ("joblease_dashboard.read_model.statistics", "submit", submit),
             ("joblease_operator.dead", "declare_dead", declare_dead),
             ("joblease_worker.keeper", "Storage", connections),
             ("joblease_worker.keeper", "LeaseBlobs", _same),

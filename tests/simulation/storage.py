@@ -16,12 +16,15 @@ from azure.core.exceptions import (
     ServiceResponseError,
 )
 from joblease.leases import Grant, LeaseHeld, LeaseLost, LeaseMissing, LeaseUnknown
+from joblease.storage import TRAIL_TABLE
 from joblease.transactions import Write
 
 from simulation.loop import Program, VirtualLoop
 from simulation.network import Network, NoAnswer, Refused
 
 T = TypeVar("T")
+Rows = dict[str, dict[str, tuple[dict[str, Any], str]]]
+"""Values and ETag, by partition and key."""
 SERVICE = "storage"
 RETRIES = 2
 """Of the SDK's pipeline, for tables; leases are asked for once."""
@@ -56,17 +59,25 @@ class Storage:
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
         self._etags = 0
-        self.rows: dict[str, dict[str, tuple[dict[str, Any], str]]] = defaultdict(dict)
+        self.tables: dict[str, Rows] = defaultdict(lambda: defaultdict(dict))
+        self.written_at: dict[tuple[str, str], float] = {}
+        """When each row of the trail was there, by the one true clock."""
         self.blobs: dict[str, Blob] = {}
+
+    @property
+    def rows(self) -> "Rows":
+        """The trail's."""
+        return self.tables[TRAIL_TABLE]
 
     # Tables
 
-    def submit(self, writes: Sequence[Write]) -> list[str]:
+    def submit(self, writes: Sequence[Write], table: str = TRAIL_TABLE) -> list[str]:
         """All or none; the new ETags."""
+        rows = self.tables[table]
         changed: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}
         for write in writes:
             place = write.row["PartitionKey"], write.row["RowKey"]
-            present = self.rows[place[0]].get(place[1])
+            present = rows[place[0]].get(place[1])
             if write.kind == "insert" and present:
                 raise _error(409)
             if write.etag and not present:
@@ -77,18 +88,20 @@ class Storage:
             row = {**present[0], **write.row} if write.kind == "merge" and present else dict(write.row)
             changed[place] = row, f'W/"{self._etags}"'
         for (partition, key), value in changed.items():
-            self.rows[partition][key] = value
+            rows[partition][key] = value
+            if table == TRAIL_TABLE:
+                self.written_at[partition, key] = self._loop.real
         return [etag for _, etag in changed.values()]
 
-    def get(self, partition: str, key: str) -> Row:
+    def get(self, partition: str, key: str, table: str = TRAIL_TABLE) -> Row:
         """One row."""
-        found = self.rows[partition].get(key)
+        found = self.tables[table][partition].get(key)
         if not found:
             raise _error(404)
         return _row(found)
 
     def query(self, partition: str, after: str) -> list[Row]:
-        """The rows of a partition with a greater key."""
+        """The rows of the trail's partition with a greater key."""
         return [_row(value) for key, value in sorted(self.rows[partition].items()) if key > after]
 
     # Blobs
@@ -186,9 +199,9 @@ class Account:
             await asyncio.sleep(0.2 * 2**attempt)
         raise AssertionError
 
-    def table(self) -> "Table":
+    def table(self, name: str = TRAIL_TABLE) -> "Table":
         """A `TableClient`."""
-        return Table(self, self._storage)
+        return Table(self, self._storage, name)
 
     def blobs(self) -> "Blobs":
         """A `LeaseBlobs`."""
@@ -196,22 +209,27 @@ class Account:
 
 
 class Table:
-    """What the audit trail uses of `TableClient`, and `submit`."""
+    """What the audit trail and the read model's writers use of `TableClient`, and `submit`."""
 
-    def __init__(self, account: Account, storage: Storage) -> None:
+    def __init__(self, account: Account, storage: Storage, name: str) -> None:
         self._account = account
         self._storage = storage
+        self._name = name
 
     async def submit(self, writes: Sequence[Write]) -> list[str]:
         """As `joblease.transactions.submit`."""
-        words = " ".join(f"{each.row.get('status', 'head')}" for each in writes)
-        what = f"write {writes[0].row['PartitionKey']} {words}"
-        return await self._account.ask(what, lambda: self._storage.submit(writes), RETRIES)
+        if self._name == TRAIL_TABLE:
+            what = (
+                f"write {writes[0].row['PartitionKey']} {' '.join(each.row.get('status', 'head') for each in writes)}"
+            )
+        else:
+            what = f"write {self._name} {' '.join(each.row['RowKey'][-40:] for each in writes)}"
+        return await self._account.ask(what, lambda: self._storage.submit(writes, self._name), RETRIES)
 
-    async def get_entity(self, partition_key: str, row_key: str) -> Row:
+    async def get_entity(self, partition_key: str, row_key: str, **_: Any) -> Row:
         """One row."""
         what = f"read {partition_key} {row_key}"
-        return await self._account.ask(what, lambda: self._storage.get(partition_key, row_key), RETRIES)
+        return await self._account.ask(what, lambda: self._storage.get(partition_key, row_key, self._name), RETRIES)
 
     async def query_entities(self, _query: str, *, parameters: Mapping[str, str], **_: Any) -> AsyncIterator[Row]:
         """The trail's only query."""

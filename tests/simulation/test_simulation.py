@@ -1,5 +1,6 @@
-"""The protocol under faults, simulated: always the same seeds, then fresh ones for JOBLEASE_SIMULATION_SECONDS."""
+"""The protocol under faults, simulated: the same seeds always, then fresh ones for JOBLEASE_SIMULATION_SECONDS."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,10 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from simulation.mutants import changed, mutants
+
 SECONDS = float(os.environ.get("JOBLEASE_SIMULATION_SECONDS", "60"))
 TESTS = Path(__file__).parent.parent
-KEPT = (1, 5, 20)
-"""Seeds that have shown something once, or that have much going on."""
+ROOT = TESTS.parent
+KEPT = (1, 22, 3026, 5000)
+"""Seeds that have shown something once. What they have shown is among the mutants: a play changes with the nemesis."""
+SAMPLE = (
+    "epoch is not raised",
+    "leases are not given back",
+    "a hint about any head",
+    "an order to cancel is never heard of",
+)
+"""Mutants that one seed each shows; all of them take an hour: `python -m simulation --mutants`."""
 DIGEST = re.compile(r"digest ([0-9a-f]+)")
 
 
@@ -37,6 +48,7 @@ def test_a_seed_is_the_same_play_each_time() -> None:
 def test_nothing_is_found_in_a_seed_that_is_kept(seed: int) -> None:
     code, told = simulate("--seed", str(seed), timeout=200)
     assert code == 0, told[-3_000:]
+    assert "Warning" not in told
 
 
 @pytest.mark.timeout(4 * SECONDS + 200)
@@ -44,3 +56,42 @@ def test_nothing_is_found_in_fresh_seeds() -> None:
     code, told = simulate("--seconds", str(SECONDS), timeout=2 * SECONDS + 150)
     print(told)
     assert code == 0, told[-3_000:]
+
+
+@pytest.mark.timeout(300)
+def test_jobs_without_faults_cost_what_they_may() -> None:
+    """As `tests/integration/test_budget.py` counts it on the real parts; here with the periodic work beside it."""
+    code, told = simulate("--seed", "3", "--calm", timeout=200)
+    assert code == 0, told[-3_000:]
+    spent = json.loads(next(line for line in told.splitlines() if line.startswith('{"jobs"')))
+    sweeps = 2 * (spent["seconds"] // 30 + 2)
+    assert spent["worker storage"] <= 9 * spent["jobs"]
+    assert spent["operator storage"] <= 2 * spent["jobs"] + sweeps
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_mutant_is_noticed(name: str) -> None:
+    seed = mutants()[name].seed
+    code, told = simulate(
+        "--mutant", name, "--first", str(seed), "--seeds", "1", "--seconds", "inf", "--processes", "1", timeout=250
+    )
+    assert code == 1, told[-3_000:]
+    assert f"seed {seed}: " in told
+
+
+@pytest.mark.timeout(600)
+def test_a_violation_is_shrunk_to_the_faults_that_it_needs() -> None:
+    name = "leases are not given back"
+    arguments = ("--mutant", name, "--seed", str(mutants()[name].seed))
+    told = [simulate(*arguments, *more, timeout=280) for more in ((), ("--shrink",))]
+    assert [code for code, _ in told] == [1, 1]
+    whole, small = (int(re.search(r", (\d+) faults", text)[1]) for _, text in told)  # type: ignore[index]
+    assert small < whole / 4
+
+
+@pytest.mark.parametrize("name", mutants())
+def test_each_mutant_is_in_the_code(name: str) -> None:
+    mutant = mutants()[name]
+    (module,) = ROOT.glob(f"*/{mutant.module}")
+    assert changed(mutant, module.read_text()) != module.read_text()

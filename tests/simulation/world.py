@@ -1,208 +1,137 @@
 """One simulated installation, from its first job to its last, all drawn from a seed."""
 
 import asyncio
+import math
 import random
-import time
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from faults.checker import RULES, dashboard_knows
-from faults.history import History, Submitted
-from joblease.head import Head
-from joblease.messages import JobEvent
-from joblease.rows import HEAD, event_of, head_of
-from joblease.states import State
-from joblease.topology import DEAD, defer_queue, jobs_queue
-
-from simulation.loop import EPOCH, VirtualLoop, virtual_time
-from simulation.nemesis import Fleet, Nemesis
+from simulation.ambush import Ambush
+from simulation.fleet import Fleet
+from simulation.loop import VirtualLoop, virtual_time
 from simulation.network import CALM, Weather
-from simulation.programs import Services, seams
-from simulation.storage import Row
+from simulation.programs import BEYOND, RATES, WITHIN, Services, seams
+from simulation.verdict import Scene
+from simulation.workload import Workload
 
-GROUPS = (("alone", 1), ("pair", 2), ("free", 0))
 PATIENCE = 400.0
 """Virtual seconds in which every job has ended after the last fault."""
+WEATHER = (0.02, 0.03, 0.02, 0.02, 0.005)
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """What is played."""
+
+    seed: int
+    jobs: int = 25
+    minutes: float = 3
+    """Virtual ones of faults; after them it goes on until all is quiet."""
+    calm: bool = False
+    """No faults."""
+    trace: bool = False
+    last_strike: float = math.inf
+    spared: frozenset[int] = frozenset()
+    """See `Network`."""
 
 
 @dataclass(slots=True)
 class Result:
-    """What came of a seed."""
+    """What came of it."""
 
     seed: int
     violations: list[str]
-    faults: Counter[str]
-    requests: Counter[str]
-    jobs: int
-    outcomes: Counter[str]
-    virtual: float
-    quiet_after: float
-    turns: int
+    faults: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
+    """By service and program kind."""
+    jobs: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    virtual: float = 0
+    quiet_after: float = 0
+    turns: int = 0
+    struck: int = 0
     trace: list[str] = field(default_factory=list)
     digest: int = 0
+    cpu: float = 0
+    """Seconds of this process."""
 
 
-def simulate(seed: int, jobs: int = 25, minutes: float = 3, *, trace: bool = False) -> Result:
+def simulate(play: Play) -> Result:
     """Run an installation for some virtual minutes of faults, then until all is quiet, and check."""
-    dice = random.Random(seed)
+    dice = random.Random(play.seed)
     loop = VirtualLoop(dice)
     with virtual_time(loop, dice), seams(loop):
-        world = World(seed, loop, dice, jobs, minutes * 60, trace=trace)
+        world = World(play, loop, dice)
         try:
             return loop.run_until_complete(world.run())
+        except Exception as error:  # noqa: BLE001 - the play could not go on
+            return Result(play.seed, [f"at {loop.real:.3f} s: {error!r}"], trace=world.trace)
         finally:
             loop.close()
 
 
 class World:
-    """The play."""
+    """The play, and its trace."""
 
-    def __init__(
-        self, seed: int, loop: VirtualLoop, dice: random.Random, jobs: int, seconds: float, *, trace: bool
-    ) -> None:
-        self._seed, self._loop, self._dice, self._count, self._seconds = seed, loop, dice, jobs, seconds
+    def __init__(self, play: Play, loop: VirtualLoop, dice: random.Random) -> None:
+        self._play, self._loop, self._dice = play, loop, dice
         self._services = Services(loop, dice)
-        self._trace: list[str] = []
+        self.trace: list[str] = []
         self._digest = 0
-        self._jobs: list[Submitted] = []
-        self._tracing = trace
-        self._services.network.note = self._note
+        network = self._services.network
+        network.note = self._note
+        network.last_strike, network.spared = play.last_strike, play.spared
+        self._workload = Workload(self._services.cluster, loop, dice, lambda what: self._note("user", what))
+        self._scene = Scene(self._services, self._workload.jobs)
 
     def _note(self, who: str, what: str) -> None:
         line = f"{self._loop.real:10.4f} {who:16} {what}"
         self._digest = hash((self._digest, line)) & 0xFFFFFFFFFFFFFFFF
-        if self._tracing:
-            self._trace.append(line)
+        if self._play.trace:
+            self.trace.append(line)
 
     async def run(self) -> Result:
         """All of it."""
         services = self._services
+        if not self._play.calm:
+            services.rates = self._dice.choice([RATES] * 8 + [WITHIN] * 3 + [BEYOND])
         fleet = Fleet(services, workers=self._dice.choice([2, 3, 4]))
-        nemesis = Nemesis(services, fleet, self._dice, pause=self._dice.choice([1, 3, 8]))
+        complaints = await (self._without_faults() if self._play.calm else self._under_faults(fleet))
+        healed = self._loop.real
+        while self._loop.real - healed < PATIENCE and not self._scene.quiet():
+            await asyncio.sleep(2)
+            fleet.heal()
+        quiet_after = self._loop.real - healed
+        await asyncio.sleep(20)
+        network, heads = services.network, self._scene.heads()
+        return Result(
+            self._play.seed, [*complaints, *self._scene.violations(within=services.rates != BEYOND)], network.faults,
+            network.requests, len(self._workload.jobs), Counter(str(head.state) for head in heads.values()),
+            self._loop.real, quiet_after, self._loop.turns, network.struck, self.trace, self._digest,
+        )  # fmt: skip
+
+    async def _without_faults(self) -> list[str]:
+        for number in range(self._play.jobs):
+            await self._workload.submit_plain(number)
+            await asyncio.sleep(self._dice.uniform(0, 5))
+        return []
+
+    async def _under_faults(self, fleet: Fleet) -> list[str]:
+        """Play; what the nemesis complains of."""
+        services, seconds = self._services, self._play.minutes * 60
+        nemesis = Ambush(services, fleet, self._dice, self._dice.choice([1, 3, 8]), self._workload)
         scale = self._dice.choice([0.3, 1, 1, 2])
-        services.network.weather = Weather(*(scale * each for each in (0.02, 0.03, 0.02, 0.02, 0.005)))
+        services.network.weather = Weather(*(scale * each for each in WEATHER))
         harm = asyncio.create_task(nemesis.run())
-        acts = [asyncio.create_task(self._act(number)) for number in range(self._count)]
-        await asyncio.wait([harm], timeout=self._seconds)
+        submitting = [self._workload.submit(number, seconds * 0.9) for number in range(self._play.jobs)]
+        acts = asyncio.gather(*submitting)
+        await asyncio.wait([harm], timeout=seconds)
         if harm.done():
             harm.result()
         harm.cancel()
         await asyncio.gather(harm, return_exceptions=True)
         services.network.weather = CALM
-        await fleet.whole()
-        healed = self._loop.real
-        await asyncio.gather(*acts)
-        while self._loop.real - healed < PATIENCE and not self._quiet():
-            await asyncio.sleep(2)
-            await fleet.whole()
-        await asyncio.sleep(20)
-        history = self._history()
-        violations = [each for rule in RULES if rule is not dashboard_knows for each in rule(history)]
-        return Result(
-            self._seed, violations, services.network.faults, services.network.requests, len(self._jobs),
-            Counter(str(head.state) for head in history.heads.values()), self._loop.real, self._loop.real - healed,
-            self._loop.turns, self._trace, self._digest,
-        )  # fmt: skip
-
-    # The workload
-
-    async def _act(self, number: int) -> None:
-        dice, cluster = self._dice, self._services.cluster
-        await asyncio.sleep(dice.uniform(0, self._seconds * 0.9))
-        group, limit = dice.choice(GROUPS)
-        failures = dice.choice([0, 0, 0, 1, 2])
-        parameters = {
-            "steps": dice.choice([1, 2, 5]), "seconds": dice.choice([0.05, 0.5, 3, 8]), "failures": failures,
-            "deaf": dice.random() < 0.2, "dies": dice.choice([0, 0, 1]) if failures else 0,
-        }  # fmt: skip
-        spec: dict[str, Any] = {
-            "handler": "witness", "priority": dice.randint(0, 9), "parameters": parameters,
-            "concurrency": {"group": group, "limit": limit},
-            "retry": {"maxAttempts": 40, "backoff": {"initialSeconds": 1, "factor": 1, "maxSeconds": 1}},
-        }  # fmt: skip
-        outcomes = {State.COMPLETED}
-        if dice.random() < 0.1:
-            parameters.update(failures=9, permanent=True, dies=0)
-            outcomes = {State.FAILED}
-        elif dice.random() < 0.1:
-            spec["activeDeadlineSeconds"] = 2
-            spec["retry"]["maxAttempts"] = 2
-            outcomes |= {State.DEADLINE_EXCEEDED, State.WORKER_CRASHED, State.FAILED}
-        if dice.random() < 0.1:
-            moment = datetime.fromtimestamp(EPOCH + self._loop.real, UTC) + timedelta(seconds=20)
-            spec["startAfter"] = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-        fate = dice.choice(["run"] * 6 + ["cancel", "delete", "suspend"])
-        if fate == "suspend":
-            spec["suspend"] = True
-        if fate in ("cancel", "delete"):
-            outcomes |= {State.CANCELLED}
-        name = f"job-{number:03d}"
-        body = cluster.create(name, spec)
-        self._note("user", f"creates {name} {group}/{limit} {parameters} {fate}")
-        self._jobs.append(
-            Submitted(body["metadata"]["uid"], name, group, limit, frozenset(outcomes), deleted=fate == "delete")
-        )
-        await asyncio.sleep(dice.choice([0, 0.05, 1, 10, 40]))
-        self._note("user", f"{fate} {name}")
-        if fate == "suspend":
-            cluster.change(name, suspend=False)
-        elif fate == "cancel":
-            cluster.change(name, cancel=True)
-        elif fate == "delete":
-            cluster.delete(name)
-
-    # What has come of it
-
-    def _heads(self) -> dict[str, Head]:
-        rows = self._services.storage.rows
-        return {job: head_of(_row(found[HEAD])) for job, found in rows.items() if HEAD in found}
-
-    def _statuses(self) -> dict[str, str]:
-        reasons = {}
-        for body in self._services.cluster.objects.values():
-            conditions = body.get("status", {}).get("conditions", [])
-            found = next((each["reason"] for each in conditions if each["type"] == "Succeeded"), "")
-            reasons[body["metadata"]["uid"]] = found
-        return reasons
-
-    def _left(self) -> tuple[list[str], dict[str, int]]:
-        storage, queues = self._services.storage, self._services.broker.queues
-        leases = [name for name, _, leased in storage.listing("") if leased or name.startswith("job/")]
-        names = (jobs_queue("default"), defer_queue("default", 2), DEAD)
-        unsettled = sum(len(each.unsettled) for each in self._services.broker.consumers if each.queue == names[0])
-        return leases, {**{name: len(queues[name]) for name in names}, "unsettled": unsettled}
-
-    def _quiet(self) -> bool:
-        heads, statuses = self._heads(), self._statuses()
-        leases, messages = self._left()
-        ended = all(head.state.terminal for head in heads.values())
-        begun = all(job.job_id in heads or job.deleted for job in self._jobs)
-        said = all(uid in heads and heads[uid].state == reason for uid, reason in statuses.items())
-        return ended and begun and said and not leases and not any(messages.values())
-
-    def _history(self) -> History:
-        heads = self._heads()
-        events: dict[str, list[JobEvent]] = {}
-        for job, head in heads.items():
-            rows = sorted(self._services.storage.rows[job].items())
-            events[job] = [event_of(_row(found), head) for key, found in rows if key != HEAD]
-        index = self._services.broker.queues["joblease.events.index"]
-        history = History(self._jobs, self._services.witness.notes, heads, events)
-        history.announced = [JobEvent.model_validate_json(each.body) for each in index]
-        history.statuses = self._statuses()
-        history.leases, history.messages = self._left()
-        return history
-
-
-def _row(found: tuple[dict[str, Any], str]) -> Row:
-    row = Row(found[0])
-    row.metadata = {"etag": found[1]}
-    return row
-
-
-def seconds_of(work: Any) -> tuple[Any, float]:
-    """What a call returns, and how long it took."""
-    began = time.perf_counter()
-    return work(), time.perf_counter() - began
+        services.network.traps.clear()
+        fleet.heal()
+        await acts
+        return nemesis.complaints

@@ -6,12 +6,17 @@ died in the middle of it.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from joblease.head import Head, hinted
 from joblease.messages import JobEvent, JobMessage, Status, now
 from joblease.states import State
 from joblease.trail import AuditTrail, HeadChanged, NewEvent
+
+from joblease_worker.record import Fenced
+
+if TYPE_CHECKING:
+    from joblease_worker.locks import RunLeases
 
 REPEATED_EVENTS = 100
 """Of a job that somebody had before: as many as fit into a transaction, after which its worker may have died."""
@@ -35,21 +40,29 @@ class Claim:
     """Somebody had the job before, and may have died before telling everybody what it had written."""
 
 
-async def claim(trail: AuditTrail, message: JobMessage, worker: str) -> Claim:
-    """Claim the head row: one request when the message's hint is still right. Raises `NothingToRun`.
+async def claim(trail: AuditTrail, message: JobMessage, worker: str, leases: "RunLeases") -> Claim:
+    """Claim the head row: one request when the message's hint is still right. Raises `NothingToRun`, `Fenced`.
 
-    The returned head may be terminal: the job turned out to be cancelled, or has crashed its last worker.
+    The returned head may be terminal: the job turned out to be cancelled, or has crashed its last worker. That its
+    worker is lost follows from a head that was read under the leases. If they ended before, the job may be another's.
     """
-    head = hinted(message) or await trail.head(message.job_id)
+    head = hinted(message)
+    if head is None:
+        head = await trail.head(message.job_id)
+        leases.check()
     while True:  # ends when nobody else writes: each round follows somebody's write, and only the operator may
         events, changes = _next(head, message, worker)
         taken_over = head.state in (State.RUNNING, State.INTERRUPTED)
         try:
             return Claim(*await trail.append(head, events, worker=worker, **changes), taken_over)
         except HeadChanged as changed:
-            if changed.written:
-                return Claim(changed.current, changed.written, taken_over)
             head = changed.current
+            if changed.written:
+                claimed = changed.written[-1]
+                if (head.state, head.epoch) != (claimed.state, claimed.epoch):
+                    raise Fenced(f"the job is {head.state} at epoch {head.epoch} by now") from None
+                return Claim(head, changed.written, taken_over)
+            leases.check()
 
 
 async def recent(trail: AuditTrail, head: Head) -> list[JobEvent]:

@@ -11,6 +11,8 @@ from joblease.topology import DEFERRALS_HEADER
 from joblease.trail import AuditTrail
 
 from joblease_worker.claim import NothingToRun
+from joblease_worker.clock import boot_seconds
+from joblease_worker.record import Fenced
 
 if TYPE_CHECKING:
     from joblease_worker.keeper import Keeper, Lease
@@ -48,6 +50,11 @@ class RunLeases:
     def deadline(self) -> float:
         """Until when all of them are certainly ours, if no renewal gets through; as `boot_seconds` counts."""
         return min(lease.deadline for lease in (self._job, self._slot) if lease)
+
+    def check(self) -> None:
+        """Raise `Fenced` unless all of them are still ours."""
+        if boot_seconds() >= self.deadline:
+            raise Fenced("the leases were lost before the claim")
 
     def guard(self, pid: int | None) -> None:
         """Let a process group live only as long as all of them; None ends that."""

@@ -53,6 +53,8 @@ class Record:
                 )
             except HeadChanged as changed:
                 if changed.written:
+                    if not changes:  # there will be more to write
+                        self._check_ours(changed.current)
                     self.head = changed.current
                     return changed.written
                 self._look_at(changed.current)
@@ -68,8 +70,11 @@ class Record:
 
     def _look_at(self, current: Head) -> None:
         """Somebody else has touched the head: an order to cancel, the note of a deferral, or the end of our right."""
-        if current.epoch != self.head.epoch or current.state is not State.RUNNING:
-            raise Fenced(f"the job is {current.state} at epoch {current.epoch} by now")
+        self._check_ours(current)
         self.head = current
         if current.cancel_requested:
             raise CancelRequested
+
+    def _check_ours(self, current: Head) -> None:
+        if current.epoch != self.head.epoch or current.state is not State.RUNNING:
+            raise Fenced(f"the job is {current.state} at epoch {current.epoch} by now")

@@ -1,0 +1,98 @@
+"""What is done to programs and jobs in the middle of a request: between its effect and its answer."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from simulation.fleet import Fleet, Running
+from simulation.nemesis import Nemesis
+from simulation.programs import RunningOperator, RunningWorker, Services
+from simulation.workload import Workload
+
+TRAPPED = (
+    *["write uid"] * 5, "acquire job", "acquire group", "renew", "release", "delete job", "create job", "discard",
+    "read uid", "publish", "status", "write JobFeed", "write JobIndex", "write JobStats", "list", "query",
+)  # fmt: skip
+"""What the words of a request begin with; a job's id is `uid-...`."""
+
+
+class Ambush(Nemesis):
+    """A nemesis that also lies in wait."""
+
+    def __init__(self, services: Services, fleet: Fleet, dice: random.Random, pause: float, workload: Workload) -> None:
+        super().__init__(services, fleet, dice, pause)
+        self._workload = workload
+
+    def deeds(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """See `Nemesis`."""
+        own = [self._cancel_in_a_write, self._delete_at_the_beginning, *[self._strike] * 10]
+        return [*super().deeds(), *own]
+
+    async def _strike(self) -> None:
+        """Stop, suspend, drain or kill whoever makes a certain request; the answer may be lost."""
+        program, _ = await self._catch(self._dice.choice(TRAPPED), lost=self._dice.random() < 0.5)
+        for running in self._named(program):
+            running.program.stopped = False
+            harms: list[Any] = [self._stop, self._kill]
+            if isinstance(running, RunningWorker):
+                harms += [self._suspend, self._drain]
+            await self._dice.choice(harms)(running)
+
+    async def _catch(self, words: str, *, lost: bool) -> tuple[str, str]:
+        """Wait for a request, and have its sender stand still; its name, and the request."""
+        sprung: asyncio.Future[tuple[str, str]] = self._services.loop.create_future()
+
+        def spring(program: str, what: str) -> bool:
+            for running in self._named(program):
+                running.program.stopped = True
+            sprung.set_result((program, what))
+            return lost
+
+        self._network.traps.append((words, spring))
+        return await sprung
+
+    def _named(self, name: str) -> list[Running]:
+        return [each for each in self._fleet.programs if each.program.name == name and each.program.alive]
+
+    async def _kill(self, running: Running) -> None:
+        self._count("killed in a request", running.program.name)
+        if self._dice.random() < 0.3:
+            await self._lose_queue()
+        running.kill()
+        await asyncio.sleep(self._dice.choice([0.1, 2, 20]))
+        self._fleet.fill()
+
+    async def _cancel_in_a_write(self) -> None:
+        """A user cancels a job while its worker does not know what became of a write."""
+
+        def spring(program: str, what: str) -> bool:
+            if not program.startswith("worker"):
+                return False
+            self._network.faults["cancelled in a write"] += 1
+            self._workload.cancel(what.split()[1])
+            return True
+
+        self._network.traps.append(("write uid", spring))
+
+    async def _delete_at_the_beginning(self) -> None:
+        """An operator stands still as it begins a job, which is deleted meanwhile; another one looks after all.
+
+        The first one goes on, and is killed when it has written something about the job.
+        """
+        program, what = await self._catch("create job", lost=False)
+        job = what.removeprefix("create job/")
+        self._count("job deleted at its beginning", program)
+        self._workload.delete(job)
+        self._fleet.add_operator()
+        await asyncio.sleep(self._dice.choice([5, 25]))
+        self._network.traps.append((f"write {job}", lambda name, _what: self._kill_operator_named(name)))
+        for running in self._named(program):
+            running.program.stopped = False
+
+    def _kill_operator_named(self, name: str) -> bool:
+        for running in self._named(name):
+            if isinstance(running, RunningOperator):
+                self._count("killed in a request", name)
+                running.kill()
+        return False
