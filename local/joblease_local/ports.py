@@ -57,11 +57,11 @@ def _can_be_bound(port: int) -> bool:
     return True
 
 
-def listening(port: int) -> bool:
+def listening(port: int, host: str = "127.0.0.1") -> bool:
     """Whether something accepts connections on this port."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def require_free(port: int, purpose: str, variable: str) -> None:

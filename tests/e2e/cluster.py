@@ -118,6 +118,12 @@ def history(job_id: str) -> list[dict[str, Any]]:
     return until(read, f"the audit API knows {job_id}") or []
 
 
+def audited(name: str) -> list[dict[str, Any]]:
+    """Who changed a JobRequest: what the API server's audit log says."""
+    log = run("docker", "exec", "joblease-control-plane", "cat", "/var/log/kubernetes/audit.log")
+    return [each for each in map(json.loads, log.splitlines()) if each["objectRef"].get("name") == name]
+
+
 def words(events: list[dict[str, Any]]) -> list[str]:
     return [event["status"] for event in events]
 

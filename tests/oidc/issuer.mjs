@@ -92,4 +92,4 @@ start();
 const server = certificate
   ? createSecureServer({ cert: readFileSync(certificate), key: readFileSync(secret) }, serve)
   : createServer(serve);
-server.listen(Number(new URL(issuer).port), '127.0.0.1');
+server.listen(Number(new URL(issuer).port), new URL(issuer).hostname);

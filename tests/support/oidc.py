@@ -27,13 +27,15 @@ class TestIssuer:
 
     __test__ = False
 
-    def __init__(self, state: Path, port: int, certificate: tuple[Path, Path] | None = None) -> None:
-        """`certificate`: its file and its key's, for HTTPS."""
+    def __init__(
+        self, state: Path, port: int, certificate: tuple[Path, Path] | None = None, host: str = "127.0.0.1"
+    ) -> None:
+        """`certificate`: its file and its key's, for HTTPS; `host`: the address to listen on."""
         self._script = need(
             lambda: npm.require("oidc-provider", HERE / "package.json", SCRIPT, CACHE / "oidc-provider", say)
         )
-        self._port, self._certificate = port, certificate
-        self.address = f"{'https' if certificate else 'http'}://127.0.0.1:{port}"
+        self._host, self._port, self._certificate = host, port, certificate
+        self.address = f"{'https' if certificate else 'http'}://{host}:{port}"
         self._process = Process("oidc-issuer", state)
         self._trust = ssl.create_default_context(cafile=certificate[0]) if certificate else None
 
@@ -43,7 +45,7 @@ class TestIssuer:
         if not node:
             raise PartFailed("oidc-provider needs Node.js, and there is no node on the PATH")
         self._process.start([node, HERE / "issuer.mjs", self._script, self.address, *map(str, self._certificate or ())])
-        self._process.until(lambda: listening(self._port), READY_SECONDS)
+        self._process.until(lambda: listening(self._port, self._host), READY_SECONDS)
 
     def stop(self) -> None:
         """End it."""

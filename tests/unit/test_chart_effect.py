@@ -17,7 +17,7 @@ broker: {existingSecret: amqp, tls: {existingSecret: tls}}
 storage: {accountUrl: "https://a.blob.core.windows.net"}
 dashboard:
   replicas: 2
-  access: {sessionSecret: key}
+  access: {sessionSecret: key, oidc: {issuer: "https://issuer.org", clientId: joblease, actWith: impersonation}}
   httpRoute: {enabled: true, parentRefs: [{name: gateway}]}
   ingress: {enabled: true, host: a.org, tlsSecret: tls}
 networkPolicy: {enabled: true}
@@ -77,7 +77,9 @@ OTHERS: Mapping[str, Any] = {
     "apiServerTo": PEERS,
     "brokerPorts": [7], "storagePorts": [7], "apiServerPorts": [7], "extraEgress": [{"ports": [{"port": 7}]}],
     "handlersEgress": [{"ports": [{"port": 7}]}],
-    "pullSecrets": [{"name": "other"}], "basePath": "/other", "hostnames": ["other.org"], "extraHosts": ["other.org"],
+    "pullSecrets": [{"name": "other"}], "basePath": "/other", "issuer": "https://other.org", "actWith": "id-token",
+    "scopes": "openid other",
+    "issuerTo": PEERS, "issuerPorts": [7], "hostnames": ["other.org"], "extraHosts": ["other.org"],
 }  # fmt: skip
 """Another value, where no text, number or switch will do; by the end of the value's name."""
 
