@@ -18,7 +18,7 @@ SECRET = "joblease-oidc"
 
 @pytest.fixture(scope="module")
 def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestIssuer]:
-    """An issuer on this machine, at an address that pods reach; `anna` is of a group that may edit jobs in `default`."""
+    """An issuer on this machine, where pods reach it; `anna` is of a group that may edit jobs in `default`."""
     networks = json.loads(run("docker", "network", "inspect", "kind"))[0]["IPAM"]["Config"]
     gateway = next(each["Gateway"] for each in networks if "." in each.get("Gateway", ""))
     issuer = TestIssuer(tmp_path_factory.mktemp("issuer"), free_ports(1)[0], host=gateway)
