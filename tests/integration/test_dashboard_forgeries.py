@@ -73,7 +73,7 @@ def framed(dashboard: Dashboard) -> Iterator[tuple[bytes, set[int]]]:
         yield method + b" /api/jobs" + HEAD + token + END, {405}
     yield b"OPTIONS *" + HEAD + token + END, {404}
     yield b"CONNECT evil.example:443" + HEAD + token + END, {404}
-    yield b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400, 403}
+    yield b"PRI * HTTP/2.0\r\n\r\n", {400, 403}
     yield b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 50 + b"\r\n\r\n", {400}
     yield b"\r\n" * 30_000, {0, 400}
     yield (
