@@ -54,6 +54,7 @@ class BoundedProtocol(H11Protocol):
         transport.max_size = READ_BYTES
         super().connection_made(_Sliced(transport))  # type: ignore[arg-type]
         self._patience: asyncio.TimerHandle | None = None
+        self._surplus: int | None = None
         self._reading: asyncio.Handle | None = None
         if len(self.connections) > MAX_CONNECTIONS and not self._give_way(self.awaited):
             transport.close()
@@ -63,6 +64,8 @@ class BoundedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Part of a request, or more than one."""
         super().data_received(data)
+        if self._surplus is not None:
+            self._take_surplus(len(data))
         if self.cycle is None or self.cycle.response_complete:
             return
         self._stop_waiting()
@@ -78,8 +81,7 @@ class BoundedProtocol(H11Protocol):
         super().on_response_complete()
         if self.transport.is_closing():
             return
-        if unfinished:
-            self.flow.pause_reading()
+        self._surplus = 0 if unfinished else None
         self._expect_request(LINGER_SECONDS if unfinished else REQUEST_SECONDS)
 
     def pause_writing(self) -> None:
@@ -119,6 +121,16 @@ class BoundedProtocol(H11Protocol):
         self.awaited.pop(self, None)
         self.awaited[self] = None
         self._patience = self.loop.call_later(seconds, self._give_up)
+
+    def _take_surplus(self, size: int) -> None:
+        """More of a request that was answered already: a little of it is taken, so that the next one can come."""
+        self._surplus = (self._surplus or 0) + size
+        if self.conn.their_state is not h11.SEND_BODY:
+            self._surplus = None
+            if self.cycle.response_complete:
+                self._expect_request()
+        elif self._surplus > MAX_AHEAD_BYTES:
+            self.flow.pause_reading()
 
     def _stop_waiting(self) -> None:
         if self._patience:

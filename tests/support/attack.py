@@ -144,6 +144,11 @@ def account(
     return str(yaml.safe_load(target.read_text())["users"][0]["user"]["token"])
 
 
+def somewhere() -> dict[str, str]:
+    """A header with an address of its own: sign-ins are counted for each."""
+    return {"X-Forwarded-For": f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::1"}
+
+
 def status_of(answer: bytes) -> int:
     """The first answer's status; 0 when there is none."""
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0

@@ -95,6 +95,17 @@ async def test_the_newcomer_comes_in(port: int, monkeypatch: pytest.MonkeyPatch)
         writer.close()
 
 
+async def test_a_body_may_come_after_the_answer(port: int) -> None:
+    """As when a form is refused by its head: the next request on the connection is answered all the same."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in range(3):
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 200")
+        await asyncio.wait_for(reader.readexactly(SIZE), 10)
+        writer.write(b"hello")
+    writer.close()
+
+
 async def test_requests_of_one_are_answered_in_turn() -> None:
     turns, running, most = Turns(2, 3), 0, 0
 
