@@ -6,6 +6,7 @@ an authenticating proxy names (impersonation), or for everybody who is at this m
 """
 
 import asyncio
+import contextlib
 import copy
 import hashlib
 import json
@@ -68,9 +69,10 @@ class Cluster:
         key = _digest(token)
         if not TOKEN.fullmatch(token):
             return None
-        if key not in self._people:
-            self._people[key] = await self._once(key, lambda: self._review(token))
-        return self._people[key]
+        with contextlib.suppress(KeyError):
+            return self._people[key]
+        found = self._people[key] = await self._once(key, lambda: self._review(token))
+        return found
 
     async def _review(self, token: str) -> Identity | None:
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
@@ -90,9 +92,10 @@ class Cluster:
                 400, "Bad namespace", "a namespace's name has small letters, a to z, digits and -, 63 at most"
             )
         key = who, verb, namespace
-        if key not in self._rights:
-            self._rights[key] = await self._once(key, lambda: self._review_right(who, verb, namespace))
-        return self._rights[key]
+        with contextlib.suppress(KeyError):
+            return self._rights[key]
+        allowed = self._rights[key] = await self._once(key, lambda: self._review_right(who, verb, namespace))
+        return allowed
 
     async def _review_right(self, who: Identity, verb: str, namespace: str) -> bool:
         attributes = {"group": GROUP, "resource": PLURAL, "verb": verb, "namespace": namespace}

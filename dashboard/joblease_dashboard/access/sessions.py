@@ -75,14 +75,17 @@ class Sessions:
         """What a session (`name_of`) stands for; as the table has it now with `anew`. None: it has ended."""
         if anew:
             self._seen.pop(session, None)
-        if session and session not in self._seen:
-            try:
-                row = await self._table.get_entity(session, _ROW)
-                if row["until"] > rfc3339(now()):
-                    self._seen[session] = _kept(self.unseal(row["token"]))
-            except (ResourceNotFoundError, InvalidToken, ValueError):
+        kept = self._seen.get(session)
+        if kept or not session:
+            return kept
+        try:
+            row = await self._table.get_entity(session, _ROW)
+            if row["until"] <= rfc3339(now()):
                 return None
-        return self._seen.get(session)
+            kept = self._seen[session] = _kept(self.unseal(row["token"]))
+        except (ResourceNotFoundError, InvalidToken, ValueError):
+            return None
+        return kept
 
     async def begin(self, request: "Request", response: "Response", kept: Kept) -> None:
         """Keep what is needed to act for somebody, and give the browser its id. Raises `Problem`."""
