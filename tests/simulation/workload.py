@@ -15,7 +15,11 @@ from simulation.cluster import ApiServer, Gone
 from simulation.loop import EPOCH, VirtualLoop
 
 GROUPS = (("alone", 1), ("pair", 2), ("free", 0))
-KINDS = ["plain"] * 14 + ["refuses", "refuses", "late", "late", "hangs", "endless", "endless", "floods", "huge"]
+KINDS = (
+    ["plain"] * 11
+    + ["long"] * 4
+    + ["refuses", "refuses", "late", "late", "hangs", "endless", "endless", "floods", "huge"]
+)
 
 
 class Workload:
@@ -107,6 +111,8 @@ class Workload:
                 return spec, ends - {State.FAILED}
             case "endless":
                 parameters.update(hangs=True, dies=0, failures=0, seconds=0.5)
+            case "long":
+                parameters.update(steps=3, seconds=15)
             case "floods":
                 parameters.update(steps=150, seconds=0)
             case "huge":
