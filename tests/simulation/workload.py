@@ -80,7 +80,8 @@ class Workload:
     async def submit_plain(self, number: int) -> None:
         """Create a job without a group, of three steps."""
         parameters = {"steps": 3, "seconds": 0.1, "failures": 0}
-        body = self._cluster.create(f"job-{number:03d}", {"handler": "witness", "parameters": parameters})
+        spec = {"handler": "witness", "parameters": parameters, "concurrency": {"group": "free", "limit": 0}}
+        body = self._cluster.create(f"job-{number:03d}", spec)
         self.jobs.append(Submitted(body["metadata"]["uid"], f"job-{number:03d}", "", 0))
 
     def _spec(self, kind: str) -> tuple[dict[str, Any], set[State]]:
