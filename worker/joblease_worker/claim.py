@@ -5,8 +5,9 @@ may have happened since the message was published: the job was finished, cancell
 died in the middle of it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from joblease.head import Head, hinted
 from joblease.messages import JobEvent, JobMessage, Status, now
@@ -14,9 +15,6 @@ from joblease.states import State
 from joblease.trail import AuditTrail, HeadChanged, NewEvent
 
 from joblease_worker.record import Fenced
-
-if TYPE_CHECKING:
-    from joblease_worker.locks import RunLeases
 
 REPEATED_EVENTS = 100
 """Of a job that somebody had before: as many as fit into a transaction, after which its worker may have died."""
@@ -40,7 +38,7 @@ class Claim:
     """Somebody had the job before, and may have died before telling everybody what it had written."""
 
 
-async def claim(trail: AuditTrail, message: JobMessage, worker: str, leases: "RunLeases") -> Claim:
+async def claim(trail: AuditTrail, message: JobMessage, worker: str, check_leases: Callable[[], None]) -> Claim:
     """Claim the head row: one request when the message's hint is still right. Raises `NothingToRun`, `Fenced`.
 
     The returned head may be terminal: the job turned out to be cancelled, or has crashed its last worker. That its
@@ -49,7 +47,7 @@ async def claim(trail: AuditTrail, message: JobMessage, worker: str, leases: "Ru
     head = hinted(message)
     if head is None:
         head = await trail.head(message.job_id)
-        leases.check()
+        check_leases()
     while True:  # ends when nobody else writes: each round follows somebody's write, and only the operator may
         events, changes = _next(head, message, worker)
         taken_over = head.state in (State.RUNNING, State.INTERRUPTED)
@@ -62,7 +60,7 @@ async def claim(trail: AuditTrail, message: JobMessage, worker: str, leases: "Ru
                 if (head.state, head.epoch) != (claimed.state, claimed.epoch):
                     raise Fenced(f"the job is {head.state} at epoch {head.epoch} by now") from None
                 return Claim(head, changed.written, taken_over)
-            leases.check()
+            check_leases()
 
 
 async def recent(trail: AuditTrail, head: Head) -> list[JobEvent]:

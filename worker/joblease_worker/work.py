@@ -99,7 +99,7 @@ class Work:
         if self._draining:
             run.stop(Why.DRAIN)
         try:
-            claimed = await claim(self._trail, message, self._settings.worker_name, leases)
+            claimed = await claim(self._trail, message, self._settings.worker_name, leases.check)
             head = claimed.head
             outcome = [self._history(claimed)] if claimed.taken_over else claimed.events
             if not head.state.terminal:
