@@ -87,7 +87,8 @@ class Record:
         events = await self._trail.history(job.uid, after=after)
         known = job.sequence
         self._take_note(job, events)
-        if job.finished and job.sequence > known:  # nobody may have been told: its worker can have died, and its message be lost
+        if job.finished and job.sequence > known:
+            # Nobody may have been told: its worker can have died, and its message be lost.
             job.unannounced = events[-1:]
 
 
