@@ -24,7 +24,6 @@ SAMPLE = (
     "a stranger's head is written over",
     "guardian hears of no deadline",
     "slots are not asked for",
-    "a drained job has failed",
 )
 """Mutants that one seed each shows; all of them take an hour: `python -m simulation --mutants`."""
 DIGEST = re.compile(r"digest ([0-9a-f]+)")
