@@ -225,6 +225,9 @@ class SimulatedBroker:
                 self.problem = "not connected"
                 await asyncio.sleep(self._network.dice.uniform(*RECONNECT_SECONDS))
                 continue
+            if connection.is_closed:  # lost before anybody could know that it was there
+                await asyncio.sleep(self._network.dice.uniform(*RECONNECT_SECONDS))
+                continue
             self.problem, self._lost = None, asyncio.Event()
             self.connections += 1
             await self._lost.wait()

@@ -60,6 +60,10 @@ class Nemesis:
 
     # Workers
 
+    def _busy(self) -> list[RunningWorker]:
+        """Workers whose handlers run, or all."""
+        return [each for each in self._fleet.workers if each.machine.guarded] or self._fleet.workers
+
     async def _kill_worker(self) -> None:
         for worker in self._one(self._fleet.workers):
             self._count("worker killed", worker.program.name)
@@ -94,7 +98,7 @@ class Nemesis:
             self._fleet.add_worker(self._dice.choice(["", worker.program.name]))
 
     async def _stop_worker(self) -> None:
-        for worker in self._one(self._fleet.workers):
+        for worker in self._one(self._busy()):
             await self._stop(worker)
 
     async def _stop_guardian(self) -> None:

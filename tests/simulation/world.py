@@ -14,7 +14,7 @@ from simulation.programs import BEYOND, RATES, WITHIN, Services, seams
 from simulation.verdict import Scene
 from simulation.workload import Workload
 
-PATIENCE = 400.0
+PATIENCE = 600.0
 """Virtual seconds in which every job has ended after the last fault."""
 WEATHER = (0.02, 0.03, 0.02, 0.02, 0.005)
 
