@@ -74,6 +74,8 @@ class Watcher:
         headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
         url = f"http://127.0.0.1:{port}/api/stream{self.query}"
         async with httpx.AsyncClient(timeout=20) as client, client.stream("GET", url, headers=headers) as stream:
+            if stream.status_code == 503:  # it has just started, and reads its log: a browser comes again, too
+                return
             assert stream.status_code == 200
             fields: dict[str, str] = {}
             async for line in stream.aiter_lines():
