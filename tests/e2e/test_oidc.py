@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from e2e.cluster import DASHBOARD, audited, helm, kubectl, rolled_out, run, system
 from joblease_local.ports import free_ports
+from support.certificates import certificate
 from support.oidc import CLIENT, TestIssuer, sign_in
 
 pytestmark = pytest.mark.timeout(600)
 ISSUER = "dashboard.access.oidc"
 EDITORS = "oidc:e2e-editors"
-SECRET = "joblease-oidc"
+SECRET, AUTHORITY = "joblease-oidc", "joblease-authority"
+TRUST = ("extraEnv", "extraVolumes", "extraVolumeMounts")
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,8 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestIssuer]:
     """An issuer on this machine, where pods reach it; `anna` is of a group that may edit jobs in `default`."""
     networks = json.loads(run("docker", "network", "inspect", "kind"))[0]["IPAM"]["Config"]
     gateway = next(each["Gateway"] for each in networks if "." in each.get("Gateway", ""))
-    issuer = TestIssuer(tmp_path_factory.mktemp("issuer"), free_ports(1)[0], host=gateway)
+    files = certificate(tmp_path_factory.mktemp("authority"), gateway)
+    issuer = TestIssuer(tmp_path_factory.mktemp("issuer"), free_ports(1)[0], files, gateway)
     try:
         issuer.start()
         issuer.set(redirectUris=[f"{DASHBOARD}/login/callback"], accounts={"anna": {"groups": ["e2e-editors"]}})
@@ -34,6 +37,7 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestIssuer]:
 def by_issuer(issuer: TestIssuer) -> Iterator[None]:
     remove()
     kubectl("create", "rolebinding", "e2e-oidc", "--clusterrole=joblease-joblease-editor", f"--group={EDITORS}")
+    system("create", "secret", "generic", AUTHORITY, f"--from-file=ca.crt={issuer.authority}")
     secret = CLIENT["JOBLEASE_DASHBOARD_OIDC_CLIENT_SECRET"]
     system("create", "secret", "generic", SECRET, f"--from-literal=client-secret={secret}")
     port = issuer.address.rsplit(":", 1)[1]
@@ -43,24 +47,39 @@ def by_issuer(issuer: TestIssuer) -> Iterator[None]:
         "dashboard.access.mode=kubernetes", "dashboard.access.impersonation.create=true",
         f"networkPolicy.issuerPorts={{{port}}}",
     )  # fmt: skip
-    before = Path("charts/joblease")
-    helm("upgrade", "joblease", str(before), "--reuse-values", *(flag for each in values for flag in ("--set", each)))
-    rolled_out()
+    change(*values, trust={
+        "extraEnv": [{"name": "SSL_CERT_FILE", "value": "/authority/ca.crt"}],
+        "extraVolumes": [{"name": "authority", "secret": {"secretName": AUTHORITY}}],
+        "extraVolumeMounts": [{"name": "authority", "mountPath": "/authority", "readOnly": True}],
+    })  # fmt: skip
     yield
-    off = ("--set", f"{ISSUER}.issuer=,dashboard.access.impersonation.create=false")
-    helm("upgrade", "joblease", str(before), "--reuse-values", *off)
-    rolled_out()
+    change(f"{ISSUER}.issuer=", "dashboard.access.impersonation.create=false", trust=dict.fromkeys(TRUST))
     remove()
+
+
+def change(*values: str, trust: dict[str, Any]) -> None:
+    """Change the dashboard, and wait until nobody is answered as before.
+
+    A pod that ends answers for some seconds more, until every node's proxy knows that its Service leads elsewhere; a
+    finished roll-out does not wait for that.
+    """
+    before = system("get", "pods", "--selector", "app.kubernetes.io/component=dashboard", "--output", "name").split()
+    flags = [flag for value in values for flag in ("--set", value)]
+    for name, each in trust.items():
+        flags += ["--set-json", f"dashboard.{name}={json.dumps(each or [])}"]
+    helm("upgrade", "joblease", "charts/joblease", "--reuse-values", *flags)
+    rolled_out()
+    system("wait", "--for=delete", "--timeout=120s", *before)
 
 
 def remove() -> None:
     kubectl("delete", "rolebinding", "e2e-oidc", "--ignore-not-found")
-    system("delete", "secret", SECRET, "--ignore-not-found")
+    system("delete", "secret", SECRET, AUTHORITY, "--ignore-not-found")
 
 
-async def test_somebody_of_the_issuers_submits_a_job_in_their_own_name(by_issuer: None) -> None:
+async def test_somebody_of_the_issuers_submits_a_job_in_their_own_name(by_issuer: None, issuer: TestIssuer) -> None:
     kubectl("delete", "jr", "e2e-by-anna", "--ignore-not-found")
-    async with httpx.AsyncClient(base_url=DASHBOARD, timeout=20) as http:
+    async with httpx.AsyncClient(base_url=DASHBOARD, timeout=20, verify=issuer.trust) as http:
         answer = await sign_in(http, "anna")
         assert answer.status_code == 303, answer.text
         assert (await http.get("/api/jobs?namespace=default")).status_code == 200

@@ -5,23 +5,17 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from joblease.storage import SESSIONS_TABLE
 from joblease_local.binaries import kubernetes_binaries
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply, apply_file
 from joblease_local.ports import free_ports
+from support.certificates import certificate
 from support.jobs import Jobs
 from support.oidc import CLIENT, HTML, TestIssuer, at_the_issuers, sign_in
 from support.parts import CACHE, need, say
@@ -394,25 +388,6 @@ async def test_without_an_issuer_there_is_no_such_way_in(start: Start) -> None:
         for path in ("/login/oidc", "/login/callback?code=a&state=b"):
             answer = await http.get(path, headers=HTML)
             assert (answer.status_code, "no OIDC issuer" in answer.text) == (404, True)
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate of 127.0.0.1 that vouches for itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")])
-    begin = datetime.now(UTC) - timedelta(days=1)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(begin)
-        .not_valid_after(begin + timedelta(days=9))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / "issuer.crt", folder / "issuer.key"
-    paths[0].write_bytes(made.public_bytes(Encoding.PEM))
-    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return paths
 
 
 async def test_acting_with_the_id_token_where_the_api_server_trusts_the_issuer(

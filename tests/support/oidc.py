@@ -37,7 +37,8 @@ class TestIssuer:
         self._host, self._port, self._certificate = host, port, certificate
         self.address = f"{'https' if certificate else 'http'}://{host}:{port}"
         self._process = Process("oidc-issuer", state)
-        self._trust = ssl.create_default_context(cafile=certificate[0]) if certificate else None
+        self.authority = certificate[0] if certificate else None
+        self.trust = ssl.create_default_context(cafile=self.authority)
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
@@ -54,7 +55,7 @@ class TestIssuer:
     def set(self, **changes: Any) -> dict[str, int]:
         """Change how it is (`config` in issuer.mjs; `rotate=True`: another key). How often each path was asked for."""
         request = urllib.request.Request(f"{self.address}/control", json.dumps(changes).encode(), method="POST")
-        with urllib.request.urlopen(request, timeout=10, context=self._trust) as answer:
+        with urllib.request.urlopen(request, timeout=10, context=self.trust) as answer:
             asked: dict[str, int] = json.load(answer)
             return asked
 
