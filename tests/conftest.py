@@ -21,7 +21,7 @@ from joblease_local.rabbitmq import RabbitMQ, require_rabbitmq
 from joblease_local.settings import ROOT
 from support.parts import CACHE, need, say
 
-MODULES = 40
+MODULES = 60
 """Test modules that can have a vhost and a storage account each."""
 
 

@@ -102,8 +102,9 @@ document.addEventListener("visibilitychange", () => {
 document.addEventListener("htmx:sseMessage", ({ detail }) => {
   last = detail.lastEventId || last;
   if (detail.type !== "job") { // it was away for longer than events are kept, or the broker does not answer, or does again
-    document.getElementById("stale").hidden = detail.type !== "stale";
-    refresh(true);
+    const stale = detail.type === "stale";
+    document.getElementById("stale").hidden = !stale;
+    if (!stale) refresh(true);
     return;
   }
   changed.add(JSON.parse(detail.data).jobId);

@@ -1,0 +1,69 @@
+"""A worker whose write went through and whose answer was lost, while another worker took the job over."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from joblease.head import Head
+from joblease.messages import JobEvent, JobMessage, Status, now
+from joblease.states import State
+from joblease.storage import TRAIL_TABLE
+from joblease.trail import AuditTrail, NewEvent
+from joblease_worker.claim import claim
+from joblease_worker.record import Fenced, Record
+from support.jobs import Jobs
+
+
+class LosesAnswers(AuditTrail):
+    """Writes; then another worker claims the job; then the same is tried again, since there was no answer."""
+
+    async def append(
+        self, before: Head, events: Sequence[NewEvent], *, write: str = "", **changes: Any
+    ) -> tuple[Head, list[JobEvent]]:
+        write, events = write or "mark", [replace(event, timestamp=event.timestamp or now()) for event in events]
+        head, _ = await super().append(before, events, write=write, **changes)
+        taken: dict[str, Any] = {"state": State.RUNNING, "epoch": head.epoch + 1, "worker": "worker-2"}
+        await super().append(head, [NewEvent(Status.INTERRUPTED), NewEvent(Status.STARTED)], **taken)
+        return await super().append(before, events, write=write, **changes)
+
+
+@pytest.fixture
+def trail(jobs: Jobs) -> AuditTrail:
+    return LosesAnswers(jobs.storage.table(TRAIL_TABLE))
+
+
+async def running(jobs: Jobs) -> tuple[JobMessage, Head]:
+    """A job that worker-1 runs."""
+    message = await jobs.submit("noop", publish=False)
+    head = await jobs.trail.head(message.job_id)
+    running: dict[str, Any] = {"state": State.RUNNING, "epoch": 1, "attempt": 1, "worker": "worker-1"}
+    return message, (await jobs.trail.append(head, [NewEvent(Status.STARTED)], **running))[0]
+
+
+async def test_a_run_that_was_taken_over_writes_no_more(jobs: Jobs, trail: AuditTrail) -> None:
+    message, head = await running(jobs)
+    record = Record(trail, head, announced=lambda: 0, lost=lambda: False)
+    with pytest.raises(Fenced, match="at epoch 2"):
+        await record.write([NewEvent(Status.step(1))])
+    assert record.head.epoch == 1
+    told = [(event.status, event.epoch) for event in await jobs.trail.history(message.job_id)]
+    assert told[-4:] == [("Started", 1), ("Step 1", 1), ("Interrupted", 2), ("Started", 2)]
+
+
+async def test_a_claim_that_was_taken_over_is_none(jobs: Jobs, trail: AuditTrail) -> None:
+    message = await jobs.submit("noop", publish=False)
+    with pytest.raises(Fenced, match="at epoch 2"):
+        await claim(trail, message, "worker-1", lambda: None)
+
+
+async def test_leases_that_ended_before_the_head_was_read_prove_nothing(jobs: Jobs) -> None:
+    """The run that the head tells of may be alive: its worker has taken the leases since."""
+    message, _ = await running(jobs)
+
+    def ended() -> None:
+        raise Fenced("the leases were lost")
+
+    with pytest.raises(Fenced):
+        await claim(jobs.trail, message.model_copy(update={"head": None}), "worker-2", ended)
+    assert (await jobs.trail.head(message.job_id)).epoch == 1
