@@ -52,7 +52,8 @@ async def reasons(broker: "Broker") -> dict[str, str]:
             await channel.set_qos(prefetch_count=min(left, MAX_LETTERS))
             await queue.consume(note)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(enough.wait(), broker.timeout / 2)
+                async with asyncio.timeout(broker.timeout / 2):
+                    await enough.wait()
         # with its channel, all of them go back to their places
 
     await broker.ask(read)

@@ -50,7 +50,8 @@ class Drift:
         """Look each `JOBLEASE_OPERATOR_RESYNC_SECONDS`, and soon after `suspect`, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._suspected.wait(), self._interval)
+                async with asyncio.timeout(self._interval):
+                    await self._suspected.wait()
             await asyncio.sleep(SETTLE_SECONDS)
             self._suspected.clear()
             try:

@@ -341,6 +341,8 @@ async def test_what_is_stale_is_said_and_history_goes_on_without_the_broker(
             proxy.block()
             proxy.cut()
             await becomes(stale=True)
+            async with watcher.heard, asyncio.timeout(20):
+                await watcher.heard.wait_for(lambda: watcher.kinds["stale"] == 1)
             assert (await http.get("/api/events")).status_code == 200
             assert dashboard.read("/readyz")[0] == 200
             await history.happen("Step 1", State.RUNNING)

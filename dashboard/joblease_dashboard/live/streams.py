@@ -123,7 +123,8 @@ class Streams:
                 await self._broker.connected()  # reading, too: or the mark would only be waited for
                 with contextlib.suppress(PublishFailed, TimeoutError):
                     await self._broker.publish("", LIVE, b"", message_id=mark)
-                    await asyncio.wait_for(seen.wait(), self._broker.timeout)
+                    async with asyncio.timeout(self._broker.timeout):
+                        await seen.wait()
                 if seen.is_set():
                     return
                 await asyncio.sleep(pause)
