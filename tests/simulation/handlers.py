@@ -16,7 +16,7 @@ from faults.history import Activity
 from joblease.messages import HandlerDescription
 from joblease.states import State
 from joblease_worker.clock import boot_seconds
-from joblease_worker.ending import DIED, RAISED, STOPPED, Ending
+from joblease_worker.ending import DIED, RAISED, STOPPED, UNSTARTED, Ending
 
 from simulation.loop import EPOCH, Program, VirtualLoop
 
@@ -181,7 +181,7 @@ class SimulatedProcess:
     ) -> None:
         await asyncio.sleep(self._machine.dice.uniform(0.0005, 0.005))
         if boot_seconds() > deadline:
-            end(Ending(STOPPED))
+            end(Ending(UNSTARTED))
             return
         parameters, note = job["parameters"], self._machine.witness.note
         run = f"{self.pid}.{self._machine.dice.getrandbits(40):x}"

@@ -28,6 +28,7 @@ AGAIN = "another worker starts the handler again from the beginning; it counts a
         (Ending(State.COMPLETED), Why.CANCEL, 1, State.COMPLETED, "attempt 1 completed"),
         (ASKED_TO, Why.CANCEL, 1, State.CANCELLED, f"cancelled while it was running: {ASKED}"),
         (KILLED, Why.CANCEL, 1, State.CANCELLED, f"cancelled while it was running: {KILLED.error}"),
+        (Ending(UNSTARTED), None, 3, State.INTERRUPTED, f"worker-1 stood still before the handler began; {AGAIN}"),
         (Ending(UNSTARTED), Why.CANCEL, 1, State.CANCELLED, "cancelled: the handler had not begun"),
         (ASKED_TO, Why.DRAIN, 1, State.INTERRUPTED, f"worker-1 shuts down; {AGAIN}"),
         (ASKED_TO, Why.DEADLINE, 3, State.DEADLINE_EXCEEDED,

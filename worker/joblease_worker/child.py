@@ -34,7 +34,7 @@ from joblease.states import State
 from joblease_worker import frames, linux, where
 from joblease_worker.clock import boot_seconds
 from joblease_worker.copies import no_copies
-from joblease_worker.ending import STOPPED
+from joblease_worker.ending import STOPPED, UNSTARTED
 from joblease_worker.failure import failure
 from joblease_worker.leftovers import Leftovers, Surroundings
 from joblease_worker.log_lines import log_to_stderr
@@ -131,7 +131,9 @@ class Child:
         try:
             if decimal := sys.modules.get("decimal"):  # its precision is in an object that all contexts share
                 decimal.setcontext(decimal.getcontext().copy())
-            if boot_seconds() > run.deadline or job.cancelled:  # the worker was stopped after it had sent this
+            if boot_seconds() > run.deadline:  # the worker, or this process, stood still after it was sent
+                return frames.Ended(run=run.id, how=UNSTARTED)
+            if job.cancelled:
                 return frames.Ended(run=run.id, how=STOPPED)
             function = find(job.handler)
             returned = self._call(function, job, fit(job.handler, function, job.parameters))

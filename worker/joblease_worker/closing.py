@@ -43,6 +43,9 @@ def closing(message: JobMessage, attempt: int, worker: str, ending: Ending, why:
         return _ended(State.CANCELLED, f"{text}: {_how(ending)}", facts)
     if why is Why.DRAIN:
         return Closing(NewEvent(Status.INTERRUPTED, f"{worker} shuts down; {AGAIN}"), {"state": State.INTERRUPTED})
+    if why is None and ending.how == UNSTARTED:
+        text = f"{worker} stood still before the handler began; {AGAIN}"
+        return Closing(NewEvent(Status.INTERRUPTED, text), {"state": State.INTERRUPTED})
     if why is Why.DEADLINE:
         seconds = message.active_deadline_seconds or 0
         error = f"did not end within activeDeadlineSeconds ({seconds:g} s); {_how(ending)}"

@@ -11,7 +11,7 @@ STOPPED = "stopped"
 DIED = "died"
 """Its process has ended first."""
 UNSTARTED = "unstarted"
-"""It was to stop before it was called."""
+"""It was not called: it was to stop before that, or its leases were over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from joblease import values
 from joblease.handlers import GIVEN
 from joblease.limits import MAX_STEP_MESSAGE
 
-from joblease_worker.ending import RAISED, STOPPED
+from joblease_worker.ending import RAISED, STOPPED, UNSTARTED
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -78,7 +78,7 @@ class Ended(OfRun):
 
     type: Literal["ended"] = "ended"
     how: str
-    """The outcome that it gives its job (`GIVEN`), `RAISED` or `STOPPED`."""
+    """The outcome that it gives its job (`GIVEN`), `RAISED`, `STOPPED` or `UNSTARTED`."""
     result: Any = None
     error: str = ""
     traceback: str = ""
@@ -165,8 +165,8 @@ def _check(frame: Said) -> None:
         frame.message = values.printable(frame.message)
         frame.data = values.json_value(frame.data, "a step's data")
     else:
-        if frame.how not in {*GIVEN, RAISED, STOPPED}:
-            raise BadFrame("a run ends with an outcome that a handler can give, raised, or stopped")
+        if frame.how not in {*GIVEN, RAISED, STOPPED, UNSTARTED}:
+            raise BadFrame("a run ends with an outcome that a handler can give, raised, stopped, or unstarted")
         frame.result = values.json_value(frame.result, "a result")
         frame.error, frame.traceback = values.printable(frame.error), values.printable(frame.traceback)
 
