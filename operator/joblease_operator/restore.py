@@ -40,7 +40,11 @@ async def restore(
                     await asyncio.sleep(0)
             await _recall(jobs, record)
             break
-        except Exception as error:  # noqa: BLE001 - whatever is away, it is waited for
+        except Exception as error:
+            if (task := asyncio.current_task()) and task.cancelling():
+                # https://github.com/python/cpython/issues/116720: a group forgets this when one of its tasks has failed
+                raise asyncio.CancelledError from error
+            # Else whatever is away is waited for.
             log.log(log_level(error), "the present jobs cannot be read yet, trying again: %s", error)
             await asyncio.sleep(pause)
     for number, job in enumerate(_present(jobs)):

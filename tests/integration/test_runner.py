@@ -123,7 +123,7 @@ async def test_a_run_that_comes_too_late_does_not_begin(monkeypatch: pytest.Monk
     monkeypatch.setenv("JOBLEASE_HANDLERS", "")
     started = await HandlerProcess.start(WorkerSettings())
     ending = await started.run({**JOB, "handler": "demo"}, boot_seconds() - 1, nothing, {})
-    assert (ending.how, started.alive) == ("stopped", True)
+    assert (ending.how, started.alive) == ("unstarted", True)
     await started.close()
 
 
