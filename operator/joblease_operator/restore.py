@@ -40,11 +40,7 @@ async def restore(
                     await asyncio.sleep(0)
             await _recall(jobs, record)
             break
-        except Exception as error:
-            if (task := asyncio.current_task()) and task.cancelling():
-                # https://github.com/python/cpython/issues/116720: a group forgets this when one of its tasks has failed
-                raise asyncio.CancelledError from error
-            # Else whatever is away is waited for.
+        except Exception as error:  # noqa: BLE001 - whatever is away, it is waited for
             log.log(log_level(error), "the present jobs cannot be read yet, trying again: %s", error)
             await asyncio.sleep(pause)
     for number, job in enumerate(_present(jobs)):
@@ -67,9 +63,13 @@ def _present(jobs: "Mapping[str, Job]") -> "Iterator[Job]":
 
 async def _recall(jobs: "Mapping[str, Job]", record: "Record") -> None:
     unread = (job for job in _present(jobs) if job.state is None)
-    async with asyncio.TaskGroup() as readers:
-        for _ in range(READERS):
-            readers.create_task(_read(unread, record))
+    readers = [asyncio.create_task(_read(unread, record)) for _ in range(READERS)]
+    try:  # no TaskGroup: it forgets a cancellation when one of its tasks has failed (python/cpython issue 116720)
+        await asyncio.gather(*readers)
+    finally:
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
 
 
 async def _read(unread: "Iterator[Job]", record: "Record") -> None:
