@@ -176,7 +176,9 @@ async def test_a_page_goes_on_after_a_restart_of_the_dashboard(
         "ERR_CONNECTION_RESET",
         "sseError",
         "[object Event]",
-    )  # htmx says each of them
+        "htmx:afterRequest",
+        "htmx:sendError",
+    )  # htmx says each of them: the page may ask for fresh rows just then
     async with program("joblease-dashboard", variables, tmp_path / "one.log") as running:
         port = running.port
         opened = open_page(browser, port, errors=away)
