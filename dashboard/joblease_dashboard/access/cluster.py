@@ -5,14 +5,12 @@ admission policies and scoped tokens hold. The dashboard's own account asks wher
 an authenticating proxy names (impersonation), or for everybody who is at this machine (mode `none`).
 """
 
-import asyncio
 import contextlib
 import copy
 import hashlib
 import json
 import re
-from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, TypeVar
+from typing import Any
 
 from cachetools import TTLCache
 from joblease.jobrequest import GROUP, PLURAL
@@ -21,6 +19,7 @@ from kubernetes.aio import client
 from multidict import CIMultiDict
 
 from joblease_dashboard.access.identity import Identity
+from joblease_dashboard.access.once import Once
 from joblease_dashboard.problems import Problem
 
 REVIEW_SECONDS = 15.0
@@ -33,7 +32,6 @@ JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
 _SELF_REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 _ACCESS_REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 UNAUTHORIZED, FORBIDDEN = 401, 403
-T = TypeVar("T")
 
 
 class Cluster:
@@ -46,7 +44,8 @@ class Cluster:
         self._own, self._bare = client.ApiClient(configuration), client.ApiClient(bare)
         self._host: str = configuration.host.rstrip("/")
         self._timeout = timeout
-        self._asked: dict[Hashable, asyncio.Task[Any]] = {}
+        self._reviews: Once[Identity | None] = Once()
+        self._access_reviews: Once[bool] = Once()
         self._people: TTLCache[str, Identity | None] = TTLCache(REMEMBERED, REVIEW_SECONDS)
         self._rights: TTLCache[tuple[Identity, str, str], bool] = TTLCache(REMEMBERED, REVIEW_SECONDS)
 
@@ -71,7 +70,7 @@ class Cluster:
             return None
         with contextlib.suppress(KeyError):
             return self._people[key]
-        found = self._people[key] = await self._once(key, lambda: self._review(token))
+        found = self._people[key] = await self._reviews.do(key, lambda: self._review(token))
         return found
 
     async def _review(self, token: str) -> Identity | None:
@@ -94,7 +93,9 @@ class Cluster:
         key = who, verb, namespace
         with contextlib.suppress(KeyError):
             return self._rights[key]
-        allowed = self._rights[key] = await self._once(key, lambda: self._review_right(who, verb, namespace))
+        allowed = self._rights[key] = await self._access_reviews.do(
+            key, lambda: self._review_right(who, verb, namespace)
+        )
         return allowed
 
     async def _review_right(self, who: Identity, verb: str, namespace: str) -> bool:
@@ -106,20 +107,6 @@ class Cluster:
         }
         answer = await self.request(who, "POST", _ACCESS_REVIEW, review)
         return bool(answer["status"]["allowed"])
-
-    async def _once(self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The answer to a question that many may wait for, asked once at a time."""
-        if key not in self._asked:
-            asking = self._asked[key] = asyncio.create_task(ask())
-
-            def forget(_: object) -> None:
-                del self._asked[key]
-                if not asking.cancelled():
-                    asking.exception()  # whoever waited for it may be gone
-
-            asking.add_done_callback(forget)
-        answer: T = await asyncio.shield(self._asked[key])
-        return answer
 
     async def request(self, who: Identity, method: str, path: str, body: Any = None, content_type: str = JSON) -> Any:
         """Ask the API server in somebody's name; the JSON of its answer. Raises `Problem` for all but a success."""

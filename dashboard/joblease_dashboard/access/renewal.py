@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from joblease_dashboard.access.claims import kept_of
 from joblease_dashboard.access.oidc import Issuer, Refused
+from joblease_dashboard.access.once import Once
 from joblease_dashboard.problems import Problem
 
 if TYPE_CHECKING:
@@ -29,23 +30,14 @@ class Renewal:
         self._settings = settings
         self._sessions = sessions
         self._issuer = issuer
-        self._running: dict[str, asyncio.Task[Kept | None]] = {}
+        self._renewals: Once[Kept | None] = Once()
 
     async def current(self, session: str) -> "Kept | None":
         """What a session stands for, or None when it has ended. Raises `Problem` when the issuer does not answer."""
         kept = await self._sessions.read(session)
         if kept is None or time.time() < kept.renew_at:
             return kept
-        if session not in self._running:
-            self._running[session] = asyncio.create_task(self._renewed(session), name="renewal")
-            self._running[session].add_done_callback(lambda task: self._ended(session, task))
-        # The task goes on when this request is given up: what the issuer gives is not to be lost.
-        return await asyncio.shield(self._running[session])
-
-    def _ended(self, session: str, task: "asyncio.Task[Kept | None]") -> None:
-        del self._running[session]
-        if not task.cancelled():
-            task.exception()  # whoever still waits is told; if nobody does, it is of no interest
+        return await self._renewals.do(session, lambda: self._renewed(session))
 
     async def _renewed(self, session: str) -> "Kept | None":
         deadline = time.monotonic() + PATIENCE_SECONDS
