@@ -8,17 +8,14 @@ import pytest
 from joblease.states import State
 from joblease.storage import SESSIONS_TABLE
 from joblease_local.control_plane import ControlPlane
-from joblease_local.manifests import apply_file
-from joblease_local.settings import ROOT
 from playwright.async_api import Browser, Page, expect
-from support.accounts import account
+from support.accounts import account, program_kubeconfig
 from support.browser import open_page, sign_in
 from support.history import History
 from support.jobs import Jobs
 from support.pages import NAVIGATION
 from support.programs import program
 
-ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
 SEE = ("get", "list", "watch")
 BASE = "/joblease"
 REFUSED = ("(Forbidden)", "(Not Found)", "(Unauthorized)", "sseError", "[object Event]")
@@ -37,9 +34,7 @@ async def shared(
     api_server: ControlPlane, crd: Path, amqp_url: str, storage: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Shared]:
     folder = tmp_path_factory.mktemp("shared")
-    apply_file(crd, ROOT / "manifests" / "install.yaml", ACCESS)
-    kubeconfig = folder / "dashboard.kubeconfig"
-    api_server.service_account_kubeconfig("joblease-system", "joblease-dashboard", kubeconfig)
+    kubeconfig = program_kubeconfig(api_server, "dashboard", folder)
     variables = {
         "JOBLEASE_AMQP_URL": amqp_url, "JOBLEASE_STORAGE_CONNECTION_STRING": storage, "KUBECONFIG": str(kubeconfig),
         "JOBLEASE_DASHBOARD_ACCESS": "kubernetes", "JOBLEASE_DASHBOARD_BASE_PATH": BASE,

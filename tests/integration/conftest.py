@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from joblease_local.control_plane import ControlPlane
-from joblease_local.manifests import apply_file
-from joblease_local.settings import ROOT
+from support.accounts import program_kubeconfig
 from support.attack import Dashboard
 from support.attacked import dashboard_of_two
 from support.cli import Cli
@@ -27,11 +26,7 @@ Start = Callable[..., AbstractAsyncContextManager[Program]]
 @pytest.fixture(scope="module")
 def operator_kubeconfig(api_server: ControlPlane, crd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The operator runs with the rights of its manifest, not as administrator."""
-    kinds = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
-    apply_file(crd, ROOT / "manifests" / "install.yaml", kinds)
-    kubeconfig = tmp_path_factory.mktemp("operator") / "kubeconfig"
-    api_server.service_account_kubeconfig("joblease-system", "joblease-operator", kubeconfig)
-    return kubeconfig
+    return program_kubeconfig(api_server, "operator", tmp_path_factory.mktemp("operator"))
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,9 @@ from joblease_dashboard.access.guard import OPEN
 from joblease_dashboard.actions.kinds import ACTIONS
 from joblease_dashboard.app import application
 from joblease_local.control_plane import ControlPlane
-from joblease_local.manifests import apply, apply_file
+from joblease_local.manifests import apply
 from kubernetes import client, config
+from support.accounts import program_kubeconfig
 from support.cluster import Cluster
 from support.jobs import Jobs
 from support.pages import OF_A_NAMESPACE, OF_ALL_NAMESPACES
@@ -42,10 +43,7 @@ Start = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 @pytest.fixture(scope="module")
 def dashboard_kubeconfig(api_server: ControlPlane, crd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dashboard runs with the rights of its manifest."""
-    apply_file(crd, ROOT / "manifests" / "install.yaml", ACCESS)
-    kubeconfig = tmp_path_factory.mktemp("dashboard") / "kubeconfig"
-    api_server.service_account_kubeconfig("joblease-system", "joblease-dashboard", kubeconfig)
-    return kubeconfig
+    return program_kubeconfig(api_server, "dashboard", tmp_path_factory.mktemp("dashboard"))
 
 
 @pytest.fixture

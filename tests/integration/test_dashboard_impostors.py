@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 from joblease_local.control_plane import ControlPlane
-from support.attack import Dashboard, account, somewhere
+from support.accounts import account
+from support.attack import Dashboard, somewhere
 from support.attacked import EVIL
 from support.pages import addresses, without_form
 from support.programs import program
@@ -174,8 +175,7 @@ async def test_after_the_end_of_a_session(
     """Its cookie is worth nothing, at any replica, and its streams end; so do those of somebody who lost the right."""
     from kubernetes import client, config
 
-    revoked = account(api_server, crd, dashboard.own, ("get", "list", "watch"), tmp_path)
-    name = json.loads(base64.urlsafe_b64decode(revoked.split(".")[1] + "==="))["sub"].rpartition(":")[2]
+    revoked = account(api_server, tmp_path, dashboard.own, "revoked", ("get", "list", "watch"))
     path = f"/api/stream?namespace={dashboard.own}"
 
     async def lasts(http: httpx.AsyncClient, opened: asyncio.Event, headers: dict[str, str]) -> None:
@@ -200,7 +200,7 @@ async def test_after_the_end_of_a_session(
         try:
             await asyncio.wait_for(asyncio.gather(*(each.wait() for each in opened)), 30)
             rbac = client.RbacAuthorizationV1Api(config.new_client_from_config(str(crd)))
-            rbac.delete_namespaced_role_binding(name, dashboard.own)
+            rbac.delete_namespaced_role_binding(f"{dashboard.own}-revoked", dashboard.own)
             assert (await one.post("/logout", headers=cookie)).status_code == 303
             assert (await one.get("/api/jobs", headers=cookie)).status_code == 401
             await asyncio.wait_for(streams[0], 10)

@@ -13,8 +13,9 @@ import pytest
 from joblease.storage import SESSIONS_TABLE
 from joblease_local.binaries import kubernetes_binaries
 from joblease_local.control_plane import ControlPlane
-from joblease_local.manifests import apply, apply_file
+from joblease_local.manifests import apply
 from joblease_local.ports import free_ports
+from support.accounts import program_kubeconfig
 from support.certificates import certificate
 from support.jobs import Jobs
 from support.oidc import CLIENT, HTML, TestIssuer, at_the_issuers, sign_in
@@ -58,13 +59,10 @@ def issuer(running_issuer: TestIssuer, kube_namespace: str) -> TestIssuer:
 @pytest.fixture(scope="module")
 def dashboard_kubeconfig(api_server: ControlPlane, crd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dashboard's account may impersonate, as the chart's opt-in role has it."""
-    apply_file(crd, ROOT / "manifests" / "install.yaml", ACCESS)
     account = {"kind": "ServiceAccount", "name": "joblease-dashboard", "namespace": "joblease-system"}
     rules = [{"apiGroups": [""], "resources": ["users", "groups"], "verbs": ["impersonate"]}]
     apply(crd, *bound("dashboard-impersonates", rules, account))
-    kubeconfig = tmp_path_factory.mktemp("dashboard") / "kubeconfig"
-    api_server.service_account_kubeconfig("joblease-system", "joblease-dashboard", kubeconfig)
-    return kubeconfig
+    return program_kubeconfig(api_server, "dashboard", tmp_path_factory.mktemp("dashboard"))
 
 
 def bound(name: str, rules: list[Any], subject: dict[str, str], namespace: str = "") -> list[dict[str, Any]]:

@@ -16,12 +16,12 @@ from uuid import uuid4
 
 import httpx
 import pytest
-import yaml
 from joblease.storage import ACTION_FEED_TABLE, ACTIONS_TABLE
 from joblease_dashboard.actions.record import Record
 from joblease_dashboard.api.routes import ROUTES
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply
+from support.accounts import account, program_kubeconfig
 from support.cluster import Cluster
 from support.jobs import Jobs
 from support.pages import OF_A_NAMESPACE, addresses
@@ -48,25 +48,6 @@ class Tenant:
             return await http.get(f"http://127.0.0.1:{self.port}{path}", headers=headers)
 
 
-def viewer(api_server: ControlPlane, crd: Path, namespace: str, target: Path) -> str:
-    """An account that may look at jobs of this namespace and submit them; its token."""
-    verbs = ["get", "list", "watch", "create"]
-    where = {"name": "viewer", "namespace": namespace}
-    rules = [{"apiGroups": ["joblease.dev"], "resources": ["jobrequests"], "verbs": verbs}]
-    apply(
-        crd,
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": where},
-        {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": where, "rules": rules},
-        {
-            "apiVersion": f"{RBAC}/v1", "kind": "RoleBinding", "metadata": where,
-            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": "viewer"},
-            "subjects": [{"kind": "ServiceAccount", **where}],
-        },
-    )  # fmt: skip
-    api_server.service_account_kubeconfig(namespace, "viewer", target)
-    return str(yaml.safe_load(target.read_text())["users"][0]["user"]["token"])
-
-
 async def until_says(own: Cluster, name: str, word: str) -> dict[str, Any]:
     """The job, once its status message has this word."""
     async with asyncio.timeout(60):
@@ -83,8 +64,8 @@ async def tenant(
     other = f"{HUSH}-{secrets.token_hex(4)}"
     apply(crd, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}})
     own, foreign = Cluster(crd, kube_namespace), Cluster(crd, other)
-    token = viewer(api_server, crd, kube_namespace, tmp_path / "viewer")
-    api_server.service_account_kubeconfig("joblease-system", "joblease-dashboard", tmp_path / "dashboard")
+    token = account(api_server, tmp_path, kube_namespace, "viewer", ("get", "list", "watch", "create"))
+    kubeconfig = program_kubeconfig(api_server, "dashboard", tmp_path)
     common = {
         "JOBLEASE_AMQP_URL": amqp_url,
         "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
@@ -96,7 +77,7 @@ async def tenant(
             "JOBLEASE_OPERATOR_NAMESPACES": f'["{kube_namespace}", "{other}"]',
         },
         "worker": {"JOBLEASE_WORKER_NAME": f"{HUSH}-worker", "JOBLEASE_WORKER_REPORT_SECONDS": "0.5"},
-        "dashboard": {"KUBECONFIG": str(tmp_path / "dashboard"), "JOBLEASE_DASHBOARD_ACCESS": "kubernetes"},
+        "dashboard": {"KUBECONFIG": str(kubeconfig), "JOBLEASE_DASHBOARD_ACCESS": "kubernetes"},
     }
     spec: dict[str, Any] = {
         "concurrency": {"group": "shared", "limit": 1},

@@ -5,9 +5,19 @@ from pathlib import Path
 
 import yaml
 from joblease_local.control_plane import ControlPlane
-from joblease_local.manifests import apply
+from joblease_local.manifests import apply, apply_file
+from joblease_local.settings import ROOT
 
 RBAC = "rbac.authorization.k8s.io"
+ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
+
+
+def program_kubeconfig(plane: ControlPlane, program: str, folder: Path) -> Path:
+    """The operator, or the dashboard, with the rights of its manifest, and not as administrator."""
+    apply_file(plane.kubeconfig, ROOT / "manifests" / "install.yaml", ACCESS)
+    kubeconfig = folder / f"{program}.kubeconfig"
+    plane.service_account_kubeconfig("joblease-system", f"joblease-{program}", kubeconfig)
+    return kubeconfig
 
 
 def account(

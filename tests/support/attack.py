@@ -6,16 +6,13 @@ import re
 import secrets
 import ssl
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
-from joblease_local.control_plane import ControlPlane
-from joblease_local.manifests import apply
 
 from support.jobs import Jobs
 from support.programs import Program
@@ -120,28 +117,6 @@ class Dashboard:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
         return got
-
-
-def account(
-    api_server: ControlPlane, crd: Path, namespace: str, verbs: Sequence[str], folder: Path, *, everywhere: bool = False
-) -> str:
-    """A service account with these verbs on jobrequests of its namespace, or of all; its token."""
-    name = f"who-{secrets.token_hex(4)}"
-    kind, where = ("ClusterRole", {"name": name}) if everywhere else ("Role", {"name": name, "namespace": namespace})
-    rules = [{"apiGroups": ["joblease.dev"], "resources": ["jobrequests"], "verbs": list(verbs)}]
-    apply(
-        crd,
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}},
-        {"apiVersion": f"{RBAC}/v1", "kind": kind, "metadata": where, "rules": rules},
-        {
-            "apiVersion": f"{RBAC}/v1", "kind": f"{kind}Binding", "metadata": where,
-            "roleRef": {"apiGroup": RBAC, "kind": kind, "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
-        },
-    )  # fmt: skip
-    target = folder / name
-    api_server.service_account_kubeconfig(namespace, name, target)
-    return str(yaml.safe_load(target.read_text())["users"][0]["user"]["token"])
 
 
 def somewhere() -> dict[str, str]:

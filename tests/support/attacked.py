@@ -7,27 +7,24 @@ from pathlib import Path
 
 from joblease.states import State
 from joblease_local.control_plane import ControlPlane
-from joblease_local.manifests import apply, apply_file
-from joblease_local.settings import ROOT
+from joblease_local.manifests import apply
 
-from support.attack import Dashboard, account
+from support.accounts import account, program_kubeconfig
+from support.attack import Dashboard
 from support.history import History
 from support.jobs import open_jobs
 from support.programs import program
 
-ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
 VERBS = ("get", "list", "watch", "create", "patch")
 HUSH = "hush"
 """Is in everything of the other namespace."""
 EVIL = """<script>alert(1)</script>"'><img src=x onerror=alert(2)>"""
 
 
-def variables(api_server: ControlPlane, crd: Path, amqp_url: str, storage: str, folder: Path) -> dict[str, str]:
+def variables(api_server: ControlPlane, amqp_url: str, storage: str, folder: Path) -> dict[str, str]:
     """The dashboard's environment; it runs with the rights of its manifest."""
-    apply_file(crd, ROOT / "manifests" / "install.yaml", ACCESS)
-    api_server.service_account_kubeconfig("joblease-system", "joblease-dashboard", folder / "kubeconfig")
     return {
-        "KUBECONFIG": str(folder / "kubeconfig"),
+        "KUBECONFIG": str(program_kubeconfig(api_server, "dashboard", folder)),
         "JOBLEASE_AMQP_URL": amqp_url,
         "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
         "JOBLEASE_DASHBOARD_ACCESS": "kubernetes",
@@ -46,7 +43,7 @@ async def dashboard_of_two(
     own, other = f"own-{secrets.token_hex(4)}", f"{HUSH}-{secrets.token_hex(4)}"
     for name in (own, other):
         apply(crd, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    environment = variables(api_server, crd, amqp_url, storage, folder)
+    environment = variables(api_server, amqp_url, storage, folder)
     async with (
         open_jobs(amqp_url, storage) as jobs,
         program("joblease-dashboard", environment, folder / "log") as running,
@@ -57,9 +54,9 @@ async def dashboard_of_two(
         await told(foreign, HUSH)
         yield Dashboard(
             running, jobs, environment, own, other, mine.job_id, foreign.job_id,
-            account(api_server, crd, own, VERBS, folder),
-            account(api_server, crd, own, VERBS, folder),
-            account(api_server, crd, own, VERBS, folder, everywhere=True),
+            account(api_server, folder, own, "mallory", VERBS),
+            account(api_server, folder, own, "citizen", VERBS),
+            account(api_server, folder, own, "admin", VERBS, everywhere=True),
         )  # fmt: skip
 
 
