@@ -86,6 +86,17 @@ class _Sockets(TransportFactory):
             self._writer.transport.abort()
 
 
+class _Connection(aio_pika.Connection):
+    """A connection that its `Link` closes, and nobody else.
+
+    aio-pika's finalizer starts `close` on the loop of the thread that collects garbage: that may be any thread, which
+    has no loop, and then nothing runs the coroutine.
+    """
+
+    def __del__(self) -> None:
+        pass
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Link:
     """One connection, as long as it lives. Whoever finds it broken condemns it, and with it no other."""
@@ -102,7 +113,7 @@ class Link:
         url = aio_pika.connection.make_url(
             settings.amqp_url.get_secret_value(), heartbeat=settings.amqp_heartbeat_seconds
         )
-        connection = aio_pika.Connection(url, ssl_context=settings.tls(), client_properties={"connection_name": name})
+        connection = _Connection(url, ssl_context=settings.tls(), client_properties={"connection_name": name})
         sockets = _Sockets()
         connection.kwargs["transport_factory"] = sockets
         link = cls(connection, sockets, asyncio.get_running_loop().create_future())
@@ -152,18 +163,11 @@ class Link:
             raise ConnectionResetError("the connection was lost")
 
     async def close(self) -> None:
-        """Close it in whatever state it is, also when it was never made; within `2 * CLOSE_SECONDS`.
-
-        A connection that aio-pika did not see to its end would be closed by its finalizer, in whatever thread that
-        runs: its second `close` completes what failed during the first.
-        """
+        """Close it in whatever state it is, also when it was never made; within `CLOSE_SECONDS`."""
         try:
-            for _ in range(2):
-                try:
-                    await alone(self.connection.close(), CLOSE_SECONDS)
-                except Exception as error:  # noqa: BLE001 - it is given up anyway
-                    log.debug("not closed properly: %r", error)
-                self.sockets.abort()
+            await alone(self.connection.close(), CLOSE_SECONDS)
+        except Exception as error:  # noqa: BLE001 - it is given up anyway
+            log.debug("not closed properly: %r", error)
         finally:
             self.sockets.abort()
 

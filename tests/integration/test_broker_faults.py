@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
+import warnings
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +15,7 @@ import pytest
 from aio_pika.exceptions import ChannelNotFoundEntity
 from joblease import topology
 from joblease.broker import Broker, PublishFailed, Subscription, acknowledge
+from joblease.reconnecting import Link
 from joblease.settings import BrokerSettings
 from joblease.topology import WORKERS
 from pydantic import SecretStr
@@ -347,3 +350,23 @@ async def test_queues_that_exist_with_other_arguments_are_used_as_they_are(
         assert "inequivalent arg" in caplog.text  # which, and what it is and should be, in RabbitMQ's words
     finally:
         await admin.queue_delete(topology.DEAD)
+
+
+async def test_a_connection_whose_close_was_cancelled_is_left_to_its_socket(settings: BrokerSettings) -> None:
+    """As when a program is told to end twice. The garbage collector runs in any thread, which has no event loop."""
+    link = Link.new(settings, "test")
+    await link.connection.connect(TIMEOUT_SECONDS)
+    closing = asyncio.create_task(link.close())
+    async with asyncio.timeout(5):
+        while link.connection.transport:
+            await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait({closing}, timeout=5)
+    assert closing.cancelled()
+    assert not link.connection.is_closed
+    finalizer = link.connection.__del__
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        await asyncio.to_thread(finalizer)
+        gc.collect()
+    assert [str(each.message) for each in raised] == []
