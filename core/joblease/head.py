@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from joblease.leases import Grant, job_blob, session_blob
 from joblease.messages import HeadHint, JobMessage
 from joblease.states import State
 
@@ -25,6 +26,10 @@ class Head:
     attempt: int = 0
     sequence: int = 0
     worker: str | None = None
+    session: str = ""
+    """That of the worker, under which it has claimed the job; empty in what releases up to 0.1 have written."""
+    slot: Grant | None = None
+    """The slot that the run holds, for whoever finds its session closed."""
     cancel_requested: bool = False
     next_attempt_at: datetime | None = None
     attempt_started_at: datetime | None = None
@@ -36,6 +41,11 @@ class Head:
     order: int = 0
     """Place among jobs of the same second: the resourceVersion with which the API server accepted the JobRequest."""
     etag: str = field(default="", compare=False)
+
+    @property
+    def claim_blob(self) -> str:
+        """The blob whose lease ends with the claim: once it is deleted, nobody can run the job under this claim."""
+        return session_blob(self.session) if self.session else job_blob(self.job_id)
 
     @property
     def shown(self) -> State:

@@ -1,4 +1,4 @@
-"""Azure Blob leases: who may run a job, and who has a slot of a concurrency group.
+"""Azure Blob leases: which workers live, and who has a slot of a concurrency group.
 
 A lease expires by itself when its holder dies, which is why the lock lives in storage and not in any program's
 memory. This module makes single requests and says what an answer *means* (held by another, lost, unknown); the
@@ -53,8 +53,13 @@ class LeaseUnknown(TransientError):
     """Storage did not answer, or failed: the lease may or may not be ours."""
 
 
+def session_blob(session: str) -> str:
+    """Name of the blob whose lease a worker holds as long as it may run jobs."""
+    return f"session/{session}"
+
+
 def job_blob(job_id: str) -> str:
-    """Name of the blob whose lease allows to run the job."""
+    """Name of the blob that a job had in releases up to 0.1, whose worker leased it."""
     return f"job/{job_id}"
 
 
@@ -139,15 +144,21 @@ class LeaseBlobs:
             return None
         return properties.metadata if properties.lease.state == "leased" else None
 
-    async def jobs(self) -> "AsyncIterator[tuple[str, Mapping[str, str], bool]]":
-        """Each job that has a blob: its id, what the blob says, and whether somebody holds the lease.
-
-        These are the jobs that have not ended, and some that have, whose last worker could not delete the blob.
-        """
+    async def jobs(self) -> "AsyncIterator[tuple[str, Mapping[str, str]]]":
+        """Each job that has a blob, of releases up to 0.1: its id, and what the blob says."""
         async for blob in self._container.list_blobs(
             name_starts_with=job_blob(""), include=["metadata"], results_per_page=JOBS_PAGE
         ):
-            yield blob.name.removeprefix(job_blob("")), blob.metadata or {}, blob.lease.state == "leased"
+            yield blob.name.removeprefix(job_blob("")), blob.metadata or {}
+
+    async def sessions(self, identity: str = "") -> "AsyncIterator[tuple[str, bool]]":
+        """The sessions that workers have, or have left: each one's name, and whether somebody holds its lease.
+
+        Those of one identity, or all.
+        """
+        prefix = session_blob(f"{identity}/" if identity else "")
+        async for blob in self._container.list_blobs(name_starts_with=prefix, results_per_page=JOBS_PAGE):
+            yield blob.name.removeprefix(session_blob("")), blob.lease.state == "leased"
 
     async def slots(self, group: str = "") -> "AsyncIterator[tuple[str, str]]":
         """The blobs of a group's slots, or of all: each with its group."""
@@ -155,13 +166,18 @@ class LeaseBlobs:
         async for name in self._container.list_blob_names(name_starts_with=prefix, results_per_page=JOBS_PAGE):
             yield name.split("/")[1], name
 
-    async def discard(self, blob: str) -> None:
-        """Delete a blob that nobody leases; one that somebody leases, or that has gone, is left alone."""
+    async def discard(self, blob: str) -> bool:
+        """Delete a blob unless somebody leases it. True when it has gone: then its lease can never be renewed again.
+
+        (Storage renews a lease that has expired as long as the blob is there and nobody else has taken it.)
+        """
         try:
             await self._container.delete_blob(blob)
         except HttpResponseError as error:  # the SDK has no class of its own for 412 here
             if error.status_code not in (404, 409, 412):
                 raise
+            return error.status_code == 404
+        return True
 
     def _lease(self, blob: str, action: str, headers: "Mapping[str, str]") -> "Awaitable[None]":
         return self._send("PUT", blob, {"x-ms-lease-action": action, **headers}, "comp=lease")

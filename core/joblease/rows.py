@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from joblease.head import Head
+from joblease.leases import Grant
 from joblease.messages import JobEvent, rfc3339
 from joblease.states import State
 
@@ -65,6 +66,9 @@ def head_row(head: Head) -> dict[str, Any]:
         "attempt": head.attempt,
         "sequence": head.sequence,
         "worker": head.worker,
+        "session": head.session or None,
+        "slotBlob": head.slot.blob if head.slot else None,
+        "slotLeaseId": head.slot.lease_id if head.slot else None,
         "cancelRequested": head.cancel_requested,
         "nextAttemptAt": rfc3339(head.next_attempt_at) if head.next_attempt_at else None,
         "attemptStartedAt": rfc3339(head.attempt_started_at) if head.attempt_started_at else None,
@@ -96,6 +100,8 @@ def head_of(row: Any) -> Head:
         attempt=row["attempt"],
         sequence=row["sequence"],
         worker=row.get("worker"),
+        session=row.get("session", ""),
+        slot=Grant(row["slotBlob"], row["slotLeaseId"]) if "slotBlob" in row else None,
         cancel_requested=row.get("cancelRequested", False),
         next_attempt_at=moment("nextAttemptAt"),
         attempt_started_at=moment("attemptStartedAt"),

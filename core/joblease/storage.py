@@ -16,7 +16,7 @@ from azure.core.pipeline.transport import AioHttpTransport
 from azure.data.tables.aio import TableServiceClient
 from azure.storage.blob.aio import BlobServiceClient
 
-from joblease.errors import log_level
+from joblease.errors import TransientError, log_level
 from joblease.metrics import STORAGE_REQUESTS
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from joblease.settings import StorageSettings
 
 TRAIL_TABLE = "JobAuditTrail"
+OPEN_TABLE = "JobOpen"
 INDEX_TABLE = "JobIndex"
 FEED_TABLE = "JobFeed"
 STATS_TABLE = "JobStats"
@@ -65,7 +66,7 @@ async def once_storage_works(prepare: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await prepare()
-        except AzureError as error:
+        except (AzureError, TransientError) as error:
             log.log(log_level(error), "storage cannot be used yet, next try in %.0f s: %s", RETRY_SECONDS, error)
             await asyncio.sleep(RETRY_SECONDS)
         else:

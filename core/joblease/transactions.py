@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_WRITES = 100
 _ACCEPTED = 202
-_METHODS = {"insert": "POST", "replace": "PUT", "merge": "PATCH"}
+_METHODS = {"insert": "POST", "replace": "PUT", "merge": "PATCH", "delete": "DELETE"}
 _HEADERS = {
     "Accept": "application/json;odata=nometadata",
     "DataServiceVersion": "3.0",
@@ -40,10 +40,10 @@ class Write:
     """One row's part of a transaction.
 
     `replace` and `merge` write under If-Match when an `etag` is given, and whether or not the row exists when there is
-    none. The row's values are strings, booleans, and integers of 32 bits.
+    none. `delete` needs one; `*` stands for any. The row's values are strings, booleans, and integers of 32 bits.
     """
 
-    kind: Literal["insert", "replace", "merge"]
+    kind: Literal["insert", "replace", "merge", "delete"]
     row: Mapping[str, Any]
     etag: str | None = None
 
@@ -86,7 +86,7 @@ def _body(table: "TableClient", writes: Sequence[Write], name: str) -> str:
             f"--{changes}\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
             f"{_METHODS[write.kind]} {target} HTTP/1.1\r\nContent-Type: application/json\r\n"
             f"Accept: application/json;odata=nometadata\r\nPrefer: return-no-content\r\nDataServiceVersion: 3.0\r\n"
-            f"{condition}\r\n{_encode(write.row)}\r\n"
+            f"{condition}\r\n{_encode(write.row) if write.kind != 'delete' else ''}\r\n"
         )
     parts.append(f"--{changes}--\r\n--{boundary}--\r\n")
     # JSON may write JavaScript's line ends either way. Azurite splits the body at them, and answers 500 for ever.

@@ -32,8 +32,11 @@ class Active:
             self.miss(job, since)
 
     def miss(self, job: "Job", since: float | None = None) -> None:
-        """Nobody has this job: its message should lie in its queue. `since`: now, or before all others (-inf)."""
-        if job.spec:
+        """Nobody has this job: its message should lie in its queue. `since`: now, or before all others (-inf).
+
+        Unless it has ended, while whoever found that out was asking.
+        """
+        if job.spec and not job.finished:
             self.forget(job.uid)
             self._queues[job.uid] = job.spec.queue
             jobs = self.handed.setdefault(job.spec.queue, OrderedDict())

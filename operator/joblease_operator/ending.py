@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from joblease.head import Head
-from joblease.leases import LeaseBlobs, job_blob
+from joblease.leases import LeaseBlobs
 from joblease.messages import Status
 from joblease.states import State
 from joblease.trail import AuditTrail, NewEvent
@@ -20,7 +20,6 @@ from joblease_operator.record import cancelled
 if TYPE_CHECKING:
     from joblease_operator.publisher import Publisher
     from joblease_operator.record import Record
-    from joblease_operator.settings import OperatorSettings
 
 REPEAT_SECONDS = 5.0
 """How often a worker is ordered to stop a job: an order is lost when it is not listening."""
@@ -29,21 +28,11 @@ REPEAT_SECONDS = 5.0
 class Ending:
     """`end` takes a step; repeat it after the pause that it returns."""
 
-    def __init__(
-        self,
-        settings: "OperatorSettings",
-        trail: AuditTrail,
-        record: "Record",
-        publisher: "Publisher",
-        blobs: LeaseBlobs,
-    ) -> None:
-        self._lost_after = settings.operator_resync_seconds
+    def __init__(self, trail: AuditTrail, record: "Record", publisher: "Publisher", blobs: LeaseBlobs) -> None:
         self._trail = trail
         self._record = record
         self._publisher = publisher
         self._blobs = blobs
-        self._unheld: dict[str, tuple[int, float]] = {}
-        """Running jobs that nobody holds: in which epoch and since when. Their handler may have to be killed yet."""
         self._ordered: dict[str, float] = {}
         """When a running job was last ordered to stop; monotonic seconds."""
 
@@ -63,7 +52,6 @@ class Ending:
 
     def forget(self, uid: str) -> None:
         """It has ended, or has gone."""
-        self._unheld.pop(uid, None)
         self._ordered.pop(uid, None)
 
     async def _end_running(self, job: Job) -> None:
@@ -79,12 +67,9 @@ class Ending:
             self._ordered[job.uid] = time.monotonic()
 
     async def _is_lost(self, head: Head) -> bool:
-        """Whether nobody has held the job for so long that a handler without a lease has been killed."""
-        if await self._blobs.holder(job_blob(head.job_id)) is not None:
-            self._unheld.pop(head.job_id, None)
+        """Whether nobody runs the job any more, nor ever will under the claim in its head."""
+        if not await self._blobs.discard(head.claim_blob):
             return False
-        epoch, since = self._unheld.get(head.job_id, (-1, 0.0))
-        if epoch != head.epoch:
-            self._unheld[head.job_id] = head.epoch, time.monotonic()
-            return False
-        return time.monotonic() - since >= self._lost_after
+        if head.slot:
+            await self._blobs.release(head.slot)
+        return True

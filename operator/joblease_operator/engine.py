@@ -18,7 +18,7 @@ from joblease.broker import Broker, acknowledge
 from joblease.errors import ErrorClass, classify, log_level, unforeseen
 from joblease.head import Head
 from joblease.jobrequest import check_parameters
-from joblease.leases import LeaseBlobs, job_blob
+from joblease.leases import LeaseBlobs
 from joblease.messages import JobEvent, Status
 from joblease.states import State
 from joblease.trail import AuditTrail, NewEvent, UnknownJob
@@ -32,6 +32,7 @@ from joblease_operator.ending import Ending
 from joblease_operator.expiry import Expiry
 from joblease_operator.job import Body, Job
 from joblease_operator.kube import JobRequests
+from joblease_operator.open_jobs import OpenJobs
 from joblease_operator.pools import Pools
 from joblease_operator.publisher import Publisher
 from joblease_operator.queue import MAX_PAUSE_SECONDS, WorkQueue
@@ -62,8 +63,9 @@ class Engine:
         trail: AuditTrail,
         blobs: LeaseBlobs,
         requests: JobRequests,
+        open_jobs: OpenJobs,
     ) -> None:
-        self._blobs = blobs
+        self._open_jobs = open_jobs
         self._requests = requests
         self._jobs: dict[str, Job] = {}
         self._active = Active()
@@ -72,9 +74,9 @@ class Engine:
         self._admissions = Admissions(settings, self._jobs, self._queue.add)
         self._record = Record(trail, self._take_note, self._changed)
         self._sweeper = Sweeper(
-            settings, trail, blobs, requests, self._publisher, self._admissions, self._jobs, self._adopt
+            settings, trail, blobs, open_jobs, requests, self._publisher, self._admissions, self._jobs, self._adopt
         )
-        self._ending = Ending(settings, trail, self._record, self._publisher, blobs)
+        self._ending = Ending(trail, self._record, self._publisher, blobs)
         self._expiry = Expiry(settings, requests, self._gone)
         scheduler = self._admissions.scheduler
         self.status_writer = StatusWriter(settings, requests, scheduler, self._expiry.see_to, self._gone)
@@ -113,6 +115,7 @@ class Engine:
             job = self._jobs[uid] = Job.of(body)
             if ended := outcome(job.written):  # its trail need not be read
                 job.state, job.completed_at = ended
+                job.listed = False
                 job.mark_settled()
         news, status = job.see(kind, body), body.get("status") or {}
         # Of an ended job, an older status may be heard of only now: to go on from that would write it again.
@@ -196,7 +199,7 @@ class Engine:
         if classify(error) is ErrorClass.PERMANENT and not unforeseen(error):
             try:
                 await self._fail(job, error)
-                await self._announce(job)
+                await self._publisher.publish_events(job)
             except Exception as another:
                 if classify(another) is ErrorClass.PERMANENT:
                     log.exception("%s cannot even fail; it is looked at again in %.0f s", job.label, MAX_PAUSE_SECONDS)
@@ -216,24 +219,21 @@ class Engine:
         try:
             await self._see_to_state(job)
         except Exception:  # nothing else: what an order to end interrupts must not go on, nor fail with another error
-            await self._announce(job)
+            await self._publisher.publish_events(job)
             raise
-        await self._announce(job)  # after the job itself: nobody waits for its events, somebody may wait for it
+        # After the job itself: nobody waits for its events, somebody may wait for it.
+        await self._publisher.publish_events(job)
         if not job.finished:
             return
+        if job.listed:  # everybody was told: from here on nobody need find it
+            job.listed = False
+            self._open_jobs.remove(job.uid)
         if job.gone:
             self._forget(job)
             return
         job.spec = job.head = None
         if job.settled and not job.written:  # its outcome is written before it is deleted
             self._expiry.see_to(job)
-
-    async def _announce(self, job: Job) -> None:
-        """Tell everybody what was written. The blob of a job that ended here goes after that: a sweeper tells by it."""
-        ended = job.finished and bool(job.unannounced)
-        await self._publisher.publish_events(job)
-        if ended:
-            await self._sweeper.discard(job)
 
     async def _see_to_state(self, job: Job) -> None:
         if job.state is None and job.written.get("jobId"):
@@ -258,7 +258,7 @@ class Engine:
         if job.state in (None, State.SUBMITTED, State.RETRYING):
             self._admissions.leave(job)
         if job.state is None:
-            await self._make_blob(job)
+            await self._open_jobs.add(job)
         pause = await self._ending.end(job, self._new_head(job))
         if pause:
             self._queue.add(job.uid, pause)
@@ -270,14 +270,14 @@ class Engine:
         try:
             check_parameters(job.spec.parameters)
         except ValueError as error:
-            await self._make_blob(job)
+            await self._open_jobs.add(job)
             await self._fail(job, error)
             return
         submitted = NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=facts(job))
         try:
-            if not self._admissions.admitted(job):  # in the order in which they are heard of, whose blob is made first
+            if not self._admissions.admitted(job):  # in the order in which they are heard of, whoever is listed first
                 self._admissions.enqueue(job)
-            await self._make_blob(job)
+            await self._open_jobs.add(job)
             if self._admissions.admitted(job):
                 await self._record.write(job, [submitted, queued(job)], self._new_head(job), state=State.QUEUED)
             else:
@@ -286,11 +286,6 @@ class Engine:
         except BaseException:  # a slot is held by what is in the trail, and by nothing else
             self._admissions.leave(job)
             raise
-
-    async def _make_blob(self, job: Job) -> None:
-        """Comes first: by it the sweeper finds every job that was begun, also when its resource has gone."""
-        known = {"jobId": job.uid, "namespace": job.namespace, "name": job.name}
-        await self._blobs.create(job_blob(job.uid), known)
 
     async def _admit(self, job: Job) -> None:
         if job.spec and (self._admissions.admitted(job) or self._admissions.enqueue(job)):

@@ -70,6 +70,8 @@ class Job:
     """Why the last reconciliation failed."""
     written: Body = field(default_factory=dict)
     """The status as the API server has it; of a settled job only while it is to be changed."""
+    listed: bool = True
+    """Whether it may be in the list of open jobs."""
     settled: bool = False
     """The API server has the outcome, and what that says is not known here any more."""
     written_at: float = -math.inf

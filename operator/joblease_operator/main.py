@@ -15,12 +15,13 @@ from joblease.limits import allow_depth_of_api_server
 from joblease.metrics import set_build_info
 from joblease.probes import Probes
 from joblease.settings import argument_parser, load
-from joblease.storage import TRAIL_TABLE, Storage, once_storage_works
+from joblease.storage import OPEN_TABLE, TRAIL_TABLE, Storage, once_storage_works
 from joblease.trail import AuditTrail
 
 from joblease_operator.collector import Collector
 from joblease_operator.engine import Engine
 from joblease_operator.kube import JobRequests
+from joblease_operator.open_jobs import OpenJobs
 from joblease_operator.settings import OperatorSettings
 from joblease_operator.watch import watching
 
@@ -43,7 +44,8 @@ async def operate(settings: OperatorSettings) -> None:
         stack.push_async_callback(requests.close)
         storage = await stack.enter_async_context(Storage(settings))
         broker = Broker(settings, "joblease-operator", topology.declare_readers)
-        engine = Engine(settings, broker, AuditTrail(storage.table(TRAIL_TABLE)), LeaseBlobs(storage.locks()), requests)
+        trail, open_jobs = AuditTrail(storage.table(TRAIL_TABLE)), OpenJobs(storage.table(OPEN_TABLE))
+        engine = Engine(settings, broker, trail, LeaseBlobs(storage.locks()), requests, open_jobs)
 
         async def events(channel: "AbstractChannel") -> "AbstractQueue":
             return await topology.declare_events(channel, "operator")
@@ -69,7 +71,7 @@ async def _run(
     await _until_served(requests, problems)
 
     async def prepare() -> None:
-        await storage.create_tables(TRAIL_TABLE)
+        await storage.create_tables(TRAIL_TABLE, OPEN_TABLE)
         await storage.create_locks()
 
     await once_storage_works(prepare)

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from joblease.errors import ErrorClass, classify, log_level
-from joblease.leases import LeaseBlobs, job_blob
+from joblease.leases import LeaseBlobs
 
 if TYPE_CHECKING:
     from joblease_operator.active import Active
@@ -47,5 +47,6 @@ class Resync:
         silent = time.monotonic() - job.last_news
         if silent < self._settings.operator_resync_seconds or await self._record.look(job):
             return
-        if silent >= self._settings.operator_republish_seconds and await self._blobs.holder(job_blob(job.uid)) is None:
+        over_due = silent >= self._settings.operator_republish_seconds
+        if over_due and job.head and await self._blobs.discard(job.head.claim_blob):
             self._active.miss(job, since=-math.inf)  # known to be lost: it does not wait behind those that may be

@@ -1,10 +1,12 @@
-"""Finds what nobody looks after any more, in the list of all blobs: once after the start, and then rarely.
+"""Finds what nobody looks after any more, in the list of open jobs: once after the start, and then rarely.
 
 A `JobRequest` that is deleted while the operator is away is never seen again, but its job may have been begun. What
-remains of it is the blob that its worker would lease, which exists from before a job's first row in the trail to after
-its last. A job in that list that the API server does not know any more is ended as if its deletion had been seen; a
-blob whose job has ended is deleted. That a resource is not known *here* proves nothing: this operator may be cut off
-from the API server, and another one have its jobs.
+remains of it is its row in the list (`open_jobs`), which is there from before its first row in the trail to after its
+last. A job in that list that the API server does not know any more is ended as if its deletion had been seen; the row
+of a job that has ended goes. Releases up to 0.1 kept that list as blobs, one a job; they are read, too. That a resource
+is not known *here* proves nothing: this operator may be cut off from the API server, and another one have its jobs.
+
+Workers that died have left the blobs of their sessions, which nobody may have asked for.
 
 The slots of a group are kept as long as it is used now and then, since to make one costs a request.
 """
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING
 from joblease import tracing
 from joblease.errors import ErrorClass, classify, log_level
 from joblease.head import Head
-from joblease.leases import LeaseBlobs, job_blob
+from joblease.leases import LeaseBlobs, job_blob, session_blob
 from joblease.messages import now
 from joblease.trail import AuditTrail, UnknownJob
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from joblease_operator.admissions import Admissions
     from joblease_operator.job import Job
     from joblease_operator.kube import JobRequests
+    from joblease_operator.open_jobs import OpenJobs
     from joblease_operator.publisher import Publisher
     from joblease_operator.settings import OperatorSettings
 
@@ -43,6 +46,7 @@ class Sweeper:
         settings: "OperatorSettings",
         trail: AuditTrail,
         blobs: LeaseBlobs,
+        open_jobs: "OpenJobs",
         requests: "JobRequests",
         publisher: "Publisher",
         admissions: "Admissions",
@@ -53,21 +57,16 @@ class Sweeper:
         self._settings = settings
         self._trail = trail
         self._blobs = blobs
+        self._open_jobs = open_jobs
         self._requests = requests
         self._publisher = publisher
         self._admissions = admissions
         self._jobs = jobs
         self._adopt = adopt
-        self._left: dict[str, Mapping[str, str]] = {}
-        """Blobs that are looked at again in the next round, and what they say."""
-
-    async def discard(self, job: "Job") -> None:
-        """Delete the blob of a job that has ended; with what is left, if it cannot be done now. Raises nothing."""
-        try:
-            await self._blobs.discard(job_blob(job.uid))
-        except Exception as error:  # noqa: BLE001 - the job has its outcome, whatever becomes of its blob
-            log.log(log_level(error), "the blob of %s cannot be deleted yet: %s", job.label, error)
-            self._left[job.uid] = {"namespace": job.namespace, "name": job.name}
+        self._left: dict[str, tuple[str | None, str | None]] = {}
+        """Jobs that are looked at again in the next round, and what the list says: namespace and name."""
+        self._old: set[str] = set()
+        """Jobs that have a blob of an older release."""
 
     async def run(self) -> None:
         """Sweep until cancelled: what is left each `…_RESYNC_SECONDS`, everything each `…_SWEEP_SECONDS`."""
@@ -78,39 +77,49 @@ class Sweeper:
                     await self._sweep()
                     next_sweep = time.monotonic() + self._settings.operator_sweep_seconds
                 await self._clear_what_is_left()
+                await self._open_jobs.flush()
                 await self._discard_unused_slots()
             except Exception as error:  # noqa: BLE001 - whatever is away, the next round comes
-                log.log(log_level(error), "blobs cannot be swept now, trying again: %s", error)
+                log.log(log_level(error), "what has been left behind cannot be cleared now, trying again: %s", error)
             await asyncio.sleep(self._settings.operator_resync_seconds)
 
     async def _sweep(self) -> None:
-        async for job_id, metadata, _ in self._blobs.jobs():
-            job = self._jobs.get(job_id)
-            if job is None or job.finished:
-                self._left[job_id] = metadata
+        async for job_id, namespace, name in self._open_jobs.everything():
+            self._see(job_id, namespace, name)
+        async for job_id, metadata in self._blobs.jobs():
+            self._old.add(job_id)
+            self._see(job_id, metadata.get("namespace"), metadata.get("name"))
+        async for session, leased in self._blobs.sessions():
+            if not leased:
+                await self._blobs.discard(session_blob(session))
         async for group, _ in self._blobs.slots():
             self._admissions.used.setdefault(group, time.monotonic())
 
+    def _see(self, job_id: str, namespace: str | None, name: str | None) -> None:
+        job = self._jobs.get(job_id)
+        if job is None or job.finished:
+            self._left[job_id] = namespace, name
+
     async def _clear_what_is_left(self) -> None:
-        for job_id, metadata in [*self._left.items()]:
+        for job_id, (namespace, name) in [*self._left.items()]:
             try:
-                if await self._clear(job_id, metadata):
+                if await self._clear(job_id, namespace, name):
                     del self._left[job_id]
             except Exception as error:
                 if classify(error) is ErrorClass.TRANSIENT:
                     raise
-                log.exception("the blob of job %s cannot be swept", job_id)  # the others can
+                log.exception("job %s cannot be cleared", job_id)  # the others can
 
-    async def _clear(self, job_id: str, metadata: Mapping[str, str]) -> bool:
-        """Whether nothing is left to be done about a blob."""
+    async def _clear(self, job_id: str, namespace: str | None, name: str | None) -> bool:
+        """Whether nothing is left to be done about a job in the list."""
         job = self._jobs.get(job_id)
-        if (job and not job.finished) or not self._serves(metadata.get("namespace")):
+        if (job and not job.finished) or not self._serves(namespace):
             return True
         try:
             head = await self._trail.head(job_id)
-        except UnknownJob:  # the operator died between the blob and the first row
+            namespace, name = head.namespace, head.name
+        except UnknownJob:  # the operator died between its row in the list and the first in the trail
             head = None
-        namespace, name = (head.namespace, head.name) if head else (metadata.get("namespace"), metadata.get("name"))
         if not namespace or not self._serves(namespace):
             return True
         if not head or not head.state.terminal:
@@ -124,8 +133,10 @@ class Sweeper:
         else:  # its last worker may have died before it told everybody
             for event in await self._trail.history(job_id, after=head.sequence - 1):
                 await self._publisher.publish_event(event, tracing.child_of(None))
-        await self._blobs.discard(job_blob(job_id))
-        return await self._blobs.holder(job_blob(job_id)) is None
+        self._open_jobs.remove(job_id)
+        if job_id in self._old and await self._blobs.discard(job_blob(job_id)):
+            self._old.remove(job_id)
+        return job_id not in self._old
 
     async def _discard_unused_slots(self) -> None:
         since = time.monotonic() - UNUSED_SECONDS

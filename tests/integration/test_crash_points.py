@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from joblease.leases import job_blob, slot_blob
+from joblease.leases import slot_blob
 from joblease.messages import JobEvent
 from joblease.states import State
 from joblease_local.manifests import apply
@@ -22,13 +22,13 @@ from support.jobs import Jobs
 from support.programs import program
 from support.tcp_proxy import TcpProxy, storage_through_proxies
 
-REQUESTS = 8
-"""Of a job in a new group: take the slot (missing), create it, take it; job's lease; claim; outcome; two releases."""
-CLAIM, OUTCOME = 5, 6
+REQUESTS = 6
+"""Of a job in a new group: take the slot (missing), create it, take it; claim; outcome; release."""
+CLAIM, OUTCOME = 4, 5
 QUEUE = "operators"
 METHODS = (b"PUT ", b"POST ", b"DELETE ")
 OPERATOR_POINTS = [
-    ("storage", 1),  # the lease blob
+    ("storage", 1),  # the list of open jobs
     ("storage", 2),  # the first rows
     ("broker", 1),  # the job
     ("broker", 2),  # its first event
@@ -97,8 +97,6 @@ async def kill_at(
         state, events = await jobs.outcome(job.job_id, timeout=60)
         assert state is State.COMPLETED
         async with asyncio.timeout(30):
-            while await jobs.storage.locks().get_blob_client(job_blob(job.job_id)).exists():
-                await asyncio.sleep(0.1)
             while await jobs.blobs.holder(slot_blob(queue, 0)) is not None:
                 await asyncio.sleep(0.1)
     return events, record.read_text().splitlines()

@@ -9,7 +9,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 import pytest
-from joblease.leases import job_blob
 from joblease.messages import RetryPolicy
 from joblease.states import State
 from joblease_worker.guardian import Guardian
@@ -63,7 +62,7 @@ async def test_a_handler_that_holds_the_interpreter_keeps_its_lease_and_can_be_c
         await jobs.reaches(job.job_id, State.RUNNING)
         held_until = time.monotonic() + LEASE_SECONDS + 5
         while time.monotonic() < held_until:
-            assert await jobs.blobs.holder(job_blob(job.job_id)) is not None
+            assert await jobs.is_held(job.job_id)
             await asyncio.sleep(0.5)
         await jobs.cancel(job.job_id)
         state, events = await jobs.outcome(job.job_id)
@@ -115,7 +114,7 @@ async def test_a_lease_broken_by_somebody_else_kills_the_handler_and_the_job_goe
     async with start_worker():
         job = await jobs.submit("hold", parameters={"seconds": 8, "record": str(record)})
         first = int((await recorded(record))[0].split()[1])
-        await jobs.break_lease(job_blob(job.job_id))
+        await jobs.break_session(job.job_id)
         await until(lambda: not alive(first), timeout=LEASE_SECONDS)
         state, events = await jobs.outcome(job.job_id, timeout=40)
     assert state is State.COMPLETED
@@ -175,7 +174,7 @@ async def test_a_storage_outage_costs_a_run_only_if_it_outlasts_the_lease(
             await asyncio.sleep(outage)
         else:  # the lease is free for others only after the handler has died
             await until(lambda: not alive(pid), timeout=LEASE_SECONDS)
-            assert await jobs.blobs.holder(job_blob(job.job_id)) is not None
+            assert await jobs.is_held(job.job_id)
         for proxy in proxies:
             proxy.cut()
             proxy.unblock()
@@ -206,7 +205,7 @@ async def test_a_step_whose_write_fails_as_the_lease_is_lost_leaves_no_gap(
         # It rests, or its outcome might be in the first write already, and there would be nothing to run again.
         job = await jobs.submit("steps", parameters={"count": 40, "rest": 1})
         await asyncio.wait_for(failing.wait(), 20)
-        await jobs.break_lease(job_blob(job.job_id))
+        await jobs.break_session(job.job_id)
         await until(lambda: "lease lost" in worker.output, timeout=LEASE_SECONDS)
         healed = True
         state, events = await jobs.outcome(job.job_id, timeout=40)

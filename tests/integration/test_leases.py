@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from uuid import uuid4
@@ -10,12 +10,12 @@ from uuid import uuid4
 import pytest
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
-from joblease.leases import Grant, LeaseBlobs, LeaseHeld, LeaseLost, LeaseMissing, job_blob, slot_blob
+from joblease.leases import Grant, LeaseBlobs, LeaseHeld, LeaseLost, LeaseMissing, session_blob, slot_blob
 from joblease.messages import now
 from joblease.settings import StorageSettings
 from joblease.storage import Storage
 from joblease_worker.clock import boot_seconds
-from joblease_worker.keeper import Keeper, Lease, LeaseState
+from joblease_worker.keeper import Keeper, Lease, LeaseState, Use
 from joblease_worker.settings import WorkerSettings
 from pydantic import SecretStr
 from support.tcp_proxy import storage_through_proxies
@@ -40,11 +40,18 @@ async def keeper(storage: str, blobs: LeaseBlobs) -> AsyncIterator[Keeper]:
 
 @pytest.fixture
 def blob() -> str:
-    return job_blob(str(uuid4()))
+    return session_blob(str(uuid4()))
 
 
 def unexpected(reason: str) -> None:
     raise AssertionError(reason)
+
+
+async def take(keeper: Keeper, blob: str, on_lost: Callable[[str], None] = unexpected) -> Lease:
+    """Take a lease, and begin to use it."""
+    lease = await keeper.acquire(blob, {})
+    keeper.begin(Use(on_lost), lease)
+    return lease
 
 
 async def test_one_holder_at_a_time(blobs: LeaseBlobs, blob: str) -> None:
@@ -108,7 +115,7 @@ async def test_a_shared_access_signature_serves_as_well(storage: str, blobs: Lea
 
 
 async def test_the_keeper_says_who_holds_a_lease_that_lasts(keeper: Keeper, blobs: LeaseBlobs, blob: str) -> None:
-    lease = await keeper.acquire(blob, unexpected, create=True)
+    lease = await take(keeper, blob)
     lease.metadata = {"worker": "worker-1", "jobId": "1", "epoch": "2"}
     async with asyncio.timeout(5):
         while (holder := await blobs.holder(blob)) != lease.metadata:
@@ -120,7 +127,7 @@ async def test_the_keeper_says_who_holds_a_lease_that_lasts(keeper: Keeper, blob
 
 
 async def test_a_kept_lease_outlives_its_length(keeper: Keeper, blobs: LeaseBlobs, blob: str) -> None:
-    lease = await keeper.acquire(blob, unexpected, create=True)
+    lease = await take(keeper, blob)
     first = lease.deadline
     async with asyncio.timeout(25):
         while lease.deadline < first + 10:  # renewed twice: past 15 s the lease would have expired by itself
@@ -138,7 +145,7 @@ async def test_a_broken_lease_is_noticed_before_it_can_expire(keeper: Keeper, bl
     def on_lost(reason: str) -> None:
         loop.call_soon_threadsafe(lost.put_nowait, reason)
 
-    lease = await keeper.acquire(blob, on_lost, create=True)
+    lease = await take(keeper, blob, on_lost)
     taken = boot_seconds()
     assert await blobs.release(lease.grant)  # somebody breaks it
     await blobs.acquire(blob, 15)
@@ -153,18 +160,16 @@ async def test_a_broken_lease_is_noticed_before_it_can_expire(keeper: Keeper, bl
 
 async def test_a_slot_is_made_when_it_is_first_needed(keeper: Keeper) -> None:
     group = f"g{uuid4().hex[:8]}"
-    with pytest.raises(LeaseMissing):
-        await keeper.acquire(slot_blob(group, 0), unexpected)
-    lease = await keeper.acquire(slot_blob(group, 0), unexpected, create=True)
+    lease = await take(keeper, slot_blob(group, 0))
     with pytest.raises(LeaseHeld):
-        await keeper.acquire(slot_blob(group, 0), unexpected, create=True)
+        await take(keeper, slot_blob(group, 0))
     await keeper.release(lease)
 
 
 async def test_closing_the_keeper_leaves_no_renewal_behind(storage: str, blobs: LeaseBlobs, blob: str) -> None:
     opened = Keeper(WorkerSettings(storage_connection_string=SecretStr(storage), lease_seconds=15), blobs)
     await opened.start()
-    lease: Lease = await opened.acquire(blob, unexpected, create=True)
+    lease: Lease = await take(opened, blob)
     async with asyncio.timeout(10):
         while not lease.request:
             await asyncio.sleep(0.05)
@@ -173,9 +178,9 @@ async def test_closing_the_keeper_leaves_no_renewal_behind(storage: str, blobs: 
 
 
 async def test_a_lease_that_is_given_back_at_once_is_never_renewed(keeper: Keeper, blob: str) -> None:
-    lease = await keeper.acquire(blob, unexpected, create=True)
+    lease = await take(keeper, blob)
     await keeper.release(lease)
-    again = await keeper.acquire(blob, unexpected)
+    again = await take(keeper, blob)
     async with asyncio.timeout(10):
         while not again.request:
             await asyncio.sleep(0.05)
@@ -206,7 +211,7 @@ async def test_a_lease_whose_answer_was_lost_is_asked_for_again(storage: str, bl
             return True
 
         proxies[0].observer = lose
-        lease = await keeper.acquire(blob, unexpected)
+        lease = await take(keeper, blob)
         assert lost == ["request", "answer"] * 2  # aiohttp itself repeats a request once
         with pytest.raises(LeaseHeld):
             await blobs.acquire(blob, 15)
@@ -222,7 +227,7 @@ async def test_a_lease_that_may_have_ended_while_the_machine_slept_is_lost_at_on
     def on_lost(reason: str) -> None:
         loop.call_soon_threadsafe(lost.put_nowait, reason)
 
-    lease = await keeper.acquire(blob, on_lost, create=True)
+    lease = await take(keeper, blob, on_lost)
     with clock_ahead(60):
         reason = await asyncio.wait_for(lost.get(), 3)
     assert reason == f"{blob}: no renewal got through before the lease's deadline"
@@ -252,10 +257,11 @@ async def test_a_renewal_tells_the_guardian_of_no_process_that_was_let_go(
     guardian = SlowToForget()
     with monkeypatch.context() as patch:
         patch.setattr(keeper, "_guardian", guardian)
-        lease = await keeper.acquire(blob, unexpected, create=True)
+        lease = await take(keeper, blob)
         first = lease.deadline
-        keeper.guard(lease, 123)
-        await asyncio.to_thread(keeper.guard, lease, None)
+        (use,) = lease.uses
+        keeper.guard(use, 123)
+        await asyncio.to_thread(keeper.guard, use, None)
         async with asyncio.timeout(10):
             while lease.deadline == first:
                 await asyncio.sleep(0.05)

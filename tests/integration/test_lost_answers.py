@@ -1,17 +1,22 @@
 """A worker whose write went through and whose answer was lost, while another worker took the job over."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from joblease.head import Head
+from joblease.leases import session_blob
 from joblease.messages import JobEvent, JobMessage, Status, now
 from joblease.states import State
 from joblease.storage import TRAIL_TABLE
 from joblease.trail import AuditTrail, NewEvent
-from joblease_worker.claim import claim
+from joblease_worker.claim import Conflict, claim
+from joblease_worker.keeper import Keeper, Use
+from joblease_worker.locks import RunLeases
 from joblease_worker.record import Fenced, Record
+from joblease_worker.settings import WorkerSettings
+from pydantic import SecretStr
 from support.jobs import Jobs
 
 
@@ -51,19 +56,29 @@ async def test_a_run_that_was_taken_over_writes_no_more(jobs: Jobs, trail: Audit
     assert told[-4:] == [("Started", 1), ("Step 1", 1), ("Interrupted", 2), ("Started", 2)]
 
 
-async def test_a_claim_that_was_taken_over_is_none(jobs: Jobs, trail: AuditTrail) -> None:
+@pytest.fixture
+async def leases(storage: str, jobs: Jobs) -> AsyncIterator[RunLeases]:
+    keeper = Keeper(WorkerSettings(storage_connection_string=SecretStr(storage)), jobs.blobs)
+    await keeper.start()
+    use = Use(lambda _: None)
+    keeper.begin(use, await keeper.acquire(session_blob("mine"), {}))
+    yield RunLeases(keeper, use, "mine", None)
+    await keeper.release(use.leases[0], delete=True)
+    await keeper.close()
+
+
+async def held(_: Head) -> bool:
+    return False
+
+
+async def test_a_claim_that_was_taken_over_is_none(jobs: Jobs, trail: AuditTrail, leases: RunLeases) -> None:
     message = await jobs.submit("noop", publish=False)
     with pytest.raises(Fenced, match="at epoch 2"):
-        await claim(trail, message, "worker-1", lambda: None)
+        await claim(trail, message, "worker-1", leases, held)
 
 
-async def test_leases_that_ended_before_the_head_was_read_prove_nothing(jobs: Jobs) -> None:
-    """The run that the head tells of may be alive: its worker has taken the leases since."""
+async def test_a_job_is_not_taken_from_a_session_that_is_held(jobs: Jobs, leases: RunLeases) -> None:
     message, _ = await running(jobs)
-
-    def ended() -> None:
-        raise Fenced("the leases were lost")
-
-    with pytest.raises(Fenced):
-        await claim(jobs.trail, message.model_copy(update={"head": None}), "worker-2", ended)
+    with pytest.raises(Conflict, match="worker-1 runs the job"):
+        await claim(jobs.trail, message, "worker-2", leases, held)
     assert (await jobs.trail.head(message.job_id)).epoch == 1

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from joblease.errors import TransientError
-from joblease.leases import job_blob
 from joblease.messages import JobEvent, now
 from joblease.states import State
 from joblease_local.control_plane import ControlPlane
@@ -170,7 +169,7 @@ async def test_a_job_that_is_deleted_while_the_operator_is_away_is_cancelled_and
     async with start_operator(JOBLEASE_OPERATOR_RESYNC_SECONDS="1"):
         assert (await jobs.outcome(uid))[0] is State.CANCELLED
         async with asyncio.timeout(10):
-            while await jobs.storage.locks().get_blob_client(job_blob(uid)).exists():
+            while await jobs.is_listed(uid):
                 await asyncio.sleep(0.1)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from azure.core.exceptions import HttpResponseError, ServiceResponseError
 from joblease import topology
-from joblease.leases import job_blob, slot_blob
+from joblease.leases import slot_blob
 from joblease.limits import allow_depth_of_api_server
 from joblease.messages import Status, now, rfc3339
 from joblease.states import State
@@ -29,6 +29,13 @@ from support.play import play, tell
 def cluster(crd: Path, kube_namespace: str, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setenv("KUBECONFIG", str(crd))
     return Cluster(crd, kube_namespace)
+
+
+async def unlisted(jobs: Jobs, uid: str) -> None:
+    """Wait until the list of open jobs has a job no longer."""
+    async with asyncio.timeout(20):
+        while await jobs.is_listed(uid):
+            await asyncio.sleep(0.05)
 
 
 @pytest.fixture
@@ -90,7 +97,7 @@ async def test_a_job_that_storage_will_never_take_fails_at_once_and_nobody_waits
         await cluster.reaches(cluster.create(), "Queued")
         events = await jobs.trail.history(resource["metadata"]["uid"])
         assert [event.status for event in events] == ["Submitted", "Failed"]
-        assert not await jobs.storage.locks().get_blob_client(job_blob(resource["metadata"]["uid"])).exists()
+        await unlisted(jobs, resource["metadata"]["uid"])
 
 
 async def test_a_job_whose_first_rows_are_not_written_holds_no_slot(
@@ -214,7 +221,7 @@ async def test_a_job_whose_message_is_a_dead_letter_ends_with_the_reason(
         reason = {"delivery limit": "delivery_limit", "policy": "rejected", "worker": "no trail"}[way]
         assert resource["status"]["message"].startswith("its message was parked in joblease.dead: ")
         assert resource["status"]["message"].endswith(reason)
-        assert not await jobs.storage.locks().get_blob_client(job_blob(uid)).exists()
+        await unlisted(jobs, uid)
         assert await messages(jobs, queue) == 0
         letters = await deadletters.look(jobs.broker)
         assert [letter.job_id for letter in letters if letter.job_id == uid] == [uid]
@@ -318,7 +325,7 @@ async def test_an_order_is_repeated_until_it_is_obeyed(
         name = cluster.create()
         await cluster.reaches(name, "Queued")
         uid = running.uid(name)
-        await jobs.blobs.acquire(job_blob(uid), 60)
+        await jobs.hold(uid)
         await play(jobs, uid, (Status.STARTED, State.RUNNING))
         await cluster.reaches(name, "Running")
         if way == "cancel":
@@ -347,29 +354,27 @@ async def test_a_cancelled_job_whose_worker_is_lost_ends_without_another_worker(
         assert resource["status"]["message"] == "cancelled; its worker was lost"
 
 
-async def test_the_blob_of_a_job_is_deleted_later_when_storage_is_away_at_its_end(
+async def test_an_ended_job_leaves_the_list_later_when_storage_is_away_at_its_end(
     jobs: Jobs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    discard, refused = jobs.blobs.discard, asyncio.Event()
+    flush, refused = jobs.open_jobs.flush, asyncio.Event()
 
-    async def unavailable(_: str) -> None:
+    async def unavailable() -> None:
         refused.set()
         raise ServiceResponseError("no answer")
 
-    monkeypatch.setattr(jobs.blobs, "discard", unavailable)
+    monkeypatch.setattr(jobs.open_jobs, "flush", unavailable)
     async with operator(jobs, cluster, resync_seconds=0.3) as running:
         name = cluster.create()
         await cluster.reaches(name, "Queued")
-        blob = jobs.storage.locks().get_blob_client(job_blob(running.uid(name)))
         cluster.change(name, cancel=True)
         resource = await cluster.reaches(name, "Cancelled")
+        refused.clear()
         await refused.wait()
         assert "tries again" not in resource["status"]["message"]
-        assert await blob.exists()
-        monkeypatch.setattr(jobs.blobs, "discard", discard)
-        async with asyncio.timeout(20):
-            while await blob.exists():
-                await asyncio.sleep(0.05)
+        assert await jobs.is_listed(running.uid(name))
+        monkeypatch.setattr(jobs.open_jobs, "flush", flush)
+        await unlisted(jobs, running.uid(name))
 
 
 async def test_what_is_not_in_a_listing_has_gone(jobs: Jobs, cluster: Cluster) -> None:
@@ -382,7 +387,7 @@ async def test_what_is_not_in_a_listing_has_gone(jobs: Jobs, cluster: Cluster) -
         for name in (waiting, other):
             await cluster.reaches(name, "WaitingForGroup")
         held, gone = running.uid(holder), running.uid(waiting)
-        await jobs.blobs.acquire(job_blob(held), 60)
+        await jobs.hold(held)
         running.watching = False
         for name in (holder, waiting):
             cluster.delete(name)
@@ -595,6 +600,7 @@ async def test_a_restart_reads_each_job_once_and_announces_nothing_again(
         await cluster.reaches(names[0], "Running")
     while not heard.empty():
         heard.get_nowait()
+    await jobs.open_jobs.flush()  # of those that have ended in other tests
     read: list[str] = []
     for request in ("head", "history"):
         real = getattr(jobs.trail, request)
@@ -799,7 +805,7 @@ async def test_orders_are_not_repeated_with_every_step(
         name = cluster.create()
         await cluster.reaches(name, "Queued")
         uid = running.uid(name)
-        await jobs.blobs.acquire(job_blob(uid), 60)
+        await jobs.hold(uid)
         await play(jobs, uid, (Status.STARTED, State.RUNNING))
         cluster.change(name, cancel=True)
         async with asyncio.timeout(20):

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from joblease.leases import job_blob
 from joblease.messages import JobEvent, RetryPolicy, Status, now
 from joblease.states import State
 from joblease.trail import NewEvent
@@ -173,7 +172,7 @@ async def test_a_run_whose_lease_was_lost_uses_up_an_attempt(jobs: Jobs, worker:
     job = await jobs.submit("hold", retry=RetryPolicy(max_attempts=2))
     for attempt in (1, 2):
         await says_its_steps(jobs, job.job_id, attempt)
-        await jobs.break_lease(job_blob(job.job_id))
+        await jobs.break_session(job.job_id)
     state, events = await jobs.outcome(job.job_id, timeout=60)
     assert state is State.WORKER_CRASHED
     assert [word for word in words(events) if not word.startswith("Step")] == [

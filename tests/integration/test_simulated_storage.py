@@ -61,7 +61,7 @@ BLOBS: list[tuple[str, str, tuple[Any, ...], Any]] = [
     ("describe it", "describe", (Grant("b", A), {"who": "me"}), None),
     ("describe it with a wrong id", "describe", (Grant("b", B), {"who": "you"}), "LeaseLost"),
     ("it is described", "holder", ("b",), {"who": "me"}),
-    ("discard what is leased", "discard", ("b",), None),
+    ("discard what is leased", "discard", ("b",), False),
     ("it is still there", "holder", ("b",), {"who": "me"}),
     ("release with a wrong id", "release", (Grant("b", B),), False),
     ("release it", "release", (Grant("b", A),), True),
@@ -77,7 +77,7 @@ BLOBS: list[tuple[str, str, tuple[Any, ...], Any]] = [
     ("now it is not renewed", "renew", (Grant("b", B),), "LeaseLost"),
     ("delete with a wrong id", "delete", (Grant("b", B),), False),
     ("delete it", "delete", (Grant("b", A),), True),
-    ("discard what is not there", "discard", ("b",), None),
+    ("discard what is not there", "discard", ("b",), True),
 ]
 
 

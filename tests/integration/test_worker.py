@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from joblease import topology
-from joblease.leases import job_blob
+from joblease.leases import slot_blob
 from joblease.messages import JobEvent, RetryPolicy, Status
 from joblease.states import State
 from joblease.trail import NewEvent
@@ -64,11 +64,15 @@ async def test_a_job_runs_and_its_history_is_complete(jobs: Jobs, worker: Progra
 
 
 async def test_nothing_is_left_behind(jobs: Jobs, worker: Program) -> None:
-    job = await jobs.submit("noop")
+    job = await jobs.submit("noop", group="left")
     await jobs.outcome(job.job_id)
     async with asyncio.timeout(5):
-        while await jobs.storage.locks().get_blob_client(job_blob(job.job_id)).exists():
+        while await jobs.blobs.holder(slot_blob("left", 0)) is not None:
             await asyncio.sleep(0.05)
+    head = await jobs.trail.head(job.job_id)
+    assert await jobs.is_held(job.job_id)
+    await worker.stop(signal.SIGTERM)
+    assert not await jobs.storage.locks().get_blob_client(head.claim_blob).exists()
 
 
 async def test_parameters_result_and_trace_reach_the_handler(jobs: Jobs, worker: Program) -> None:

@@ -8,14 +8,19 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from azure.core.exceptions import AzureError
+from joblease.errors import TransientError
+from joblease.storage import OPEN_TABLE
 from joblease.topology import DEAD, EVENTS, jobs_queue
 from joblease.trail import AuditTrail
 from joblease_dashboard.read_model.indexer import Indexer
 from joblease_dashboard.read_model.writer import Writer
 from joblease_operator.engine import Engine
+from joblease_operator.open_jobs import OpenJobs
 from joblease_operator.settings import OperatorSettings
 from joblease_worker.consumer import Consumer
 from joblease_worker.keeper import Keeper
+from joblease_worker.session import Session
 from joblease_worker.settings import WorkerSettings
 
 from simulation.broker import Server, SimulatedBroker
@@ -66,8 +71,9 @@ class RunningOperator:
         account = Account(services.storage, network, self.program, TIMEOUT)
         self.broker = SimulatedBroker(services.broker, network, self.program, TIMEOUT)
         requests: Any = JobRequests(services.cluster, network, self.program, 5)
+        open_jobs = self.program.call(OpenJobs, account.table(OPEN_TABLE))
         trail, blobs, broker = AuditTrail(account.table()), account.blobs(), self.broker  # type: ignore[arg-type]
-        self.engine: Engine = self.program.call(Engine, settings, broker, trail, blobs, requests)
+        self.engine: Engine = self.program.call(Engine, settings, broker, trail, blobs, requests, open_jobs)
         self.watch: Watch = self.program.call(Watch, services.cluster, network, self.program, self.engine.observe)
         self.broker.subscribe(f"{EVENTS}.operator", self.engine.on_event, 100, priority)
         self.program.start(self._run())
@@ -132,12 +138,20 @@ class RunningWorker:
         self.program.start(self._run(account, concurrency))
 
     async def _run(self, account: Account, concurrency: int) -> None:
-        keeper = Keeper(self.settings, account.blobs())  # type: ignore[arg-type]
+        blobs: Any = account.blobs()
+        keeper = Keeper(self.settings, blobs)
         await keeper.start()
+        session = Session(self.settings, keeper, blobs)
+        while True:  # as `once_storage_works`
+            try:
+                await session.open()
+                break
+            except (TransientError, AzureError):
+                await asyncio.sleep(2)
         pool: Any = SimulatedPool(self.machine)
         trail: Any = AuditTrail(account.table())  # type: ignore[arg-type]
         broker: Any = self.broker
-        consumer = Consumer(self.settings, broker, trail, keeper, pool)
+        consumer = Consumer(self.settings, broker, trail, keeper, session, pool)
         self.broker.subscribe(f"control.{self.program.name}", consumer.on_control, 100, private=True)
         self.broker.subscribe(jobs_queue("default"), consumer.on_job, concurrency)
         async with asyncio.TaskGroup() as tasks:
@@ -145,6 +159,7 @@ class RunningWorker:
             await self._stop.wait()
             await self.broker.stop_consuming()
             await consumer.drain(self.settings.drain_grace_seconds)
+            await session.close()
             self.kill()
 
     def terminate(self) -> None:
@@ -197,6 +212,7 @@ def seams(loop: VirtualLoop) -> Iterator[None]:
             ("joblease_dashboard.read_model.feed", "submit", submit),
             ("joblease_dashboard.read_model.index", "submit", submit),
             ("joblease_dashboard.read_model.statistics", "submit", submit),
+            ("joblease_operator.open_jobs", "submit", submit),
             ("joblease_operator.dead", "declare_dead", declare_dead),
             ("joblease_worker.keeper", "Storage", connections),
             ("joblease_worker.keeper", "LeaseBlobs", _same),

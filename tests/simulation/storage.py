@@ -75,6 +75,7 @@ class Storage:
         """All or none; the new ETags."""
         rows = self.tables[table]
         changed: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}
+        gone: list[tuple[str, str]] = []
         for write in writes:
             place = write.row["PartitionKey"], write.row["RowKey"]
             present = rows[place[0]].get(place[1])
@@ -82,11 +83,18 @@ class Storage:
                 raise _error(409)
             if write.etag and not present:
                 raise _error(404)
-            if write.etag and present and present[1] != write.etag:
+            if write.etag not in (None, "*", "") and present and present[1] != write.etag:
                 raise _error(412)
+            if write.kind == "delete":
+                if not present:
+                    raise _error(404)
+                gone.append(place)
+                continue
             self._etags += 1
             row = {**present[0], **write.row} if write.kind == "merge" and present else dict(write.row)
             changed[place] = row, f'W/"{self._etags}"'
+        for partition, key in gone:
+            del rows[partition][key]
         for (partition, key), value in changed.items():
             rows[partition][key] = value
             if table == TRAIL_TABLE:
@@ -100,9 +108,9 @@ class Storage:
             raise _error(404)
         return _row(found)
 
-    def query(self, partition: str, after: str) -> list[Row]:
-        """The rows of the trail's partition with a greater key."""
-        return [_row(value) for key, value in sorted(self.rows[partition].items()) if key > after]
+    def query(self, partition: str, after: str = "", table: str = TRAIL_TABLE) -> list[Row]:
+        """The rows of a partition with a greater key."""
+        return [_row(value) for key, value in sorted(self.tables[table][partition].items()) if key > after]
 
     # Blobs
 
@@ -223,7 +231,7 @@ class Table:
                 f"write {writes[0].row['PartitionKey']} {' '.join(each.row.get('status', 'head') for each in writes)}"
             )
         else:
-            what = f"write {self._name} {' '.join(each.row['RowKey'][-40:] for each in writes)}"
+            what = f"write {self._name} {' '.join(each.kind + ' ' + each.row['RowKey'][-40:] for each in writes)}"
         return await self._account.ask(what, lambda: self._storage.submit(writes, self._name), RETRIES)
 
     async def get_entity(self, partition_key: str, row_key: str, **_: Any) -> Row:
@@ -232,9 +240,10 @@ class Table:
         return await self._account.ask(what, lambda: self._storage.get(partition_key, row_key, self._name), RETRIES)
 
     async def query_entities(self, _query: str, *, parameters: Mapping[str, str], **_: Any) -> AsyncIterator[Row]:
-        """The trail's only query."""
-        job, after = parameters["job"], parameters["after"]
-        for row in await self._account.ask(f"query {job} {after}", lambda: self._storage.query(job, after), RETRIES):
+        """The trail's only query, and that of the open jobs."""
+        partition, after = parameters.get("job") or parameters["partition"], parameters.get("after", "")
+        what = f"query {self._name} {partition} {after}"
+        for row in await self._account.ask(what, lambda: self._storage.query(partition, after, self._name), RETRIES):
             yield row
 
 
@@ -295,10 +304,16 @@ class Blobs:
         except ResourceNotFoundError:
             return None
 
-    async def jobs(self) -> AsyncIterator[tuple[str, Mapping[str, str], bool]]:
+    async def jobs(self) -> AsyncIterator[tuple[str, Mapping[str, str]]]:
         """See `LeaseBlobs`."""
-        for name, metadata, leased in await self._account.ask("list", lambda: self._storage.listing("job/"), RETRIES):
-            yield name.removeprefix("job/"), metadata, leased
+        for name, metadata, _ in await self._account.ask("list", lambda: self._storage.listing("job/"), RETRIES):
+            yield name.removeprefix("job/"), metadata
+
+    async def sessions(self, identity: str = "") -> AsyncIterator[tuple[str, bool]]:
+        """See `LeaseBlobs`."""
+        prefix = f"session/{identity}/" if identity else "session/"
+        for name, _, leased in await self._account.ask("list", lambda: self._storage.listing(prefix), RETRIES):
+            yield name.removeprefix("session/"), leased
 
     async def slots(self, group: str = "") -> AsyncIterator[tuple[str, str]]:
         """See `LeaseBlobs`."""
@@ -306,13 +321,15 @@ class Blobs:
         for name, _, _ in await self._account.ask("list", lambda: self._storage.listing(prefix), RETRIES):
             yield name.split("/")[1], name
 
-    async def discard(self, blob: str) -> None:
+    async def discard(self, blob: str) -> bool:
         """See `LeaseBlobs`."""
         try:
             await self._account.ask(f"discard {blob}", lambda: self._storage.delete(blob), RETRIES)
         except HttpResponseError as error:
             if error.status_code not in (404, 409, 412):
                 raise
+            return error.status_code == 404
+        return True
 
     async def _as_holder(self, grant: Grant, what: str, act: Callable[[], None]) -> None:
         try:

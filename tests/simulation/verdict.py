@@ -17,7 +17,7 @@ from joblease.head import Head
 from joblease.messages import JobEvent, Status
 from joblease.rows import HEAD, event_of, head_of, row_key
 from joblease.states import State
-from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE
+from joblease.storage import FEED_TABLE, INDEX_TABLE, OPEN_TABLE, STATS_TABLE
 from joblease.topology import DEAD, EVENTS, defer_queue, jobs_queue
 from joblease_dashboard.read_model.statistics import WHOLE
 from joblease_dashboard.read_model.tally import Tally
@@ -138,7 +138,8 @@ class Scene:
 
     def _left(self) -> tuple[list[str], dict[str, int]]:
         storage, broker = self._services.storage, self._services.broker
-        leases = [name for name, _, leased in storage.listing("") if leased or name.startswith("job/")]
+        leases = [name for name, _, leased in storage.listing("group/") if leased]
+        leases += [f"{row['RowKey']} is in the list of open jobs" for row in self._table(OPEN_TABLE)]
         unsettled = sum(len(each.unsettled) for each in broker.consumers)
         return leases, {**{name: len(broker.queues[name]) for name in QUEUES}, "unsettled": unsettled}
 

@@ -77,7 +77,7 @@ async def operator(jobs: Jobs, cluster: Cluster, *, watching: bool = True, **fie
     )
     requests = JobRequests(settings)
     await requests.connect()
-    engine = Engine(settings, jobs.broker, jobs.trail, jobs.blobs, requests)
+    engine = Engine(settings, jobs.broker, jobs.trail, jobs.blobs, requests, jobs.open_jobs)
     channel = await (await jobs.broker._consumer.link()).connection.channel()
     await (await declare_private(channel, EVENTS)).consume(engine.on_event)
     made = Operator(engine, cluster, requests)

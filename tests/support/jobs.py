@@ -6,19 +6,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
-from azure.core.exceptions import ServiceRequestError
 from azure.storage.blob.aio import BlobLeaseClient
 from joblease import topology
 from joblease.broker import Broker
-from joblease.errors import pauses
 from joblease.head import Head, hint_of
-from joblease.leases import LeaseBlobs, job_blob
+from joblease.leases import Grant, LeaseBlobs, job_blob
 from joblease.messages import ControlMessage, JobEvent, JobMessage, Status, now
 from joblease.settings import BrokerSettings, StorageSettings
 from joblease.states import State
-from joblease.storage import TRAIL_TABLE, Storage
+from joblease.storage import OPEN_TABLE, TRAIL_TABLE, Storage
 from joblease.topology import CONTROL
 from joblease.trail import AuditTrail, NewEvent
+from joblease_operator.open_jobs import OpenJobs
 from pydantic import SecretStr
 
 
@@ -30,6 +29,7 @@ class Jobs:
         self.broker = broker
         self.trail = AuditTrail(storage.table(TRAIL_TABLE))
         self.blobs = LeaseBlobs(storage.locks())
+        self.open_jobs = OpenJobs(storage.table(OPEN_TABLE))
 
     async def submit(self, handler: str, *, publish: bool = True, queue: str = "default", **fields: Any) -> JobMessage:
         """Submit a job as the operator does; `fields` are those of `JobMessage`, in snake case."""
@@ -39,13 +39,6 @@ class Jobs:
         head, _ = await self.trail.append(
             head, [NewEvent(Status.SUBMITTED, state=State.SUBMITTED), NewEvent(Status.QUEUED)], state=State.QUEUED
         )
-        async with asyncio.timeout(20):
-            for pause in pauses():  # as the operator does: the emulator may end a kept connection in this very moment
-                try:
-                    await self.blobs.create(job_blob(job_id), {})
-                    break
-                except ServiceRequestError:
-                    await asyncio.sleep(pause)
         hint = hint_of(head)
         message = JobMessage(job_id=job_id, namespace="default", handler=handler, queue=queue, head=hint, **fields)
         if publish:
@@ -62,10 +55,27 @@ class Jobs:
         order = ControlMessage(order="cancel", job_id=job_id)
         await self.broker.publish(CONTROL, "", order.encode(), message_id=job_id)
 
+    async def break_session(self, job_id: str) -> None:
+        """Take the lease away from the worker that runs a job, as an administrator can."""
+        await self.break_lease((await self.trail.head(job_id)).claim_blob)
+
     async def break_lease(self, blob: str) -> None:
         """Take a lease away from its holder, as an administrator can."""
         client = BlobLeaseClient(self.storage.locks().get_blob_client(blob))
         await client.break_lease(lease_break_period=0)
+
+    async def hold(self, job_id: str) -> Grant:
+        """Lease a job as a worker of release 0.1 does."""
+        await self.blobs.create(job_blob(job_id), {})
+        return await self.blobs.acquire(job_blob(job_id), 60)
+
+    async def is_held(self, job_id: str) -> bool:
+        """Whether a worker holds what a job was claimed under."""
+        return await self.blobs.holder((await self.trail.head(job_id)).claim_blob) is not None
+
+    async def is_listed(self, job_id: str) -> bool:
+        """Whether the operator's list of open jobs has it."""
+        return job_id in [listed async for listed, _, _ in self.open_jobs.everything()]
 
     async def reaches(self, job_id: str, *states: State, timeout: float = 30) -> Head:
         """Wait until the job is in one of the states."""
@@ -93,7 +103,7 @@ async def open_jobs(amqp_url: str, connection_string: str) -> AsyncIterator[Jobs
         Storage(StorageSettings(storage_connection_string=SecretStr(connection_string))) as storage,
         Broker(settings, "tests", prepare) as broker,
     ):
-        await storage.create_tables(TRAIL_TABLE)
+        await storage.create_tables(TRAIL_TABLE, OPEN_TABLE)
         await storage.create_locks()
         await asyncio.wait_for(broker.connected(), 20)
         yield Jobs(storage, broker)

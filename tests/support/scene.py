@@ -5,10 +5,11 @@ import random
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 from joblease import topology
 from joblease.head import Head
-from joblease.leases import job_blob, slot_blob
+from joblease.leases import session_blob, slot_blob
 from joblease.messages import HandlerDescription, JobMessage, WorkerReport, now, rfc3339
 from joblease.settings import BrokerSettings
 from joblease.states import State
@@ -188,7 +189,7 @@ async def _completed(jobs: Jobs) -> History:
 async def _hold(jobs: Jobs, head: Head) -> None:
     """The leases of a job that runs."""
     says = {"worker": head.worker or "", "jobId": head.job_id, "epoch": str(head.epoch)}
-    for blob in (job_blob(head.job_id), slot_blob(head.group, 0)):
+    for blob in (session_blob(str(uuid4())), slot_blob(head.group, 0)):
         if await jobs.blobs.create(blob, {}):
             await jobs.blobs.describe(await jobs.blobs.acquire(blob, FOR_EVER), says)
 

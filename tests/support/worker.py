@@ -16,6 +16,7 @@ from joblease_worker.consumer import Consumer
 from joblease_worker.keeper import Keeper
 from joblease_worker.main import _subscribe
 from joblease_worker.pool import ProcessPool
+from joblease_worker.session import Session
 from joblease_worker.settings import WorkerSettings
 from pydantic import SecretStr
 
@@ -30,8 +31,10 @@ class Worker:
         self.broker = broker
         self.pool = pool
         self.trail = AuditTrail(storage.table(TRAIL_TABLE))
-        self.keeper = Keeper(settings, LeaseBlobs(storage.locks()))
-        self.consumer = Consumer(settings, broker, self.trail, self.keeper, pool)
+        blobs = LeaseBlobs(storage.locks())
+        self.keeper = Keeper(settings, blobs)
+        self.session = Session(settings, self.keeper, blobs)
+        self.consumer = Consumer(settings, broker, self.trail, self.keeper, self.session, pool)
 
     async def stop(self, grace: float = 0) -> None:
         """As SIGTERM does."""
@@ -62,6 +65,8 @@ async def open_worker(amqp_url: str, storage: str, **changes: Any) -> AsyncItera
         worker = Worker(settings, account, broker, pool)
         await worker.keeper.start()
         stack.push_async_callback(worker.keeper.close)
+        stack.push_async_callback(worker.session.close)
+        await worker.session.open()
         _subscribe(broker, worker.consumer, settings)
         await stack.enter_async_context(broker)
         await broker.connected()
@@ -72,10 +77,10 @@ async def open_worker(amqp_url: str, storage: str, **changes: Any) -> AsyncItera
 @contextlib.contextmanager
 def clock_ahead(seconds: float) -> Any:
     """Move the clock of deadlines, as a machine's sleep does."""
-    from joblease_worker import keeper, run
+    from joblease_worker import keeper, locks, run, session
     from joblease_worker.clock import boot_seconds
 
-    with patch.object(keeper, "boot_seconds", lambda: boot_seconds() + seconds), patch.object(
-        run, "boot_seconds", lambda: boot_seconds() + seconds
-    ):  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        for module in (keeper, locks, run, session):
+            stack.enter_context(patch.object(module, "boot_seconds", lambda: boot_seconds() + seconds))
         yield

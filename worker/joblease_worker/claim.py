@@ -1,23 +1,44 @@
-"""The claim of a job's head row, once its leases are held.
+"""The claim of a job's head row, under the worker's session.
 
-The leases keep honest workers apart; the head row decides. What the head says when it is claimed tells everything that
+Sessions keep honest workers apart; the head row decides. What the head says when it is claimed tells everything that
 may have happened since the message was published: the job was finished, cancelled, handed back, or its last worker
 died in the middle of it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from joblease.errors import ErrorClass, classify, log_level, pauses
 from joblease.head import Head, hinted
 from joblease.messages import JobEvent, JobMessage, Status, now
 from joblease.states import State
+from joblease.topology import DEFERRALS_HEADER
 from joblease.trail import AuditTrail, HeadChanged, NewEvent
 
 from joblease_worker.record import Fenced
 
+if TYPE_CHECKING:
+    from joblease_worker.locks import RunLeases
+
+log = logging.getLogger(__name__)
+
 REPEATED_EVENTS = 100
 """Of a job that somebody had before: as many as fit into a transaction, after which its worker may have died."""
+
+
+class Conflict(Exception):
+    """The job cannot run here now: somebody else has it or its slot, storage does not answer, or no handler is here."""
+
+    def __init__(self, reason: str, message: str, counter: str = DEFERRALS_HEADER) -> None:
+        """`counter` is the message's header that counts how often this was the reason."""
+        super().__init__(message)
+        self.reason = reason
+        self.counter = counter
 
 
 class NothingToRun(Exception):
@@ -38,21 +59,31 @@ class Claim:
     """Somebody had the job before, and may have died before telling everybody what it had written."""
 
 
-async def claim(trail: AuditTrail, message: JobMessage, worker: str, check_leases: Callable[[], None]) -> Claim:
-    """Claim the head row: one request when the message's hint is still right. Raises `NothingToRun`, `Fenced`.
+async def claim(
+    trail: AuditTrail,
+    message: JobMessage,
+    worker: str,
+    leases: "RunLeases",
+    is_over: Callable[[Head], Awaitable[bool]],
+) -> Claim:
+    """Claim the head row: one request when the message's hint is still right.
+
+    `is_over` says whether the claim in a head has ended for good. Raises `NothingToRun`, `Conflict`, `Fenced`.
 
     The returned head may be terminal: the job turned out to be cancelled, or has crashed its last worker. That its
-    worker is lost follows from a head that was read under the leases. If they ended before, the job may be another's.
+    worker is lost is proved for the claim in the head that was read, and this one takes its place or none.
     """
     head = hinted(message)
     if head is None:
         head = await trail.head(message.job_id)
-        check_leases()
     while True:  # ends when nobody else writes: each round follows somebody's write, and only the operator may
         events, changes = _next(head, message, worker)
         taken_over = head.state in (State.RUNNING, State.INTERRUPTED)
+        if head.state is State.RUNNING and not await is_over(head):
+            raise Conflict("lease", f"{head.worker} runs the job")
+        changes |= {"worker": worker, "session": leases.session, "slot": leases.slot}
         try:
-            return Claim(*await trail.append(head, events, worker=worker, **changes), taken_over)
+            return Claim(*await _append(trail, head, events, leases, **changes), taken_over)
         except HeadChanged as changed:
             head = changed.current
             if changed.written:
@@ -60,7 +91,48 @@ async def claim(trail: AuditTrail, message: JobMessage, worker: str, check_lease
                 if (head.state, head.epoch) != (claimed.state, claimed.epoch):
                     raise Fenced(f"the job is {head.state} at epoch {head.epoch} by now") from None
                 return Claim(head, changed.written, taken_over)
-            check_leases()
+
+
+async def _append(
+    trail: AuditTrail, head: Head, events: list[NewEvent], leases: "RunLeases", **changes: Any
+) -> tuple[Head, list[JobEvent]]:
+    """As `AuditTrail.append`, until storage has said whether it was written, or the session is lost.
+
+    A claim that went through unheard would bind the job to a worker that lives, and does not run it.
+    Raises `HeadChanged`, `Fenced`, and what storage refuses for good.
+    """
+    moment, mark = now(), secrets.token_hex(8)  # the same for each try: one that went through is recognised
+    events = [replace(event, timestamp=moment) for event in events]
+    waits = pauses()
+    while True:
+        if leases.session_lost:
+            raise Fenced("the session was lost before the answer to a write")
+        try:
+            return await trail.append(head, events, write=mark, **changes)
+        except HeadChanged:
+            raise
+        except Exception as error:
+            if classify(error) is not ErrorClass.TRANSIENT:
+                raise
+            log.log(log_level(error), "the audit trail cannot be written, trying again: %s", error)
+            await asyncio.sleep(next(waits))
+
+
+async def hand_back(trail: AuditTrail, claimed: Head, leases: "RunLeases", why: Exception) -> None:
+    """Let others have a job whose run has ended without an ending in the trail. Raises what storage refuses for good.
+
+    Ends with an answer of storage, or with the session, which does as well.
+    """
+    head = claimed
+    while (head.state, head.epoch, head.session) == (State.RUNNING, claimed.epoch, leases.session):
+        text = f"attempt {head.attempt} on {head.worker} was given up: {why}"[:500]
+        with contextlib.suppress(Fenced):
+            try:
+                await _append(trail, head, [NewEvent(Status.INTERRUPTED, text)], leases, state=State.INTERRUPTED)
+            except HeadChanged as changed:
+                head = changed.current
+                continue
+        return
 
 
 async def recent(trail: AuditTrail, head: Head) -> list[JobEvent]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from joblease_worker.keeper import Keeper
     from joblease_worker.pool import ProcessPool
+    from joblease_worker.session import Session
     from joblease_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -44,11 +45,17 @@ class Consumer:
     """Handles the messages of the jobs queue and of the control exchange."""
 
     def __init__(
-        self, settings: "WorkerSettings", broker: Broker, trail: AuditTrail, keeper: "Keeper", pool: "ProcessPool"
+        self,
+        settings: "WorkerSettings",
+        broker: Broker,
+        trail: AuditTrail,
+        keeper: "Keeper",
+        session: "Session",
+        pool: "ProcessPool",
     ) -> None:
         self._settings = settings
-        self._work = Work(settings, broker, trail, keeper, pool)
-        self._parking = Parking(trail, keeper, broker)
+        self._work = Work(settings, broker, trail, keeper, session, pool)
+        self._parking = Parking(trail, self._work.is_over, broker)
         self._settlement = Settlement(settings, broker)
         self._deliveries: set[asyncio.Task[None]] = set()
         self._draining = False

@@ -56,22 +56,31 @@ class LeaseState(StrEnum):
     RELEASED = "Released"
 
 
+class Use:
+    """One run under leases, any of which it must not outlive."""
+
+    def __init__(self, on_lost: Callable[[str], None]) -> None:
+        """`on_lost` is called with the reason, on the keeper's thread, when one of them is lost."""
+        self.on_lost = on_lost
+        self.pid: int | None = None
+        """The handler process that must not outlive them either."""
+        self.leases: list[Lease] = []
+
+
 class Lease:
     """A lease in the keeper's care. All times are those of `boot_seconds`."""
 
-    def __init__(self, grant: Grant, deadline: float, renew_at: float, on_lost: Callable[[str], None]) -> None:
+    def __init__(self, grant: Grant, deadline: float, renew_at: float) -> None:
         self.grant = grant
         self.deadline = deadline
         self.renew_at = renew_at
         self.describe_at = boot_seconds() + DESCRIBE_AFTER_SECONDS
         self.failures = 0
         """Renewals in a row that got no answer."""
-        self.pid: int | None = None
-        """The handler process that must not outlive the lease."""
+        self.uses: set[Use] = set()
         self.state = LeaseState.HELD
         self.metadata: Mapping[str, str] | None = None
         """Set it to have it written into the blob, where everybody can read who holds the lease."""
-        self.on_lost = on_lost
         self.request: asyncio.Task[None] | None = None
         """The last one that the keeper's thread made for it."""
 
@@ -129,14 +138,17 @@ class Keeper:
         self._loop.close()
         await asyncio.to_thread(self._guardian.close)
 
-    async def acquire(self, blob: str, on_lost: Callable[[str], None], *, create: bool = False) -> Lease:
-        """Take a lease and keep it. Raises `LeaseHeld`, `LeaseMissing` (unless `create`) or `LeaseUnknown`."""
+    async def acquire(self, blob: str, metadata: Mapping[str, str], lease_id: str = "") -> Lease:
+        """Take a lease and keep it. Raises `LeaseHeld` or `LeaseUnknown`.
+
+        `metadata` is what a blob says that had to be made first.
+        """
         started, result = boot_seconds(), "unknown"
-        lease_id = str(uuid4())  # the same for each try: the one whose answer was lost may have got the lease
+        lease_id = lease_id or str(uuid4())  # the same for each try: one whose answer was lost may have got the lease
         try:
             for pause in (*ACQUIRE_PAUSES, None):
                 try:
-                    grant, sent = await self._ask(blob, lease_id, create=create)
+                    grant, sent = await self._ask(blob, lease_id, metadata)
                     break
                 except Exception as error:
                     if pause is None or classify(error) is not ErrorClass.TRANSIENT:
@@ -148,24 +160,23 @@ class Keeper:
             raise
         finally:
             LEASE_ACQUIRE_SECONDS.labels(result).observe(boot_seconds() - started)
-        lease = Lease(grant, self._deadline(sent), sent + self._settings.renew_seconds, on_lost)
+        lease = Lease(grant, self._deadline(sent), sent + self._settings.renew_seconds)
         self._leases[lease] = None
         return lease
 
-    async def _ask(self, blob: str, lease_id: str, *, create: bool) -> tuple[Grant, float]:
+    async def _ask(self, blob: str, lease_id: str, metadata: Mapping[str, str]) -> tuple[Grant, float]:
         """One try to take a lease; it, and when it was asked for."""
         seconds = self._settings.lease_seconds
         try:
             async with asyncio.timeout(self._settings.storage_timeout_seconds):
                 sent = boot_seconds()
-                try:
+                with contextlib.suppress(LeaseMissing):
                     return await self._blobs.acquire(blob, seconds, lease_id), sent
-                except LeaseMissing:
-                    if not create:
-                        raise
-                await self._blobs.create(blob, {})
+                await self._blobs.create(blob, metadata)
                 sent = boot_seconds()
                 return await self._blobs.acquire(blob, seconds, lease_id), sent
+        except LeaseMissing:
+            raise LeaseUnknown(f"{blob}: somebody has deleted it meanwhile") from None
         except TimeoutError:
             raise LeaseUnknown(f"{blob}: no answer within {self._settings.storage_timeout_seconds} s") from None
 
@@ -181,18 +192,34 @@ class Keeper:
                     return
         log.warning("%s could not be released; its lease expires by itself", lease.grant.blob)
 
-    def guard(self, lease: Lease, pid: int | None) -> None:
-        """Tie the life of a process group to the lease, or untie it (None)."""
+    def begin(self, use: Use, lease: Lease) -> None:
+        """Have `use` hear of the lease's loss. Raises `LeaseLost` when it is lost already."""
         with self._lock:
-            if lease.pid is not None:
-                self._guardian.forget(lease.pid, lease.grant.blob)
-            lease.pid = pid
-            self._tell_guardian(lease)
+            if not lease.ours:
+                raise LeaseLost(f"{lease.grant.blob}: it is {lease.state}")
+            lease.uses.add(use)
+            use.leases.append(lease)
 
-    def _tell_guardian(self, lease: Lease) -> None:
-        if lease.pid is not None:
+    def guard(self, use: Use, pid: int | None) -> None:
+        """Tie the life of a process group to the leases of `use`, or untie it (None)."""
+        with self._lock:
+            for lease in use.leases:
+                if use.pid is not None:
+                    self._guardian.forget(use.pid, lease.grant.blob)
+            use.pid = pid
+            for lease in use.leases:
+                self._tell_guardian(lease, use)
+
+    def end(self, use: Use) -> None:
+        """`use` is over, whatever becomes of its leases."""
+        with self._lock:
+            for lease in use.leases:
+                lease.uses.discard(use)
+
+    def _tell_guardian(self, lease: Lease, use: Use) -> None:
+        if use.pid is not None:
             latest = lease.deadline + self._settings.lease_safety_seconds / 2
-            self._guardian.expect(lease.pid, lease.grant.blob, latest)
+            self._guardian.expect(use.pid, lease.grant.blob, latest)
 
     async def _on_thread(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something short on the thread, where nothing blocks: opening, closing, the end of a cancelled request."""
@@ -260,7 +287,8 @@ class Keeper:
             if lease.ours and result == "renewed":
                 lease.state, lease.failures, lease.deadline = LeaseState.HELD, 0, self._deadline(sent)
                 lease.renew_at = boot_seconds() + self._settings.renew_seconds
-                self._tell_guardian(lease)
+                for use in lease.uses:
+                    self._tell_guardian(lease, use)
             elif lease.ours:
                 lease.state = LeaseState.UNKNOWN
                 lease.renew_at = boot_seconds() + RETRY_SECONDS[min(lease.failures, len(RETRY_SECONDS) - 1)]
@@ -279,10 +307,13 @@ class Keeper:
         LEASES_LOST.inc()
         if lease.request:
             lease.request.cancel()
-        try:
-            lease.on_lost(reason)
-        except Exception:
-            log.exception("the loss of %s was not understood", lease.grant.blob)
+        with self._lock:
+            uses = list(lease.uses)  # nobody begins to use it any more
+        for use in uses:
+            try:
+                use.on_lost(reason)
+            except Exception:
+                log.exception("the loss of %s was not understood", lease.grant.blob)
 
     def _drop(self, lease: Lease, state: LeaseState) -> bool:
         """Care for it no longer. False when that was so before."""

@@ -24,6 +24,7 @@ from joblease_worker.consumer import Consumer
 from joblease_worker.keeper import Keeper
 from joblease_worker.pool import ProcessPool, StartFailed
 from joblease_worker.reporter import Reporter
+from joblease_worker.session import Session
 from joblease_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ async def work(settings: WorkerSettings) -> None:
         await pool.start()
         log.info("handlers: %s", ", ".join(pool.handlers) or "none")
         storage = await stack.enter_async_context(Storage(settings))
-        keeper = Keeper(settings, LeaseBlobs(storage.locks()))
+        blobs = LeaseBlobs(storage.locks())
+        keeper = Keeper(settings, blobs)
+        session = Session(settings, keeper, blobs)
 
         async def prepare() -> None:
             await storage.create_tables(TRAIL_TABLE)
@@ -59,8 +62,11 @@ async def work(settings: WorkerSettings) -> None:
         if not await _until(stop, once_storage_works(prepare)):
             return
         stack.push_async_callback(keeper.close)
+        stack.push_async_callback(session.close)
+        if not await _until(stop, once_storage_works(session.open)):
+            return
         watched.append(keeper)
-        consumer = Consumer(settings, broker, AuditTrail(storage.table(TRAIL_TABLE)), keeper, pool)
+        consumer = Consumer(settings, broker, AuditTrail(storage.table(TRAIL_TABLE)), keeper, session, pool)
         _subscribe(broker, consumer, settings)
         await stack.enter_async_context(broker)
         problems.clear()

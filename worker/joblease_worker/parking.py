@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 from joblease.broker import PublishFailed
 from joblease.errors import ErrorClass, classify, log_level
-from joblease.leases import LeaseHeld, job_blob
 from joblease.messages import Status
 from joblease.states import State
 from joblease.topology import DEAD
 from joblease.trail import AuditTrail, HeadChanged, NewEvent, UnknownJob
 
 from joblease_worker.announcer import Announcer
-from joblease_worker.claim import recent
+from joblease_worker.claim import Conflict, recent
 from joblease_worker.settlement import Deferred, Parked, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from aio_pika.abc import AbstractIncomingMessage
     from joblease.broker import Broker
-
-    from joblease_worker.keeper import Keeper
+    from joblease.head import Head
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +31,9 @@ _WITH_WORKERS = (State.QUEUED, State.RUNNING, State.INTERRUPTED)
 class Parking:
     """Decides about messages that nobody can process."""
 
-    def __init__(self, trail: AuditTrail, keeper: "Keeper", broker: "Broker") -> None:
+    def __init__(self, trail: AuditTrail, is_over: "Callable[[Head], Awaitable[bool]]", broker: "Broker") -> None:
         self._trail = trail
-        self._keeper = keeper
+        self._is_over = is_over
         self._broker = broker
 
     async def park(self, delivery: "AbstractIncomingMessage", parked: Parked, traceparent: str) -> Verdict:
@@ -44,7 +44,7 @@ class Parking:
                 await self._end(job_id, f"its message was parked in {DEAD}: {parked.message}", traceparent)
         except UnknownJob:
             return parked
-        except (LeaseHeld, HeadChanged):
+        except (Conflict, HeadChanged):
             return Deferred("lease")
         except Exception as error:
             if classify(error) is ErrorClass.TRANSIENT:
@@ -57,16 +57,14 @@ class Parking:
         """End a job `Failed` for a reason, and announce its outcome.
 
         Only a job that is the workers' is ended: for one that waits for its next attempt another message will come.
-        Raises `LeaseHeld` or `HeadChanged` when others have the job, `PublishFailed`, and what went wrong with storage.
+        Raises `Conflict` or `HeadChanged` when others have the job, `PublishFailed`, and what went wrong with storage.
         """
         head = await self._trail.head(job_id)
         if head.state in _WITH_WORKERS:
-            lease = await self._keeper.acquire(job_blob(job_id), lambda _: None, create=True)
-            try:
-                failed = NewEvent(Status.FAILED, reason, data={"reason": State.FAILED.value, "error": reason})
-                head, _ = await self._trail.append(head, [failed], state=State.FAILED)
-            finally:
-                await self._keeper.release(lease, delete=head.state.terminal)
+            if head.state is State.RUNNING and not await self._is_over(head):
+                raise Conflict("lease", f"{head.worker} runs the job")
+            failed = NewEvent(Status.FAILED, reason, data={"reason": State.FAILED.value, "error": reason})
+            head, _ = await self._trail.append(head, [failed], state=State.FAILED)
         if head.state.terminal:
             async with Announcer(self._broker, traceparent) as announcer:
                 if not await announcer.finish(await recent(self._trail, head)):

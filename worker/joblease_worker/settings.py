@@ -13,6 +13,9 @@ class WorkerSettings(ProgramSettings, BrokerSettings, StorageSettings):
 
     worker_name: Annotated[str, Field(min_length=1, max_length=253)] = Field(default_factory=socket.gethostname)
     """Who holds a lease and runs a job, as it is shown everywhere; the pod's name in a cluster."""
+    worker_identity: Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9._-]*$")] = ""
+    """What no two workers have at once, and a worker keeps when it is restarted: the pod's UID in a cluster. A worker
+    takes it as proof that its predecessor is dead, whose jobs go on at once. Empty: they wait for its lease to end."""
     worker_queue: Name = "default"
     """The queue (worker pool) that this worker serves."""
     worker_concurrency: Annotated[int, Field(ge=1, le=64)] = 1

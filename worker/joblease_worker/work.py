@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from joblease.broker import Broker
@@ -16,9 +16,9 @@ from joblease.trail import AuditTrail, HeadChanged, NewEvent
 from structlog.contextvars import bind_contextvars
 
 from joblease_worker.announcer import Announcer, Reading
-from joblease_worker.claim import Claim, NothingToRun, claim, recent
+from joblease_worker.claim import Claim, Conflict, NothingToRun, claim, hand_back, recent
 from joblease_worker.closing import Why
-from joblease_worker.locks import Conflict, RunLeases, take_leases
+from joblease_worker.locks import RunLeases, take_leases
 from joblease_worker.record import Fenced
 from joblease_worker.run import Run
 from joblease_worker.settlement import UNKNOWN_HANDLER_HEADER, Deferred, Done, HandedBack, Verdict, count
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from joblease_worker.keeper import Keeper
     from joblease_worker.pool import ProcessPool
+    from joblease_worker.session import Session
     from joblease_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -40,14 +41,23 @@ class Work:
     """What a worker does with jobs; `runs` are those that it has claimed, by job id."""
 
     def __init__(
-        self, settings: "WorkerSettings", broker: Broker, trail: AuditTrail, keeper: "Keeper", pool: "ProcessPool"
+        self,
+        settings: "WorkerSettings",
+        broker: Broker,
+        trail: AuditTrail,
+        keeper: "Keeper",
+        session: "Session",
+        pool: "ProcessPool",
     ) -> None:
         self._settings = settings
         self._broker = broker
         self._trail = trail
         self._keeper = keeper
+        self._session = session
         self._pool = pool
         self._draining = False
+        self._in_hand: set[str] = set()
+        """Jobs that a delivery is about, from before their leases are taken until they are given back."""
         self.runs: dict[str, Run] = {}
 
     def drain(self) -> None:
@@ -56,14 +66,19 @@ class Work:
         for run in self.runs.values():
             run.stop(Why.DRAIN)
 
+    async def is_over(self, head: Head) -> bool:
+        """Whether nobody runs a job under the claim in its head, nor ever will again. Raises as `Session.is_over`."""
+        return head.job_id not in self._in_hand and await self._session.is_over(head)
+
     async def do(self, delivery: "AbstractIncomingMessage", message: JobMessage, traceparent: str) -> Verdict:
         """Run a job, if it is to run here and now. Raises `UnknownJob`, and what went wrong with storage."""
         run = Run(self._settings, self._trail, self._pool, message, traceparent)
         async with Announcer(self._broker, traceparent) as announcer:
             try:
                 self._check_handler(delivery, message.handler)
-                leases = await take_leases(self._keeper, self._trail, message, run.lease_lost)
-                head, outcome = await self._run(run, message, leases, announcer)
+                with self._taken(message.job_id):
+                    leases = await take_leases(self._keeper, self._session, self._trail, message, run.lease_lost)
+                    head, outcome = await self._run(run, message, leases, announcer)
             except Conflict as conflict:
                 return await self._defer(delivery, message, conflict, announcer)
             except NothingToRun as nothing:
@@ -76,6 +91,16 @@ class Work:
                 log.warning("not every event was announced; the next delivery tells them again")
                 return Deferred("broker")
         return HandedBack() if head.state is State.INTERRUPTED else Done()
+
+    @contextlib.contextmanager
+    def _taken(self, job_id: str) -> "Iterator[None]":
+        if job_id in self._in_hand:  # delivered again, since the connection of the first delivery was lost
+            raise Conflict("lease", f"{self._settings.worker_name} has the job in hand")
+        self._in_hand.add(job_id)
+        try:
+            yield
+        finally:
+            self._in_hand.remove(job_id)
 
     def _check_handler(self, delivery: "AbstractIncomingMessage", handler: str) -> None:
         """Leave a job to workers that know its handler; one that has gone round for long fails here."""
@@ -93,13 +118,13 @@ class Work:
         self, run: Run, message: JobMessage, leases: RunLeases, announcer: Announcer
     ) -> tuple[Head, Sequence[JobEvent | Reading]]:
         """Claim and run a job, and give the leases back; its head, and the events that nobody has heard of yet."""
-        head: Head | None = None
+        claimed: Claim | None = None
         outcome: Sequence[JobEvent | Reading]
         self.runs[message.job_id] = run  # before the claim: an order that comes in between must find it
         if self._draining:
             run.stop(Why.DRAIN)
         try:
-            claimed = await claim(self._trail, message, self._settings.worker_name, leases.check)
+            claimed = await claim(self._trail, message, self._settings.worker_name, leases, self._session.is_over)
             head = claimed.head
             outcome = [self._history(claimed)] if claimed.taken_over else claimed.events
             if not head.state.terminal:
@@ -107,12 +132,13 @@ class Work:
                 await announcer.announce(outcome)
                 leases.describe(self._holder(message, head))
                 head, outcome = await run.execute(head, leases, announcer)
-        except NothingToRun as nothing:
-            head = nothing.head
+        except Exception as error:
+            if claimed:  # this worker lives on: others would wait for the end of its session
+                await hand_back(self._trail, claimed.head, leases, error)
             raise
         finally:
             self.runs.pop(message.job_id, None)
-            await leases.release(finished=bool(head and head.state.terminal))
+            await leases.release()
         return head, outcome
 
     def _history(self, claimed: Claim) -> Reading:

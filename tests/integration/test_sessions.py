@@ -1,0 +1,124 @@
+"""A worker's session: what it proves, who may close it, and what becomes of the jobs that were claimed under it."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from joblease.leases import slot_blob
+from joblease.messages import RetryPolicy
+from joblease.states import State
+from joblease_worker.run import Run
+from support.jobs import Jobs
+from support.worker import Worker, open_worker
+
+
+@pytest.fixture
+def group() -> str:
+    return f"g{uuid4().hex[:8]}"
+
+
+async def started(jobs: Jobs, job_id: str, epoch: int) -> None:
+    async with asyncio.timeout(30):
+        while (await jobs.trail.head(job_id)).epoch < epoch:
+            await asyncio.sleep(0.02)
+
+
+async def die(worker: Worker) -> None:
+    """As a worker does whose container is killed: its handlers go with it, nothing is released or renewed any more."""
+    worker.keeper._loop.call_soon_threadsafe(worker.keeper._watching.cancel)  # type: ignore[union-attr]
+    for run in list(worker.consumer._work.runs.values()):
+        run.lease_lost("the container was killed")
+
+
+async def test_a_claim_names_its_session_and_its_slot(
+    jobs: Jobs, amqp_url: str, storage: str, tmp_path: Path, group: str
+) -> None:
+    async with open_worker(amqp_url, storage) as worker:
+        job = await jobs.submit("hold", group=group, parameters={"seconds": 1, "record": str(tmp_path / "r")})
+        head = await jobs.reaches(job.job_id, State.RUNNING)
+        assert await jobs.is_held(job.job_id)
+        assert head.slot
+        assert head.slot.blob == slot_blob(group, 0)
+        assert await jobs.blobs.holder(head.slot.blob) is not None
+        assert head.session == (await worker.session.lease())[0]
+        await jobs.outcome(job.job_id)
+
+
+async def test_a_session_that_nobody_holds_is_closed_for_good(jobs: Jobs, amqp_url: str, storage: str) -> None:
+    async with open_worker(amqp_url, storage, worker_identity="one") as first:
+        name, lease = await first.session.lease()
+        async with open_worker(amqp_url, storage, worker_queue="other") as second:
+            job = await jobs.submit("noop", publish=False)
+            head, _ = await jobs.trail.append(
+                await jobs.trail.head(job.job_id), [], state=State.RUNNING, session=name, epoch=1
+            )
+            assert not await second.session.is_over(head)
+            await jobs.break_lease(head.claim_blob)
+            assert await second.session.is_over(head)
+            assert await second.session.is_over(head)
+            assert not await jobs.storage.locks().get_blob_client(head.claim_blob).exists()
+            await _until(lambda: not lease.ours)  # storage refuses its renewal
+            assert (await first.session.lease())[0] != name
+
+
+async def test_a_restarted_container_takes_its_predecessors_jobs_over_at_once(
+    jobs: Jobs, amqp_url: str, storage: str, tmp_path: Path, group: str
+) -> None:
+    record = tmp_path / "record"
+    parameters = {"seconds": 3, "record": str(record)}
+    async with open_worker(amqp_url, storage, worker_identity="pod-uid", lease_seconds=60) as first:
+        job = await jobs.submit("hold", group=group, parameters=parameters, retry=RetryPolicy(max_attempts=2))
+        await started(jobs, job.job_id, 1)
+        await _lines(record, 1)
+        await first.broker.stop_consuming()
+        killed = time.monotonic()
+        await die(first)
+        async with open_worker(amqp_url, storage, worker_identity="pod-uid", worker_name="worker-2", lease_seconds=60):
+            await jobs.publish(job.model_copy(update={"head": None}))
+            await started(jobs, job.job_id, 2)
+            assert time.monotonic() - killed < 15  # and not the minute of its lease
+            state, events = await jobs.outcome(job.job_id)
+    assert state is State.COMPLETED
+    words = [event.status for event in events if not event.status.startswith("Step")]
+    assert words == ["Submitted", "Queued", "Started", "Interrupted", "Started", "Completed"]
+
+
+async def test_a_worker_without_an_identity_closes_nobodys_session(jobs: Jobs, amqp_url: str, storage: str) -> None:
+    async with open_worker(amqp_url, storage) as first, open_worker(amqp_url, storage):
+        _, lease = await first.session.lease()
+        await jobs.blobs.renew(lease.grant)
+        assert lease.ours
+
+
+async def test_a_run_that_nobody_foresaw_the_end_of_is_handed_back(
+    jobs: Jobs, amqp_url: str, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker lives on and keeps its session: others would wait for it."""
+    async with open_worker(amqp_url, storage):
+        execute, failures = Run.execute, [LookupError("nobody foresaw it")]
+
+        async def fails_once(run: Run, *arguments: Any) -> Any:
+            if failures:
+                raise failures.pop()
+            return await execute(run, *arguments)
+
+        monkeypatch.setattr(Run, "execute", fails_once)
+        job = await jobs.submit("noop")
+        async with asyncio.timeout(20):
+            while "Interrupted" not in (words := [e.status for e in await jobs.trail.history(job.job_id)]):
+                await asyncio.sleep(0.05)
+        assert words[:4] == ["Submitted", "Queued", "Started", "Interrupted"]
+        assert (await jobs.outcome(job.job_id))[0] is State.COMPLETED
+
+
+async def _until(condition: Any) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+async def _lines(path: Path, count: int) -> None:
+    await _until(lambda: path.exists() and len(path.read_text().splitlines()) >= count)
