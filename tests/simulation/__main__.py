@@ -59,7 +59,8 @@ def campaign(first: "Play", seconds: float, seeds: float, processes: int, *, unt
     for result in many(first, seconds, seeds, processes):
         total.add(result)
         if result.violations:
-            print(f"seed {result.seed}: {len(result.violations)} violations; python -m simulation --seed {result.seed}")
+            again = f"cd tests && python -m simulation --seed {result.seed}"
+            print(f"seed {result.seed}: {len(result.violations)} violations; {again}")
             print("\n".join(f"    {each}" for each in result.violations[:5]), flush=True)
             if until_bad:
                 break

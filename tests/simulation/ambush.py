@@ -31,22 +31,25 @@ class Ambush(Nemesis):
 
     async def _strike(self) -> None:
         """Stop, suspend, drain or kill whoever makes a certain request; the answer may be lost."""
-        program, _ = await self._catch(self._dice.choice(TRAPPED), lost=self._dice.random() < 0.5)
-        for running in self._named(program):
-            running.program.stopped = False
+        caught, _ = await self._catch(self._dice.choice(TRAPPED), lost=self._dice.random() < 0.5)
+        for running in caught:
+            running.program.stops -= 1
+            if not running.program.alive:
+                continue
             harms: list[Any] = [self._stop, self._kill]
             if isinstance(running, RunningWorker):
                 harms += [self._suspend, self._drain]
             await self._dice.choice(harms)(running)
 
-    async def _catch(self, words: str, *, lost: bool) -> tuple[str, str]:
-        """Wait for a request, and have its sender stand still; its name, and the request."""
-        sprung: asyncio.Future[tuple[str, str]] = self._services.loop.create_future()
+    async def _catch(self, words: str, *, lost: bool) -> tuple[list[Running], str]:
+        """Wait for a request, and have its sender stand still; it, and what it asked for."""
+        sprung: asyncio.Future[tuple[list[Running], str]] = self._services.loop.create_future()
 
         def spring(program: str, what: str) -> bool:
-            for running in self._named(program):
-                running.program.stopped = True
-            sprung.set_result((program, what))
+            caught = self._named(program)
+            for running in caught:
+                running.program.stops += 1
+            sprung.set_result((caught, what))
             return lost
 
         self._network.traps.append((words, spring))
@@ -80,15 +83,15 @@ class Ambush(Nemesis):
 
         The first one goes on, and is killed when it has written something about the job.
         """
-        program, what = await self._catch("create job", lost=False)
+        caught, what = await self._catch("create job", lost=False)
         job = what.removeprefix("create job/")
-        self._count("job deleted at its beginning", program)
+        self._count("job deleted at its beginning", " ".join(each.program.name for each in caught))
         self._workload.delete(job)
         self._fleet.add_operator()
         await asyncio.sleep(self._dice.choice([5, 25]))
         self._network.traps.append((f"write {job}", lambda name, _what: self._kill_operator_named(name)))
-        for running in self._named(program):
-            running.program.stopped = False
+        for running in caught:
+            running.program.stops -= 1
 
     def _kill_operator_named(self, name: str) -> bool:
         for running in self._named(name):

@@ -60,7 +60,7 @@ class Fleet:
         """Have everything run again."""
         self._services.network.cut.clear()
         for program in self._services.loop.programs:
-            program.stopped = False
+            program.stops = 0
         self.bury()
         for operator in self.operators[:-1]:
             operator.kill()

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import math
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from faults.history import Activity
@@ -22,6 +22,8 @@ from simulation.loop import EPOCH, Program, VirtualLoop
 
 OnStep = Callable[[Mapping[str, Any]], Awaitable[None]]
 LOOK_SECONDS = 0.05
+WAKING_SECONDS = 1.2
+"""In which a machine that was suspended kills what has lost its lease meanwhile (docs/guarantee.md)."""
 FIRST_PID = 1 << 30
 """No process of this machine has such an id."""
 
@@ -53,13 +55,26 @@ class Machine:
         self.guardian = Program(f"guardian of {worker.name}", self.loop, worker.rate, worker.offset)
         self.processes: dict[int, SimulatedProcess] = {}
         self.guarded: dict[tuple[int, str], float] = {}
+        self.awake = 0.0
+        """Since when keeper and guardian have had the time to kill what had lost its lease in a sleep."""
         self._news = asyncio.Event()
         self.guardian.start(self._guard())
 
-    def stop(self, *, stopped: bool) -> None:
-        """Suspend the whole machine, or wake it up: its clock has gone on."""
-        for program in (self.worker, self.guardian, *(each.child for each in self.processes.values())):
-            program.stopped = stopped
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """All its processes stand still meanwhile, whoever else has stopped one; its clock goes on.
+
+        What was held may have another holder then: until `awake`, handlers are forgiven that they go on.
+        """
+        since, self.awake = self.loop.real, math.inf
+        with contextlib.ExitStack() as stack:
+            for program in (self.worker, self.guardian, *(each.child for each in self.processes.values())):
+                stack.enter_context(program.standing())
+            try:
+                yield
+            finally:
+                self.awake = self.loop.real + WAKING_SECONDS
+                self.witness.slept.append((frozenset(self.processes), since, self.awake))
 
     def kill_tree(self, pid: int) -> None:
         """As `guardian_process.end_tree`."""

@@ -39,7 +39,8 @@ class Program:
         self.rate = rate
         self.offset = offset
         self.alive = True
-        self.stopped = False
+        self.stops = 0
+        """Why it stands still: it was stopped, its machine is suspended. It goes on when no reason is left."""
         self.ready: deque[asyncio.Handle] = deque()
         self.main: asyncio.Task[None] | None = None
         self._loop = loop
@@ -59,6 +60,15 @@ class Program:
     def soon(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Have something called as this program, in its next turn; never, once it is dead."""
         self.call(self._loop.call_soon, function, *arguments)
+
+    @contextlib.contextmanager
+    def standing(self) -> Iterator[None]:
+        """It stands still meanwhile."""
+        self.stops += 1
+        try:
+            yield
+        finally:
+            self.stops -= 1
 
     def kill(self) -> None:
         """End it at once: no `finally` of its runs."""
@@ -151,13 +161,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
             busy = [f"{each.name}: {each.ready[0]}" for each in self.programs if each.ready]
             raise Stuck(f"{self.turns} turns, at {self.real:.3f} s: somebody turns in circles: {busy}")
         self._hand_out()
-        runnable = [each for each in self.programs if each.ready and not each.stopped]
+        runnable = [each for each in self.programs if each.ready and not each.stops]
         if not runnable:
             self._advance()
             return
         program = runnable[0] if len(runnable) == 1 else self.dice.choice(runnable)
         for _ in range(len(program.ready)):
-            if not program.alive or program.stopped or not program.ready:
+            if not program.alive or program.stops or not program.ready:
                 break
             handle = program.ready.popleft()
             if not handle._cancelled:

@@ -1,6 +1,7 @@
 """What is done to the programs: killed, stopped, suspended, replaced, scaled, cut off."""
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
@@ -15,8 +16,6 @@ T = TypeVar("T")
 SERVICES = ("storage", "broker", "kubernetes")
 ENDING_SECONDS = 10
 """In which an operator that runs ends."""
-WAKING_SECONDS = 1.2
-"""In which a machine that was suspended kills what has lost its lease meanwhile (docs/guarantee.md)."""
 
 
 class Nemesis:
@@ -102,29 +101,22 @@ class Nemesis:
             await self._stop(worker)
 
     async def _stop_guardian(self) -> None:
-        """For less than the margin between the keeper's deadline and the lease's end."""
-        for worker in self._one(self._fleet.workers):
-            program = worker.machine.guardian
-            self._count("guardian stopped", program.name)
-            program.stopped = True
-            await asyncio.sleep(self._dice.uniform(0.1, 1.5))
-            program.stopped = False
+        """For less than the margin between the keeper's deadline and the lease's end, and not after a suspension."""
+        awake = [each.machine for each in self._fleet.workers if each.machine.awake < self._services.loop.real]
+        for machine in self._one([each for each in awake if not each.guardian.stops]):
+            self._count("guardian stopped", machine.guardian.name)
+            with machine.guardian.standing():
+                await asyncio.sleep(self._dice.uniform(0.1, 1.5))
 
     async def _suspend_machine(self) -> None:
         for worker in self._one(self._fleet.workers):
             await self._suspend(worker)
 
     async def _suspend(self, worker: RunningWorker) -> None:
-        """Worker, guardian and handlers stand still together; what was held may have another holder then."""
-        self._count("machine suspended", worker.program.name)
-        machine, since = worker.machine, self._services.loop.real
-        machine.stop(stopped=True)
-        try:
-            await self._miss_heartbeats(worker, self._dice.choice([2, 10, 20, 40]))
-        finally:
-            until = self._services.loop.real + WAKING_SECONDS
-            self._services.witness.slept.append((frozenset(machine.processes), since, until))
-            machine.stop(stopped=False)
+        if worker.machine.awake < math.inf:
+            self._count("machine suspended", worker.program.name)
+            with worker.machine.suspended():
+                await self._miss_heartbeats(worker, self._dice.choice([2, 10, 20, 40]))
             self._network.note(worker.program.name, "WOKEN")
 
     async def _scale_to_zero(self) -> None:
@@ -160,9 +152,8 @@ class Nemesis:
     async def _stop(self, running: Running) -> None:
         program = running.program
         self._count("program stopped", program.name)
-        program.stopped = True
-        await self._miss_heartbeats(running, self._dice.choice([0.3, 3, 12, 25, 60]))
-        program.stopped = False
+        with program.standing():
+            await self._miss_heartbeats(running, self._dice.choice([0.3, 3, 12, 25, 60]))
         self._network.note(program.name, "CONTINUED")
 
     async def _miss_heartbeats(self, running: Running, seconds: float) -> None:
@@ -235,7 +226,7 @@ class Nemesis:
         running = 0
         while operator.program.alive and running < ENDING_SECONDS:
             await asyncio.sleep(1)
-            running += not operator.program.stopped
+            running += not operator.program.stops
         if operator.program.alive:
             self.complaints.append(f"{operator.program.name} was asked to end, and goes on")
 

@@ -102,9 +102,9 @@ class Scene:
 
     def _forgiven(self, note: Activity, began: dict[str, float]) -> Activity:
         """What a handler did in the moment in which its machine woke up: as if it had done it before."""
-        for pids, since, until in self._services.witness.slept:
+        for pids, since, until in reversed(self._services.witness.slept):  # it may have been suspended again at once
             if since <= note.at <= until and began[note.run] < since and int(note.run.split(".")[0]) in pids:
-                return replace(note, at=since, wall=EPOCH + since - 1e-5)
+                note = replace(note, at=since, wall=EPOCH + since - 1e-5)
         return note
 
     def _whole_statuses(self, history: History) -> Iterable[str]:
