@@ -11,8 +11,9 @@ from simulation.programs import RunningOperator, RunningWorker, Services
 from simulation.workload import Workload
 
 TRAPPED = (
-    *["write uid"] * 5, "acquire job", "acquire group", "renew", "release", "delete job", "create job", "discard",
-    "read uid", "publish", "status", "write JobFeed", "write JobIndex", "write JobStats", "list", "query",
+    *["write uid"] * 5, "acquire session", "acquire group", "renew", "release", "delete session", "discard",
+    "write JobOpen", "read uid", "publish", "status", "write JobFeed", "write JobIndex", "write JobStats", "list",
+    "query",
 )  # fmt: skip
 """What the words of a request begin with; a job's id is `uid-...`."""
 
@@ -83,8 +84,8 @@ class Ambush(Nemesis):
 
         The first one goes on, and is killed when it has written something about the job.
         """
-        caught, what = await self._catch("create job", lost=False)
-        job = what.removeprefix("create job/")
+        caught, what = await self._catch("write JobOpen replace", lost=False)
+        job = what.split()[3]
         self._count("job deleted at its beginning", " ".join(each.program.name for each in caught))
         self._workload.delete(job)
         self._fleet.add_operator()

@@ -33,11 +33,12 @@ class Fleet:
         self._started += 1
         self.dashboards.append(RunningDashboard(self._services, f"dashboard-{self._started}", self._started))
 
-    def add_worker(self, name: str = "") -> None:
-        """A new pod, or a container that starts again under its old name."""
+    def add_worker(self, name: str = "", identity: str = "") -> None:
+        """A new pod, perhaps under an old name; with an old identity, a container that is started again in its pod."""
         self._started += 1
         concurrency = self._services.dice.choice([1, 1, 2])
-        self.workers.append(RunningWorker(self._services, name or f"worker-{self._started}", concurrency))
+        name, identity = name or f"worker-{self._started}", identity or f"pod-{self._started}"
+        self.workers.append(RunningWorker(self._services, name, identity, concurrency))
 
     def bury(self) -> None:
         """Forget those that have ended."""

@@ -32,7 +32,8 @@ class Nemesis:
         """What it chooses from."""
         return [
             self._kill_worker, self._kill_worker, self._stop_worker, self._stop_worker, self._drain_worker,
-            self._kill_machine, self._suspend_machine, self._stop_guardian, self._kill_operator, self._stop_operator,
+            self._kill_machine, self._restart_container, self._restart_container, self._break_slot,
+            self._suspend_machine, self._stop_guardian, self._kill_operator, self._stop_operator,
             self._second_operator, self._cut, self._cut, self._cut_connection, self._cut_connection,
             self._restart_broker, self._lose_queue, self._lose_watch, self._kill_dashboard, self._second_dashboard,
             self._upgrade, self._scale_to_zero, self._jump, self._isolate, self._isolate,
@@ -74,6 +75,21 @@ class Nemesis:
             self._count("machine lost", worker.program.name)
             worker.kill_machine()
             await self._replace(worker)
+
+    async def _restart_container(self) -> None:
+        """All its processes die, and it starts again in its pod."""
+        for worker in self._one(self._busy()):
+            self._count("container restarted", worker.program.name)
+            worker.kill_machine()
+            await asyncio.sleep(self._dice.choice([0.1, 1, 5]))
+            self._fleet.bury()
+            self._fleet.add_worker(worker.program.name, worker.settings.worker_identity)
+
+    async def _break_slot(self) -> None:
+        """An administrator breaks a slot's lease, which is free for others when its time is over."""
+        for name in self._one([name for name, _, leased in self._services.storage.listing("group/") if leased]):
+            self._count("slot broken", name)
+            self._services.storage.break_lease(name)
 
     async def _drain_worker(self) -> None:
         for worker in self._one(self._fleet.workers):

@@ -123,13 +123,13 @@ class RunningDashboard:
 class RunningWorker:
     """One worker process with its machine."""
 
-    def __init__(self, services: Services, name: str, concurrency: int) -> None:
+    def __init__(self, services: Services, name: str, identity: str, concurrency: int) -> None:
         network = services.network
         self.program = Program(name, services.loop, *services.clock())
         self.machine = Machine(self.program, services.witness, services.dice)
         self.settings = WorkerSettings(
-            worker_name=name, worker_concurrency=concurrency, lease_seconds=LEASE_SECONDS, defer_seconds=2,
-            storage_timeout_seconds=TIMEOUT, cancel_grace_seconds=2, drain_grace_seconds=5,
+            worker_name=name, worker_identity=identity, worker_concurrency=concurrency, lease_seconds=LEASE_SECONDS,
+            defer_seconds=2, storage_timeout_seconds=TIMEOUT, cancel_grace_seconds=2, drain_grace_seconds=5,
         )  # fmt: skip
         account = Account(services.storage, network, self.program, TIMEOUT)
         self.program.account, self.program.machine = account, self.machine  # type: ignore[attr-defined]

@@ -147,6 +147,10 @@ class Storage:
         blob = self._held(name, lease_id)
         blob.lease_id = ""
 
+    def break_lease(self, name: str) -> None:
+        """Its holder cannot renew it, and others cannot take it, until its time is over."""
+        self._blob(name).lease_id = "broken"
+
     def delete(self, name: str, lease_id: str = "") -> None:
         """With the lease, or when nobody has it."""
         blob = self._blob(name)
