@@ -88,7 +88,7 @@ class Record:
         known = job.sequence
         self._take_note(job, events)
         if job.finished and job.sequence > known:  # its worker may have died before it told anybody
-            job.unannounced = events[-1:]
+            job.unannounced += events[-1:]  # after what is still to be said; one of those may be under way
 
 
 def facts(job: Job, *, parameters: bool = True) -> dict[str, Any]:

@@ -16,6 +16,8 @@ TRAPPED = (
     "query",
 )  # fmt: skip
 """What the words of a request begin with; a job's id is `uid-...`."""
+OVERTAKEN_SECONDS = 25
+"""In which a worker's connection and leases end, and another one takes its jobs."""
 
 
 class Ambush(Nemesis):
@@ -27,7 +29,10 @@ class Ambush(Nemesis):
 
     def deeds(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """See `Nemesis`."""
-        own = [self._cancel_in_a_write, self._delete_at_the_beginning, *[self._strike] * 10]
+        own = [
+            self._cancel_in_a_write, self._cancel_unheard, self._delete_at_the_beginning, self._delete_unseen,
+            self._overtake_a_claim, self._overtake_a_write, *[self._strike] * 10,
+        ]  # fmt: skip
         return [*super().deeds(), *own]
 
     async def _strike(self) -> None:
@@ -42,14 +47,14 @@ class Ambush(Nemesis):
                 harms += [self._suspend, self._drain]
             await self._dice.choice(harms)(running)
 
-    async def _catch(self, words: str, *, lost: bool) -> tuple[list[Running], str]:
+    async def _catch(self, words: str, *, lost: bool, standing: bool = True) -> tuple[list[Running], str]:
         """Wait for a request, and have its sender stand still; it, and what it asked for."""
         sprung: asyncio.Future[tuple[list[Running], str]] = self._services.loop.create_future()
 
         def spring(program: str, what: str) -> bool:
             caught = self._named(program)
             for running in caught:
-                running.program.stops += 1
+                running.program.stops += standing
             sprung.set_result((caught, what))
             return lost
 
@@ -78,6 +83,42 @@ class Ambush(Nemesis):
             return True
 
         self._network.traps.append(("write uid", spring))
+
+    async def _cancel_unheard(self) -> None:
+        """A user cancels a job whose worker does not hear of it, and holds it all the same."""
+        for worker in self._one(self._busy()):
+            self._count("cancelled unheard", worker.program.name)
+            pair = worker.program.name, "broker"
+            self._network.cut.add(pair)
+            for _, lease in [*worker.machine.guarded]:
+                if lease.startswith("job/"):
+                    self._workload.cancel(lease.removeprefix("job/"))
+            await asyncio.sleep(self._dice.choice([12, 30]))
+            self._network.cut.discard(pair)
+
+    async def _delete_unseen(self) -> None:
+        """Somebody deletes a job while no watch is up."""
+        for job in self._one(self._workload.jobs):
+            self._count("deleted unseen", "fleet")
+            await self._lose_watch()
+            self._workload.delete(job.job_id)
+
+    async def _overtake_a_claim(self) -> None:
+        """A worker stands still when it has a job's lease, until another one has the job."""
+        caught, _ = await self._catch("acquire job", lost=False)
+        await self._be_overtaken(caught)
+
+    async def _overtake_a_write(self) -> None:
+        """The same when it has learnt that a write was refused: it was its own, whose answer was lost."""
+        _, what = await self._catch("write uid", lost=True, standing=False)
+        caught, _ = await self._catch(f"refused write {what.split()[1]}", lost=False)
+        await self._be_overtaken(caught)
+
+    async def _be_overtaken(self, caught: list[Running]) -> None:
+        for running in caught:
+            running.program.stops -= 1
+            self._count("overtaken", running.program.name)
+            await self._stop(running, OVERTAKEN_SECONDS)
 
     async def _delete_at_the_beginning(self) -> None:
         """An operator stands still as it begins a job, which is deleted meanwhile; another one looks after all.

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
@@ -85,6 +85,10 @@ class Server:
         self._clients: dict[int, SimulatedBroker] = {}
         self._tags = itertools.count()
         self._private: set[str] = set()
+        self.on_ack: Callable[[str, int], None] = lambda _message, _others: None
+        """Told of each acknowledged message of a jobs queue, and how many others of the same job there are."""
+        self.on_loss: Callable[[str], None] = lambda _message: None
+        """Told of each message that somebody has deleted."""
 
     def publish(self, exchange: str, key: str, letter: Letter) -> None:
         """Put a message into all queues that are bound for it."""
@@ -154,8 +158,20 @@ class Server:
 
     def ack(self, consumer: Consumer, tag: int) -> None:
         """A message is done with."""
-        consumer.unsettled.pop(tag, None)
+        letter = consumer.unsettled.pop(tag, None)
+        if letter and consumer.queue.startswith(JOBS):
+            job = letter.message_id.rsplit(".", 1)[0]
+            self.on_ack(letter.message_id, sum(each.message_id.startswith(f"{job}.") for each in self._of_jobs()))
         self.deliver(consumer.queue)
+
+    def _of_jobs(self) -> Iterator[Letter]:
+        """All messages that ask for a job, or did."""
+        for name, letters in self.queues.items():
+            if not name.startswith(EVENTS):
+                yield from letters
+        for consumer in self.consumers:
+            if consumer.queue.startswith(JOBS):
+                yield from consumer.unsettled.values()
 
     def deliver(self, queue: str) -> None:
         """Hand out what consumers have room for."""
@@ -173,11 +189,13 @@ class Server:
     def lose(self, queue: str) -> int:
         """Somebody deletes a queue, and it is declared anew; how many messages went with it, also unsettled ones."""
         readers = [each for each in self.consumers if each.queue == queue]
-        lost = len(self.queues[queue]) + sum(len(each.unsettled) for each in readers)
+        lost = [*self.queues[queue], *(letter for each in readers for letter in each.unsettled.values())]
+        for letter in lost:
+            self.on_loss(letter.message_id)
         self.queues[queue].clear()
         for consumer in readers:
             consumer.unsettled.clear()
-        return lost
+        return len(lost)
 
     def counts(self, queue: str) -> tuple[int, int]:
         """Messages that are ready, and consumers."""

@@ -38,6 +38,8 @@ class ApiServer:
         self._versions = itertools.count(1)
         self.objects: dict[str, Body] = {}
         self.watches: list[Watch] = []
+        self.on_status: Callable[[Program, str, Body], None] = lambda _operator, _job, _status: None
+        """Told of each status that an operator sends."""
 
     def create(self, name: str, spec: Body) -> Body:
         """A new `JobRequest`. Raises `Exists`."""
@@ -215,6 +217,7 @@ class JobRequests:
     async def patch_status(self, job: "Job", status: Body) -> None:
         """See `JobRequests`."""
         reason = _reason(status)
+        self._server.on_status(self._program, job.uid, status)
         await self._ask(f"status {job.name} {reason}", lambda: self._server.patch_status(job.name, job.uid, status))
 
     async def delete(self, job: "Job") -> None:

@@ -46,6 +46,11 @@ class Program:
         self._loop = loop
         loop.programs.append(self)
 
+    @property
+    def real(self) -> float:
+        """The true time, which no program knows."""
+        return self._loop.real
+
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run its main coroutine."""
         self.main = self.call(lambda: self._loop.create_task(work, name=self.name))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BUDGET = 15
+BUDGET = 40
 """Seeds within which a mutant is to be noticed."""
 
 

@@ -165,11 +165,11 @@ class Nemesis:
 
     # Any program
 
-    async def _stop(self, running: Running) -> None:
+    async def _stop(self, running: Running, seconds: float = 0) -> None:
         program = running.program
         self._count("program stopped", program.name)
         with program.standing():
-            await self._miss_heartbeats(running, self._dice.choice([0.3, 3, 12, 25, 60]))
+            await self._miss_heartbeats(running, seconds or self._dice.choice([0.3, 3, 12, 25, 60]))
         self._network.note(program.name, "CONTINUED")
 
     async def _miss_heartbeats(self, running: Running, seconds: float) -> None:

@@ -62,8 +62,8 @@ class Network:
         self.cut: set[tuple[str, str]] = set()
         """Pairs of program and service between which nothing passes."""
         self.traps: list[tuple[str, Callable[[str, str], bool]]] = []
-        """What begins the words of a request, and what is done to its sender when it takes effect: whether the answer
-        is lost."""
+        """What begins the words of a request (of one that is refused: `refused ` and those), and what is done to its
+        sender when it takes effect: whether the answer is lost."""
         self.last_arrival = 0.0
         """When everything that was sent has arrived."""
         self.note: Callable[[str, str], None] = lambda _who, _what: None
@@ -118,7 +118,7 @@ class Network:
             except Exception as raised:  # noqa: BLE001 - it is the answer
                 error = raised
             self.note(program.name, f"{what}: {error!r}" if error else what)
-            if lost or (not error and self._spring(program.name, what)):
+            if self._spring(program.name, f"refused {what}" if error else what) or lost:
                 self._count(program, "lost answer", what)
             elif not self.is_cut(program.name, service):
                 self._outside(back, lambda: _settle(answer, value, error))

@@ -28,6 +28,7 @@ from simulation.cluster import ApiServer, JobRequests, Watch
 from simulation.handlers import Machine, SimulatedGuardian, SimulatedPool, Witness
 from simulation.loop import PROGRAM, Program, VirtualLoop
 from simulation.network import Network
+from simulation.onlooker import Onlooker
 from simulation.storage import Account, Storage
 
 TIMEOUT = 3.0
@@ -51,6 +52,12 @@ class Services:
         self.broker = Server(loop, self.network)
         self.cluster = ApiServer(loop, self.network)
         self.witness = Witness(loop)
+        self.onlooker = Onlooker(self.storage)
+        self.storage.on_write = self.onlooker.written
+        self.storage.on_answer = self.onlooker.told
+        self.cluster.on_status = self.onlooker.said
+        self.broker.on_ack = self.onlooker.acknowledged
+        self.broker.on_loss = lambda message: self.onlooker.lost_messages.add(message.rsplit(".", 1)[0])
         self.rates = RATES
 
     def clock(self) -> tuple[float, float]:

@@ -63,6 +63,10 @@ class Storage:
         self.written_at: dict[tuple[str, str], float] = {}
         """When each row of the trail was there, by the one true clock."""
         self.blobs: dict[str, Blob] = {}
+        self.on_write: Callable[[Program, Sequence[Write]], None] = lambda _writer, _writes: None
+        """Told of each transaction of the trail, when it has taken effect."""
+        self.on_answer: Callable[[Program, Sequence[Write]], None] = lambda _writer, _writes: None
+        """Told of it when its writer knows."""
 
     @property
     def rows(self) -> "Rows":
@@ -114,19 +118,20 @@ class Storage:
 
     # Blobs
 
-    def _leased(self, blob: Blob) -> bool:
+    def leased(self, blob: Blob) -> bool:
+        """Whether somebody holds it."""
         return bool(blob.lease_id) and blob.until > self._loop.real
 
     def create(self, name: str, metadata: Mapping[str, str]) -> None:
         """A new blob."""
         if blob := self.blobs.get(name):
-            raise _error(412 if self._leased(blob) else 409)
+            raise _error(412 if self.leased(blob) else 409)
         self.blobs[name] = Blob(dict(metadata))
 
     def acquire(self, name: str, seconds: float, lease_id: str) -> None:
         """The lease, or again the one of this id."""
         blob = self._blob(name)
-        if self._leased(blob) and blob.lease_id != lease_id:
+        if self.leased(blob) and blob.lease_id != lease_id:
             raise _error(409)
         blob.lease_id, blob.duration, blob.until = lease_id, seconds, self._loop.real + seconds
 
@@ -138,7 +143,7 @@ class Storage:
     def describe(self, name: str, lease_id: str, metadata: Mapping[str, str]) -> None:
         """Set the metadata."""
         blob = self._held(name, lease_id)
-        if not self._leased(blob):
+        if not self.leased(blob):
             raise _error(412)
         blob.metadata = dict(metadata)
 
@@ -154,21 +159,21 @@ class Storage:
     def delete(self, name: str, lease_id: str = "") -> None:
         """With the lease, or when nobody has it."""
         blob = self._blob(name)
-        if self._leased(blob) and blob.lease_id != lease_id:
+        if self.leased(blob) and blob.lease_id != lease_id:
             raise _error(412)
-        if lease_id and not self._leased(blob):
+        if lease_id and not self.leased(blob):
             raise _error(412)
         del self.blobs[name]
 
     def holder(self, name: str) -> dict[str, str] | None:
         """What is written in a leased blob."""
         blob = self._blob(name)
-        return dict(blob.metadata) if self._leased(blob) else None
+        return dict(blob.metadata) if self.leased(blob) else None
 
     def listing(self, prefix: str) -> list[tuple[str, dict[str, str], bool]]:
         """Names, metadata, and whether leased."""
         found = sorted((name, blob) for name, blob in self.blobs.items() if name.startswith(prefix))
-        return [(name, dict(blob.metadata), self._leased(blob)) for name, blob in found]
+        return [(name, dict(blob.metadata), self.leased(blob)) for name, blob in found]
 
     def _blob(self, name: str) -> Blob:
         if name not in self.blobs:
@@ -194,14 +199,14 @@ class Account:
     def __init__(self, storage: Storage, network: Network, program: Program, timeout: float) -> None:
         self._storage = storage
         self._network = network
-        self._program = program
+        self.program = program
         self._timeout = timeout
 
     async def ask(self, what: str, act: Callable[[], T], retries: int = 0) -> T:
         """One request, with the retries of the SDK's pipeline."""
         for attempt in range(retries + 1):
             try:
-                return await self._network.ask(self._program, SERVICE, what, act, self._timeout)
+                return await self._network.ask(self.program, SERVICE, what, act, self._timeout)
             except NoAnswer as error:
                 if attempt == retries:
                     raise ServiceResponseError(str(error)) from None
@@ -236,7 +241,17 @@ class Table:
             )
         else:
             what = f"write {self._name} {' '.join(each.kind + ' ' + each.row['RowKey'][-40:] for each in writes)}"
-        return await self._account.ask(what, lambda: self._storage.submit(writes, self._name), RETRIES)
+
+        def act() -> list[str]:
+            etags = self._storage.submit(writes, self._name)
+            if self._name == TRAIL_TABLE:
+                self._storage.on_write(self._account.program, writes)
+            return etags
+
+        etags = await self._account.ask(what, act, RETRIES)
+        if self._name == TRAIL_TABLE:
+            self._storage.on_answer(self._account.program, writes)
+        return etags
 
     async def get_entity(self, partition_key: str, row_key: str, **_: Any) -> Row:
         """One row."""

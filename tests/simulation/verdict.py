@@ -51,6 +51,10 @@ class Scene:
         said = all(uid in heads and heads[uid].state == reason for uid, reason in statuses.items())
         return arrived and ended and begun and said and not leases and not any(messages.values())
 
+    def ended(self) -> int:
+        """How many jobs have their outcome."""
+        return sum(head.state.terminal for head in self.heads().values())
+
     def violations(self, *, within: bool) -> Iterator[str]:
         """What broke the promise; `within`: clocks were as good as promised."""
         history = self.history()
@@ -65,6 +69,10 @@ class Scene:
         yield from runs_end_before_the_next(history)
         yield from self._whole_statuses(history)
         yield from self._exact_statistics(history)
+        onlooker = self._services.onlooker
+        yield from onlooker.complaints
+        yield from onlooker.untimely if within else ()
+        yield from onlooker.unfed(history.fed)
 
     def heads(self) -> dict[str, Head]:
         """Of all jobs that were begun."""

@@ -15,7 +15,7 @@ from simulation.verdict import Scene
 from simulation.workload import Workload
 
 PATIENCE = 600.0
-"""Virtual seconds in which every job has ended after the last fault."""
+"""Virtual seconds after the last fault, or after another job's end, in which a job ends: some wait for others."""
 WEATHER = (0.02, 0.03, 0.02, 0.02, 0.005)
 
 
@@ -98,9 +98,12 @@ class World:
         fleet = Fleet(services, workers=self._dice.choice([2, 3, 4]))
         complaints = await (self._without_faults() if self._play.calm else self._under_faults(fleet))
         healed = self._loop.real
-        while self._loop.real - healed < PATIENCE and not self._scene.quiet():
+        ended, latest = 0, healed
+        while self._loop.real - latest < PATIENCE and not self._scene.quiet():
             await asyncio.sleep(2)
             fleet.heal()
+            if (now := self._scene.ended()) > ended:
+                ended, latest = now, self._loop.real
         quiet_after = self._loop.real - healed
         await asyncio.sleep(20)
         network, heads = services.network, self._scene.heads()
