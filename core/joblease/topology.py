@@ -37,6 +37,8 @@ DEAD = "joblease.dead"
 DEAD_LOCK, DEAD_LOCK_MILLISECONDS = f"{DEAD}.lock", 30_000
 REASON_HEADER = "x-joblease-reason"
 DEFERRALS_HEADER = "x-joblease-deferrals"
+SOON_SECONDS = 1
+"""For how long a message waits whose job's worker may have died: its session may be closed any moment."""
 DELIVERY_LIMIT = 20
 NO_DELIVERY_LIMIT = 1_000_000_000
 """As good as none, and the same for every release: RabbitMQ 4 has a limit unless told, and only 4 knows -1 as none."""
@@ -59,6 +61,11 @@ def jobs_queue(queue: str) -> str:
 def defer_queue(queue: str, seconds: int) -> str:
     """Where a pool's jobs wait for a lease."""
     return f"joblease.defer.{queue}.{seconds}s"
+
+
+def defer_queues(queue: str, seconds: int) -> list[str]:
+    """All of a pool's queues where jobs wait: for what may soon be over, and for `JOBLEASE_DEFER_SECONDS`."""
+    return [defer_queue(queue, each) for each in sorted({SOON_SECONDS, seconds})]
 
 
 async def declare_exchanges(channel: "AbstractChannel") -> None:
@@ -102,7 +109,7 @@ async def alone_with_dead(channel: "AbstractChannel") -> "AsyncIterator[Abstract
 
 
 async def declare_pool(channel: "AbstractChannel", queue: str, settings: "BrokerSettings") -> "AbstractQueue":
-    """A worker pool's queue, and the one in which its jobs wait."""
+    """A worker pool's queue, and those in which its jobs wait."""
     arguments: dict[str, Any] = {
         "x-queue-type": "quorum",
         "x-dead-letter-exchange": "",
@@ -113,18 +120,19 @@ async def declare_pool(channel: "AbstractChannel", queue: str, settings: "Broker
         arguments["x-consumer-timeout"] = settings.consumer_timeout_seconds * 1000
     jobs = await _declare(channel, jobs_queue(queue), arguments)
     await jobs.bind(JOBS, queue)
-    await _declare(
-        channel,
-        defer_queue(queue, settings.defer_seconds),
-        {
-            "x-queue-type": "quorum",
-            "x-message-ttl": settings.defer_seconds * 1000,
-            "x-dead-letter-exchange": JOBS,
-            "x-dead-letter-routing-key": queue,
-            "x-dead-letter-strategy": "at-least-once",
-            "x-overflow": "reject-publish",
-        },
-    )
+    for seconds in {SOON_SECONDS, settings.defer_seconds}:
+        await _declare(
+            channel,
+            defer_queue(queue, seconds),
+            {
+                "x-queue-type": "quorum",
+                "x-message-ttl": seconds * 1000,
+                "x-dead-letter-exchange": JOBS,
+                "x-dead-letter-routing-key": queue,
+                "x-dead-letter-strategy": "at-least-once",
+                "x-overflow": "reject-publish",
+            },
+        )
     return jobs
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from aio_pika.exceptions import ChannelNotFoundEntity
 from joblease.broker import Broker
 from joblease.errors import log_level
-from joblease.topology import defer_queue, jobs_queue
+from joblease.topology import defer_queues, jobs_queue
 
 from joblease_operator import dead
 
@@ -97,7 +97,7 @@ class Pools:
         await self._pass_over({queue for queue, since in self._unserved.items() if now - since >= GRACE_SECONDS})
 
     async def _ask(self, queue: str) -> tuple[int, int]:
-        """Messages that a queue and its waiting queue hold ready, and consumers."""
+        """Messages that a queue and those in which its jobs wait hold ready, and consumers."""
 
         async def look(name: str) -> tuple[int, int]:
             async def passive(channel: "AbstractChannel") -> tuple[int, int]:
@@ -110,8 +110,8 @@ class Pools:
                 return 0, 0
 
         ready, consumers = await look(jobs_queue(queue))
-        deferred, _ = await look(defer_queue(queue, self._settings.defer_seconds))
-        return ready + deferred, consumers
+        deferred = [(await look(each))[0] for each in defer_queues(queue, self._settings.defer_seconds)]
+        return ready + sum(deferred), consumers
 
     async def _look_at(self, queue: str, missing: int) -> None:
         now = time.monotonic()

@@ -111,11 +111,11 @@ class Collector:
     async def _empty(self, storage: Storage, history: History) -> bool:
         """Whether no lease is held and no message waits."""
         blobs = [blob async for blob in storage.locks().list_blobs()]
-        history.leases = [b.name for b in blobs if b.lease.state == "leased" or b.name.startswith("job/")]
+        history.leases = [b.name for b in blobs if b.lease.state == "leased" and b.name.startswith("group/")]
         connection = await aio_pika.connect(self._installation.broker.url)
         async with connection:
             channel = await connection.channel()
-            for queue in (topology.jobs_queue("default"), topology.defer_queue("default", 1), topology.DEAD):
+            for queue in (topology.jobs_queue("default"), *topology.defer_queues("default", 1), topology.DEAD):
                 found = await channel.get_queue(queue)
                 history.messages[queue] = found.declaration_result.message_count or 0
         return not history.leases and not any(history.messages.values())

@@ -79,7 +79,7 @@ class History:
     indexed: dict[str, str] = field(default_factory=dict)
     """State of each job in the dashboard's index."""
     leases: list[str] = field(default_factory=list)
-    """Blobs that are leased although nothing runs any more, and job blobs that were left behind."""
+    """Slots that are leased although nothing runs any more, and rows that were left in the list of open jobs."""
     messages: dict[str, int] = field(default_factory=dict)
     """How many messages are left in each queue that should be empty."""
     left: list[Activity] = field(default_factory=list)

@@ -22,7 +22,7 @@ async def break_one(connection_string: str) -> bool:
     async with _storage(connection_string) as storage:
         with suppress(AzureError):
             async for blob in storage.locks().list_blobs():
-                if blob.lease.state == "leased" and blob.name.startswith("job/"):
+                if blob.lease.state == "leased" and blob.name.startswith(("session/", "group/")):
                     client = storage.locks().get_blob_client(blob.name)
                     await BlobLeaseClient(client).break_lease()
                     return True

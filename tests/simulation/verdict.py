@@ -18,7 +18,7 @@ from joblease.messages import JobEvent, Status
 from joblease.rows import HEAD, event_of, head_of, row_key
 from joblease.states import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, OPEN_TABLE, STATS_TABLE
-from joblease.topology import DEAD, EVENTS, defer_queue, jobs_queue
+from joblease.topology import DEAD, EVENTS, defer_queues, jobs_queue
 from joblease_dashboard.read_model.statistics import WHOLE
 from joblease_dashboard.read_model.tally import Tally
 from joblease_worker.closing import AGAIN
@@ -27,7 +27,7 @@ from simulation.loop import EPOCH
 from simulation.programs import Services
 from simulation.storage import Row
 
-QUEUES = (jobs_queue("default"), defer_queue("default", 2), DEAD, f"{EVENTS}.index", f"{EVENTS}.operator")
+QUEUES = (jobs_queue("default"), *defer_queues("default", 2), DEAD, f"{EVENTS}.index", f"{EVENTS}.operator")
 OWN_FAILURES = ("as asked", "killed", "did not end within activeDeadlineSeconds")
 """How a simulated handler fails; its guardian kills it, too."""
 TIMED = (checker.one_run_per_job, checker.limit_per_group, checker.runs_are_told)

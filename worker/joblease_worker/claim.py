@@ -34,11 +34,20 @@ REPEATED_EVENTS = 100
 class Conflict(Exception):
     """The job cannot run here now: somebody else has it or its slot, storage does not answer, or no handler is here."""
 
-    def __init__(self, reason: str, message: str, counter: str = DEFERRALS_HEADER) -> None:
-        """`counter` is the message's header that counts how often this was the reason."""
+    def __init__(self, reason: str, message: str, counter: str = DEFERRALS_HEADER, *, soon: bool = False) -> None:
+        """`counter` is the message's header that counts how often this was the reason.
+
+        `soon`: the job itself runs, as far as one can see. Its worker may have died.
+        """
         super().__init__(message)
         self.reason = reason
         self.counter = counter
+        self.soon = soon
+
+
+def running(head: Head) -> Conflict:
+    """Somebody runs the job."""
+    return Conflict("lease", f"{head.worker} runs the job", soon=True)
 
 
 class NothingToRun(Exception):
@@ -80,7 +89,7 @@ async def claim(
         events, changes = _next(head, message, worker)
         taken_over = head.state in (State.RUNNING, State.INTERRUPTED)
         if head.state is State.RUNNING and not await is_over(head):
-            raise Conflict("lease", f"{head.worker} runs the job")
+            raise running(head)
         changes |= {"worker": worker, "session": leases.session, "slot": leases.slot}
         try:
             return Claim(*await _append(trail, head, events, leases, **changes), taken_over)

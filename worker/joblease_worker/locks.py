@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from joblease.leases import Grant, LeaseHeld, LeaseLost, LeaseUnknown, slot_blob
 from joblease.messages import JobMessage
+from joblease.states import State
 
-from joblease_worker.claim import Conflict
+from joblease_worker.claim import Conflict, running
 from joblease_worker.clock import boot_seconds
 from joblease_worker.keeper import Use
 
@@ -100,4 +101,6 @@ async def _take_slot(keeper: "Keeper", session: "Session", trail: "AuditTrail", 
     head = await trail.head(message.job_id)
     if head.slot and await session.is_over(head):
         return await keeper.acquire(head.slot.blob, {})
+    if head.state is State.RUNNING:
+        raise running(head)
     raise LeaseHeld

@@ -12,7 +12,7 @@ from joblease.topology import DEAD
 from joblease.trail import AuditTrail, HeadChanged, NewEvent, UnknownJob
 
 from joblease_worker.announcer import Announcer
-from joblease_worker.claim import Conflict, recent
+from joblease_worker.claim import Conflict, recent, running
 from joblease_worker.settlement import Deferred, Parked, Verdict
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Parking:
         head = await self._trail.head(job_id)
         if head.state in _WITH_WORKERS:
             if head.state is State.RUNNING and not await self._is_over(head):
-                raise Conflict("lease", f"{head.worker} runs the job")
+                raise running(head)
             failed = NewEvent(Status.FAILED, reason, data={"reason": State.FAILED.value, "error": reason})
             head, _ = await self._trail.append(head, [failed], state=State.FAILED)
         if head.state.terminal:

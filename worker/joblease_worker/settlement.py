@@ -16,7 +16,7 @@ from aio_pika.exceptions import DeliveryError
 from joblease import topology, tracing
 from joblease.broker import BROKEN, Broker, PublishFailed, acknowledge
 from joblease.errors import pauses
-from joblease.topology import DEAD, DEFERRALS_HEADER, JOBS, REASON_HEADER, defer_queue
+from joblease.topology import DEAD, DEFERRALS_HEADER, JOBS, REASON_HEADER, SOON_SECONDS, defer_queue
 
 from joblease_worker import metrics
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+GRACE_SECONDS = 10
+"""That it takes others to find a lease over that nobody renews."""
 ERRORS_HEADER = "x-joblease-errors"
 UNKNOWN_HANDLER_HEADER = "x-joblease-unknown-handler"
 _KEPT = (tracing.HEADER, ERRORS_HEADER, UNKNOWN_HANDLER_HEADER)
@@ -45,6 +47,8 @@ class Deferred:
     """For the metric."""
     counter: str = DEFERRALS_HEADER
     """The header that counts it, beside the one for all deferrals."""
+    soon: bool = False
+    """It comes back after a second, unless it has done so for longer than a lease lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +105,10 @@ class Settlement:
     async def _make_safe(self, delivery: "AbstractIncomingMessage", verdict: Verdict) -> None:
         queue = self._settings.worker_queue
         match verdict:
-            case Deferred(reason, counter):
+            case Deferred(reason, counter, soon):
                 counts = {name: count(delivery, name) + 1 for name in (DEFERRALS_HEADER, counter)}
-                target = defer_queue(queue, self._settings.defer_seconds)
+                soon = soon and counts[DEFERRALS_HEADER] * SOON_SECONDS <= self._settings.lease_seconds + GRACE_SECONDS
+                target = defer_queue(queue, SOON_SECONDS if soon else self._settings.defer_seconds)
                 await self._copy(delivery, "", target, without_hint(delivery.body), counts)
                 metrics.DEFERRALS.labels(reason).inc()
             case HandedBack():

@@ -95,7 +95,7 @@ class Work:
     @contextlib.contextmanager
     def _taken(self, job_id: str) -> "Iterator[None]":
         if job_id in self._in_hand:  # delivered again, since the connection of the first delivery was lost
-            raise Conflict("lease", f"{self._settings.worker_name} has the job in hand")
+            raise Conflict("lease", f"{self._settings.worker_name} has the job in hand", soon=True)
         self._in_hand.add(job_id)
         try:
             yield
@@ -175,4 +175,4 @@ class Work:
                 with contextlib.suppress(HeadChanged):
                     _, events = await self._trail.append(head, [NewEvent(Status.DEFERRED, str(conflict))])
                     await announcer.finish(events)
-        return Deferred(conflict.reason, conflict.counter)
+        return Deferred(conflict.reason, conflict.counter, conflict.soon)

@@ -1,10 +1,10 @@
 """The leases that are held at this moment, as the blobs tell it: who, for which job, since when, until when.
 
-Storage lists every blob, held or not, in the order of their names: the slots of the groups, then the jobs. So a page is
-what is held among so many names, and a token leads to the next ones.
+Storage lists every blob, held or not, in the order of their names: the slots of the groups, jobs of releases up to 0.1,
+then the sessions of workers. So a page is what is held among so many names, and a token leads to the next ones.
 
-A worker writes its name into a blob when it renews the lease for the first time. Before that, its report tells that it
-runs the job.
+A worker writes its name into a slot's blob when it renews the lease for the first time. Before that, its report tells
+that it runs the job.
 """
 
 from typing import TYPE_CHECKING, Any

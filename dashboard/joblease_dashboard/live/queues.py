@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aio_pika.exceptions import ChannelClosed
-from joblease.topology import DEAD, EVENTS, READERS, defer_queue, jobs_queue
+from joblease.topology import DEAD, EVENTS, READERS, defer_queues, jobs_queue
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel
@@ -21,9 +21,10 @@ async def depths(
     """Each queue: messages ready, messages that workers hold, consumers. Raises `PublishFailed`."""
     rows: list[dict[str, Any]] = []
     for pool in sorted(pools):
-        deferred = await _depth(broker, defer_queue(pool, defer_seconds))
+        waiting = [await _depth(broker, each) for each in defer_queues(pool, defer_seconds)]
+        deferred = sum(found[0] for found in waiting if found)
         row = await _row(broker, jobs_queue(pool), f"jobs for the workers of {pool}")
-        rows.append({**row, "unacknowledged": workers.unacknowledged(pool), "deferred": deferred[0] if deferred else 0})
+        rows.append({**row, "unacknowledged": workers.unacknowledged(pool), "deferred": deferred})
     others = {f"{EVENTS}.{reader}": f"events for the {PURPOSES.get(reader, reader)}" for reader in READERS}
     others[DEAD] = "what could not be processed"
     return rows + [await _row(broker, name, purpose) for name, purpose in others.items()]

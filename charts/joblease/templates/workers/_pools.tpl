@@ -20,6 +20,7 @@ and the `environment` of its pods. Fails where values of one pool contradict eac
 {{- end }}
 {{- $own := dict
     "JOBLEASE_WORKER_NAME" (dict "fieldRef" (dict "fieldPath" "metadata.name"))
+    "JOBLEASE_WORKER_IDENTITY" (dict "fieldRef" (dict "fieldPath" "metadata.uid"))
     "JOBLEASE_WORKER_QUEUE" (.queue | default .name)
     "JOBLEASE_WORKER_CONCURRENCY" $values.concurrency
     "JOBLEASE_LEASE_SECONDS" $values.leaseSeconds
