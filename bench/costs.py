@@ -67,20 +67,21 @@ class Cost:
 
 SUBMIT = Cost(api=1)
 """Whoever creates the `JobRequest`."""
-ADMIT = Cost(blob=1, table=1, rows=3, published=3)
-"""Operator, `Engine._begin`: the lease blob; `Submitted`, `Queued` and head. Then `Publisher`: the job, two events."""
+ADMIT = Cost(table=2, rows=5, published=3)
+"""Operator, `Engine._begin`: its row in the list of open jobs, in a transaction that deletes another's (`OpenJobs`);
+`Submitted`, `Queued` and head. Then `Publisher`: the job, two events."""
 WAIT = Cost(table=1, rows=1, api=1)
 """Operator, more when the job is not admitted at once: `Queued` in its own transaction, a status that tells why."""
-RUN = Cost(blob=2, table=2, rows=4, published=2, consumed=1)
-"""Worker: the job's lease, and its end with the blob; claim and outcome, with the head each, and their events."""
+RUN = Cost(table=2, rows=4, published=2, consumed=1)
+"""Worker: claim and outcome, with the head each, and their events."""
 SLOT = Cost(blob=2)
-"""Worker, more in a group with a limit: the slot's lease and its end (`claim._take_slot`)."""
+"""Worker, more in a group with a limit: the slot's lease and its end (`locks._take_slot`)."""
 STEP = Cost(table=1, rows=2, published=1)
 """Worker, a step: the event and the head (`Run._record`). Steps said during a write share the next one."""
 DESCRIBE = Cost(blob=1)
-"""Worker, a lease held longer than a second (`Keeper._describe`)."""
+"""Worker, a slot held longer than a second (`Keeper._attend`)."""
 RENEW = Cost(blob=1)
-"""Worker, each lease every 20 s (`Keeper._renew_until_lost`)."""
+"""Worker, its session and each slot every 20 s (`Keeper._renew`)."""
 PROGRESS = Cost(api=1)
 """Operator, every two seconds of a run that speaks as often (`StatusWriter._pause`)."""
 RESYNC = Cost(table=1)
@@ -98,10 +99,11 @@ STATS = Cost(table=1, rows=1)
 """Dashboard, each batch in which a job ended: a row of `JobStats` for the hour (`Stats.add`)."""
 COUNT = Cost(rows=1)
 """Dashboard, each job that ended: its own row of `JobStats`, in the same transaction."""
-DEFER = Cost(blob=1, published=1, consumed=1)
-"""Worker: a lease that somebody else holds, and the copy of the message that waits (`Consumer._defer`)."""
-RECOVER = Cost(table=3, rows=3)
-"""Worker, more for a run that was lost: the refused claim, the head, the history (`claim`, `Consumer._work`)."""
+DEFER = Cost(blob=2, table=1, rows=1, published=1, consumed=1)
+"""Worker: a slot that somebody else holds, the head that says who, whose session is held; and the copy of the message
+that waits (`locks._take_slot`, `Session.is_over`)."""
+RECOVER = Cost(blob=2, table=3, rows=3)
+"""Worker, more for a run that was lost: its session and its slot; the refused claim, the head, the history (`claim`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +122,6 @@ class Job:
         """Events of its whole life."""
         return EVENTS_OF_A_JOB + self.steps
 
-    @property
-    def leases(self) -> int:
-        """Leases that its worker holds."""
-        return 2 if self.limited else 1
-
     def operator(self) -> Cost:
         """What the operator does for it."""
         silent = self.seconds // RESYNC_SECONDS if not self.steps else 0
@@ -134,7 +131,7 @@ class Job:
     def worker(self) -> Cost:
         """What its worker does."""
         kept = DESCRIBE * (self.seconds > DESCRIBE_SECONDS) + RENEW * (self.seconds // RENEW_SECONDS)
-        return RUN + SLOT * self.limited + STEP * self.steps + kept * self.leases
+        return RUN + (SLOT + kept) * self.limited + STEP * self.steps
 
     def dashboard(self) -> Cost:
         """What the dashboard does, when it is busy enough for full batches."""
