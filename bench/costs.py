@@ -194,11 +194,6 @@ class Latency:
     def mean(self) -> float:
         return self.p50 * math.exp(self.sigma**2 / 2) / 1000
 
-    @property
-    def mean_of_slower(self) -> float:
-        """Of two at the same time, seconds."""
-        return 2 * self.mean * NormalDist().cdf(self.sigma / math.sqrt(2))
-
 
 NO_OP, STEPS = "no-op", "10 steps"
 """Kinds of jobs whose processor time `make bench-price` measures."""

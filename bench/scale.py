@@ -36,11 +36,10 @@ INDEX, FEED = "the dashboard's writer", "a day of JobFeed, of JobIndex"
 
 
 def occupied(job: Job, site: Site) -> float:
-    """Seconds for which a worker is busy with a job: leases, claim, the handler, outcome, release, last event."""
-    requests = (job.leases + 2) * site.storage.mean
-    release = site.storage.mean_of_slower if job.limited else site.storage.mean
+    """Seconds for which a worker is busy with a job: slot, claim, the handler, outcome, release, last event."""
+    requests = (4 if job.limited else 2) * site.storage.mean
     said = site.publish.mean
-    return site.deliver.mean + requests + site.worker_ms / 1000 + job.seconds + release + said
+    return site.deliver.mean + requests + site.worker_ms / 1000 + job.seconds + said
 
 
 def turn(job: Job, site: Site) -> float:
