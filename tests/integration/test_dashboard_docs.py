@@ -120,6 +120,10 @@ def _defaults(spec: dict[str, object]) -> dict[str, object]:
 
 def test_every_page_and_setting_exists() -> None:
     assert set(re.findall(r"\(`(/[^`]*)`\)", GUIDE)) == set(without_form("<id>"))
+    told = {path: name for name, path in re.findall(r"^\*\*([^*]+)\*\* \(`(/[^`]*)`\)", GUIDE, re.MULTILINE)}
+    assert {path: told.get(path) for path in NAVIGATION} == NAVIGATION
+    unnamed = {path: name for path, name in told.items() if path not in NAVIGATION}
+    assert unnamed == {"/jobs/<id>": "A job", "/queues/letters": "Dead letters"}  # the others are in the navigation
     settings = {f"JOBLEASE_{name.upper()}" for name in DashboardSettings.model_fields}
     assert set(re.findall(r"JOBLEASE_[A-Z_]+[A-Z]", GUIDE)) <= settings
 

@@ -1,6 +1,7 @@
 """Somebody who may see one of two namespaces is told nothing of the other: all is looked at that anybody is told.
 
-Everything in the other namespace has a name with HUSH in it: its jobs, the namespace, and the worker that runs them.
+Everything in the other namespace has a name with HUSH in it: its jobs, their handler, queue and group, the namespace, and
+the worker that runs them.
 """
 
 import asyncio
@@ -95,6 +96,8 @@ async def tenant(
                 await asyncio.sleep(0.2)
         for number in range(2):
             foreign.create("demo", f"{HUSH}-waits-{number}", priority=9, **spec)
+        nowhere = {"queue": f"{HUSH}-queue", "concurrency": {"group": f"{HUSH}-group", "limit": 1}}
+        foreign.create(f"{HUSH}-handler", f"{HUSH}-of-another-handler", **nowhere)
         mine = own.create("demo", "mine", **spec)
         job_id = (await until_says(own, mine, "waits for group"))["metadata"]["uid"]
         foreign_id = foreign.get(holder)["metadata"]["uid"]
