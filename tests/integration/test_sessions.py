@@ -10,6 +10,7 @@ import pytest
 from joblease.leases import slot_blob
 from joblease.messages import RetryPolicy
 from joblease.states import State
+from joblease.trail import NewEvent
 from joblease_worker.run import Run
 from support.jobs import Jobs
 from support.worker import Worker, open_worker
@@ -122,3 +123,29 @@ async def _until(condition: Any) -> None:
 
 async def _lines(path: Path, count: int) -> None:
     await _until(lambda: path.exists() and len(path.read_text().splitlines()) >= count)
+
+
+async def test_a_job_that_a_worker_of_an_older_release_runs_is_left_to_it(
+    jobs: Jobs, amqp_url: str, storage: str
+) -> None:
+    """It has leased the job's blob, and named no session."""
+    job = await jobs.submit("noop", publish=False, limit=0)
+    grant = await jobs.hold(job.job_id)
+    running: dict[str, Any] = {"state": State.RUNNING, "epoch": 1, "attempt": 1, "worker": "old"}
+    await jobs.trail.append(await jobs.trail.head(job.job_id), [NewEvent("Started")], **running)
+    async with open_worker(amqp_url, storage) as worker:
+        deferred = asyncio.Event()
+        make_safe = worker.consumer._settlement._make_safe
+
+        async def tells(delivery: Any, verdict: Any) -> None:
+            await make_safe(delivery, verdict)
+            deferred.set()
+
+        worker.consumer._settlement._make_safe = tells  # type: ignore[method-assign]
+        await jobs.publish(job)
+        await asyncio.wait_for(deferred.wait(), 20)
+        assert (await jobs.trail.head(job.job_id)).epoch == 1
+        await jobs.blobs.release(grant)
+        state, events = await jobs.outcome(job.job_id)
+    assert state is State.COMPLETED
+    assert [event.status for event in events[-4:]] == ["Started", "Interrupted", "Started", "Completed"]
