@@ -4,13 +4,14 @@ import json
 import re
 import shutil
 import subprocess
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from e2e.cluster import (
     CONTEXT,
+    LEASE_SECONDS,
     NAMESPACE,
     ask,
     chart_values,
@@ -76,6 +77,30 @@ def test_a_worker_pod_deleted_by_force_costs_one_attempt() -> None:
     events = completed(name)
     assert words(events).count("Completed") == 1
     assert [event["epoch"] for event in events if event["status"] == "Started"] == [1, 2]
+
+
+def kill_container(pod: str) -> datetime:
+    """Kill the first process of a worker's container, as the kernel does that is out of memory; when that was."""
+    node = system("get", "pod", pod, "--output", "jsonpath={.spec.nodeName}")
+    of = f"crictl ps --quiet --label io.kubernetes.pod.name={pod}"
+    pid = f"crictl inspect --output go-template --template '{{{{.info.pid}}}}' $({of})"
+    killed = datetime.now(UTC)
+    run("docker", "exec", node, "sh", "-c", f"kill -9 $({pid})")
+    return killed
+
+
+def test_a_container_that_is_killed_costs_no_lease() -> None:
+    """The next container in the pod closes its predecessor's session."""
+    waited = []
+    for _ in range(3):
+        name = submit(parameters={"steps": 3, "seconds": 1})
+        killed = kill_container(running(name))
+        events = completed(name)
+        started = [datetime.fromisoformat(event["timestamp"]) for event in events if event["status"] == "Started"]
+        assert [event["epoch"] for event in events if event["status"] == "Started"] == [1, 2]
+        waited.append((started[1] - killed).total_seconds())
+    print(f"from the kill to the next start: {waited} s")
+    assert max(waited) < LEASE_SECONDS / 2
 
 
 def test_a_drained_node_hands_its_jobs_over() -> None:
