@@ -32,6 +32,7 @@ class Cost:
 # The operator lists the job and begins its trail; the worker takes a slot, claims the job, records its outcome and
 # gives the slot back. Each row of the trail is an event, and each reason that lasts is a status.
 AT_ONCE = Cost(operator_requests=2, worker_requests=4, jobs=1, events=4, api_writes=3)
+WITHOUT_A_LIMIT = Cost(operator_requests=2, worker_requests=2, jobs=1, events=4, api_writes=3)
 WITH_3_STEPS = Cost(operator_requests=2, worker_requests=4 + 3, jobs=1, events=4 + 3, api_writes=3)
 # Admitted later: one more transaction; held back, queued, running, outcome.
 WAITED_WITH_1_STEP = Cost(operator_requests=3, worker_requests=4 + 1, jobs=1, events=4 + 1, api_writes=4)
@@ -87,6 +88,7 @@ def check(before: Cost, after: Cost, budget: Cost) -> None:
     ("handler", "spec", "budget"),
     [
         ("noop", {}, AT_ONCE),
+        ("noop", {"concurrency": {"group": "free", "limit": 0}}, WITHOUT_A_LIMIT),
         ("steps", {"parameters": {"count": 3}}, WITH_3_STEPS),
         ("fail", {"parameters": {"until_attempt": 2}, "retry": SOON}, FAILED_ONCE),
     ],
