@@ -82,10 +82,10 @@ def test_a_worker_pod_deleted_by_force_costs_one_attempt() -> None:
 def kill_container(pod: str) -> datetime:
     """Kill the first process of a worker's container, as the kernel does that is out of memory; when that was."""
     node = system("get", "pod", pod, "--output", "jsonpath={.spec.nodeName}")
-    of = f"crictl ps --quiet --label io.kubernetes.pod.name={pod}"
-    pid = f"crictl inspect --output go-template --template '{{{{.info.pid}}}}' $({of})"
+    its = run("docker", "exec", node, "sh", "-c", f"grep -lzx JOBLEASE_WORKER_NAME={pod} /proc/[0-9]*/environ 2>&-; :")
+    first = min(int(each.split("/")[2]) for each in its.split())
     killed = datetime.now(UTC)
-    run("docker", "exec", node, "sh", "-c", f"kill -9 $({pid})")
+    run("docker", "exec", node, "kill", "-9", str(first))
     return killed
 
 
