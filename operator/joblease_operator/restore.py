@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from joblease.errors import ErrorClass, classify, log_level, pauses
+from joblease.together import together
 from joblease.trail import UnknownJob
 
 if TYPE_CHECKING:
@@ -63,13 +64,7 @@ def _present(jobs: "Mapping[str, Job]") -> "Iterator[Job]":
 
 async def _recall(jobs: "Mapping[str, Job]", record: "Record") -> None:
     unread = (job for job in _present(jobs) if job.state is None)
-    readers = [asyncio.create_task(_read(unread, record)) for _ in range(READERS)]
-    try:  # no TaskGroup: it forgets a cancellation when one of its tasks has failed (python/cpython issue 116720)
-        await asyncio.gather(*readers)
-    finally:
-        for reader in readers:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
+    await together(*(_read(unread, record) for _ in range(READERS)))
 
 
 async def _read(unread: "Iterator[Job]", record: "Record") -> None:

@@ -16,7 +16,7 @@ TRAPPED = (
     "query",
 )  # fmt: skip
 """What the words of a request begin with; a job's id is `uid-...`."""
-OVERTAKEN_SECONDS = 25
+OVERTAKEN_SECONDS = 18, 25
 """In which a worker's connection and leases end, and another one takes its jobs."""
 
 
@@ -30,8 +30,8 @@ class Ambush(Nemesis):
     def deeds(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """See `Nemesis`."""
         own = [
-            self._cancel_in_a_write, self._cancel_unheard, self._delete_at_the_beginning, self._delete_unseen,
-            self._overtake_a_claim, self._overtake_a_write, *[self._strike] * 10,
+            self._cancel_in_a_write, self._cancel_unheard, self._delete_at_the_beginning, self.delete_unseen,
+            *[self._overtake_a_claim, self._overtake_a_write] * 3, *[self._silence] * 2, *[self._strike] * 10,
         ]  # fmt: skip
         return [*super().deeds(), *own]
 
@@ -96,9 +96,9 @@ class Ambush(Nemesis):
             await asyncio.sleep(self._dice.choice([12, 30]))
             self._network.cut.discard(pair)
 
-    async def _delete_unseen(self) -> None:
-        """Somebody deletes a job while no watch is up."""
-        for job in self._one(self._workload.jobs):
+    async def delete_unseen(self) -> None:
+        """Somebody deletes a job while no watch is up: one that runs, and of which nothing more is heard."""
+        for job in self._one([each for each in self._workload.endless if self._services.cluster.runs(each.name)]):
             self._count("deleted unseen", "fleet")
             await self._lose_watch()
             self._workload.delete(job.job_id)
@@ -110,15 +110,28 @@ class Ambush(Nemesis):
 
     async def _overtake_a_write(self) -> None:
         """The same when it has learnt that a write was refused: it was its own, whose answer was lost."""
-        _, what = await self._catch("write uid", lost=True, standing=False)
-        caught, _ = await self._catch(f"refused write {what.split()[1]}", lost=False)
+        _, what = await self._catch(r"write \S+ Step", lost=True, standing=False)
+        caught, _ = await self._catch(f"refused write {what.split()[1]} Step", lost=False)
         await self._be_overtaken(caught)
+
+    async def _silence(self) -> None:
+        """An operator has published a job and can tell nobody; the job is cancelled meanwhile."""
+        caught, what = await self._catch("publish uid.* to joblease.jobs", lost=False, standing=False)
+        for operator in caught:
+            self._count("silenced", operator.program.name)
+            pair = operator.program.name, "broker"
+            self._network.cut.add(pair)
+            operator.broker.lose()
+            await asyncio.sleep(self._dice.uniform(1, 10))
+            self._workload.cancel(what.split()[1].rsplit(".", 1)[0])
+            await asyncio.sleep(self._dice.choice([12, 30]))
+            self._network.cut.discard(pair)
 
     async def _be_overtaken(self, caught: list[Running]) -> None:
         for running in caught:
             running.program.stops -= 1
             self._count("overtaken", running.program.name)
-            await self._stop(running, OVERTAKEN_SECONDS)
+            await self._stop(running, self._dice.choice(OVERTAKEN_SECONDS))
 
     async def _delete_at_the_beginning(self) -> None:
         """An operator stands still as it begins a job, which is deleted meanwhile; another one looks after all.

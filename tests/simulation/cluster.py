@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from joblease.errors import TransientError
+from joblease.states import State
 from joblease_operator.kube import Conflict, Gone
 from kubernetes.aio.client import ApiException
 
@@ -90,6 +91,10 @@ class ApiServer:
         if body.get("status") != status:
             body["status"] = _copied(status)
             self._touch(body)
+
+    def runs(self, name: str) -> bool:
+        """Whether its status says so."""
+        return bool(_reason(self.objects.get(name, {}).get("status", {})) == State.RUNNING)
 
     def listing(self) -> list[Body]:
         """All of them."""

@@ -10,12 +10,12 @@ from joblease.topology import jobs_queue
 
 from simulation.broker import HEARTBEAT_SECONDS
 from simulation.fleet import Fleet, Running
-from simulation.programs import RunningOperator, RunningWorker, Services
+from simulation.programs import RunningDashboard, RunningOperator, RunningWorker, Services
 
 T = TypeVar("T")
 SERVICES = ("storage", "broker", "kubernetes")
 ENDING_SECONDS = 10
-"""In which an operator that runs ends."""
+"""In which an operator or a dashboard that runs ends."""
 
 
 class Nemesis:
@@ -157,11 +157,11 @@ class Nemesis:
             await self._terminate(worker)
         for operator in [*self._fleet.operators]:
             self._fleet.add_operator()
-            await self._end_operator(operator)
+            await self._end(operator)
         for dashboard in [*self._fleet.dashboards]:
             self._fleet.add_dashboard()
             await asyncio.sleep(self._dice.uniform(0, 5))
-            dashboard.kill()
+            await self._end(dashboard)
 
     # Any program
 
@@ -232,19 +232,19 @@ class Nemesis:
         for operator in first:
             operator.kill()
 
-    async def _end_operator(self, operator: RunningOperator) -> None:
+    async def _end(self, running: RunningOperator | RunningDashboard) -> None:
         """Ask it to end, perhaps while the broker is away: it does so at once."""
         if self._dice.random() < 0.5:
-            self._network.cut.add((operator.program.name, "broker"))
-            operator.broker.lose()
+            self._network.cut.add((running.program.name, "broker"))
+            running.broker.lose()
             await asyncio.sleep(self._dice.uniform(0.5, 5))
-        operator.terminate()
-        running = 0
-        while operator.program.alive and running < ENDING_SECONDS:
+        running.terminate()
+        seconds = 0
+        while running.program.alive and seconds < ENDING_SECONDS:
             await asyncio.sleep(1)
-            running += not operator.program.stops
-        if operator.program.alive:
-            self.complaints.append(f"{operator.program.name} was asked to end, and goes on")
+            seconds += not running.program.stops
+        if running.program.alive:
+            self.complaints.append(f"{running.program.name} was asked to end, and goes on")
 
     async def _kill_dashboard(self) -> None:
         for dashboard in self._one(self._fleet.dashboards):

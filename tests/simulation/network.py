@@ -7,6 +7,7 @@ after another one that was sent later.
 import asyncio
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -62,8 +63,8 @@ class Network:
         self.cut: set[tuple[str, str]] = set()
         """Pairs of program and service between which nothing passes."""
         self.traps: list[tuple[str, Callable[[str, str], bool]]] = []
-        """What begins the words of a request (of one that is refused: `refused ` and those), and what is done to its
-        sender when it takes effect: whether the answer is lost."""
+        """A pattern of how the words of a request begin (of one that is refused: `refused ` and those), and what is
+        done to its sender when it takes effect: whether the answer is lost."""
         self.last_arrival = 0.0
         """When everything that was sent has arrived."""
         self.note: Callable[[str, str], None] = lambda _who, _what: None
@@ -126,7 +127,7 @@ class Network:
         self._outside(there, arrive)
 
     def _spring(self, program: str, what: str) -> bool:
-        trapped = [each for each in self.traps if what.startswith(each[0])]
+        trapped = [each for each in self.traps if re.match(each[0], what)]
         lost = False
         for trap in trapped:
             self.traps.remove(trap)

@@ -92,9 +92,7 @@ class RunningOperator:
 
     def terminate(self) -> None:
         """SIGTERM."""
-        if main := self.program.main:
-            main.add_done_callback(lambda _: self.kill())
-            self.program.soon(main.cancel)
+        _terminate(self)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -121,10 +119,20 @@ class RunningDashboard:
             for work in (self.broker.run(), indexer.run()):
                 tasks.create_task(work)
 
+    def terminate(self) -> None:
+        """SIGTERM."""
+        _terminate(self)
+
     def kill(self) -> None:
         """SIGKILL."""
         self.program.kill()
         self.broker.lose()
+
+
+def _terminate(running: "RunningOperator | RunningDashboard") -> None:
+    if main := running.program.main:
+        main.add_done_callback(lambda _: running.kill())
+        running.program.soon(main.cancel)
 
 
 class RunningWorker:

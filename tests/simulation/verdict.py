@@ -60,12 +60,15 @@ class Scene:
         history = self.history()
         timed = self._in_true_time(history)
         for rule in checker.RULES:
+            if rule is checker.ends_once:  # a guess, of which `ends_are_told` is the truth
+                continue
             if rule not in TIMED:
                 yield from rule(history)
             elif within:
                 yield from rule(timed)
         yield from whole_runs(history)
         yield from only_their_own_failures(history)
+        yield from ends_are_told(history)
         yield from runs_end_before_the_next(history)
         yield from self._whole_statuses(history)
         yield from self._exact_statistics(history)
@@ -170,6 +173,17 @@ def runs_end_before_the_next(history: History) -> Iterator[str]:
             if running and event.status == Status.STARTED:
                 yield f"job {job_id}: a run began at {event.sequence}, and the one before it had not ended"
             running = event.state is State.RUNNING
+
+
+def ends_are_told(history: History) -> Iterator[str]:
+    """What has come to its end is completed, or its worker was lost before it could say so."""
+    for run in history.runs():
+        told = [event for event in history.events.get(run.job_id, []) if not event.status.startswith("Step ")]
+        began = next((n for n, e in enumerate(told) if e.status == Status.STARTED and e.epoch == run.epoch), None)
+        after = told[began + 1] if began is not None and began + 1 < len(told) else None
+        lost = after and any(word in after.message for word in ("lost", "the JobRequest was deleted"))
+        if run.ended and after and after.status != Status.COMPLETED and not lost:
+            yield f"job {run.job_id} came to its end at epoch {run.epoch}, and was {after.status}: {after.message}"
 
 
 def only_their_own_failures(history: History) -> Iterator[str]:

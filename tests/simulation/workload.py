@@ -49,7 +49,7 @@ class Workload:
         self._note(f"creates {name} {group}/{limit} {spec['parameters']} {fate}")
         job = Submitted(body["metadata"]["uid"], name, group, limit, frozenset(outcomes), deleted=fate == "delete")
         self.jobs.append(job)
-        await asyncio.sleep(dice.choice([0, 0.05, 1, 10, 40]))
+        await asyncio.sleep(dice.choice([1, 10, 40, 90] if kind == "endless" else [0, 0.05, 1, 10, 40]))
         self._note(f"{fate} {name}")
         with suppress(Gone):
             if fate == "suspend":
@@ -57,6 +57,8 @@ class Workload:
             elif fate == "cancel":
                 cluster.change(name, cancel=True)
             elif fate == "delete":
+                for watch in cluster.watches if dice.random() < 0.5 else ():
+                    watch.lose()  # nobody sees it
                 cluster.delete(name, job.job_id)
 
     def cancel(self, job_id: str) -> None:
@@ -68,6 +70,11 @@ class Workload:
                 self.jobs[number] = replace(job, outcomes=job.outcomes | {State.CANCELLED})
                 self._note(f"cancels {job.name}")
 
+    @property
+    def endless(self) -> list[Submitted]:
+        """Jobs that end when they are cancelled or deleted, and not before."""
+        return [job for job in self.jobs if job.outcomes == {State.CANCELLED}]
+
     def delete(self, job_id: str) -> None:
         """Have its resource deleted now."""
         for number, job in enumerate(self.jobs):
@@ -76,6 +83,16 @@ class Workload:
                     self._cluster.delete(job.name, job_id)
                 self.jobs[number] = replace(job, outcomes=job.outcomes | {State.CANCELLED}, deleted=True)
                 self._note(f"deletes {job.name}")
+
+    def submit_endless(self, number: int) -> Submitted:
+        """Create a job without a group that runs until it is deleted."""
+        spec, outcomes = self._spec("endless")
+        name = f"job-{number:03d}"
+        body = self._cluster.create(name, {**spec, "concurrency": {"group": "free", "limit": 0}})
+        self._note(f"creates {name}, for ever")
+        job = Submitted(body["metadata"]["uid"], name, "", 0, frozenset(outcomes), deleted=True)
+        self.jobs.append(job)
+        return job
 
     async def submit_plain(self, number: int) -> None:
         """Create a job without a group, of three steps."""

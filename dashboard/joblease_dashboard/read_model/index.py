@@ -8,7 +8,6 @@ its worker died before it could announce it, the trail has it, and the row is ma
 A job is counted in the statistics before its row says that it has ended: a job that has ended here has been counted.
 """
 
-import asyncio
 import contextlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from joblease.messages import JobEvent
 from joblease.states import State
+from joblease.together import together
 from joblease.trail import AuditTrail, UnknownJob
 from joblease.transactions import Write, submit
 
@@ -68,7 +68,7 @@ class Index:
         What was once read from the trail is kept for that: a job that was counted must not end later in its row.
         """
         while True:
-            part = await asyncio.gather(*(self._complete(*each) for each in part))
+            part = await together(*(self._complete(*each) for each in part))
             rows = [row for job_id, events in part if (row := self._row(job_id, events))]
             if not rows:
                 return
@@ -79,7 +79,7 @@ class Index:
             except HttpResponseError as error:
                 if not outdated(error):
                     raise
-                await asyncio.gather(*(self._read(row["jobId"], row["PartitionKey"], row["RowKey"]) for row in rows))
+                await together(*(self._read(row["jobId"], row["PartitionKey"], row["RowKey"]) for row in rows))
             else:
                 for row, etag in zip(rows, etags, strict=True):
                     self._remember(row["jobId"], _version(row, etag, self._times(row)))

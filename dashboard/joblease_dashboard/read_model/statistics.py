@@ -10,7 +10,6 @@ An hour's row has a tally for each minute and one for the whole. Each has a grea
 at most 61 properties of 4 KiB. A chart of any window takes one request, two across a month's end.
 """
 
-import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from joblease.messages import now
 from joblease.states import OUTCOMES
+from joblease.together import together
 from joblease.transactions import MAX_WRITES, Write, submit
 
 from joblease_dashboard.read_model.parts import outdated, parts
@@ -77,7 +77,7 @@ class Stats:
                 if not outdated(error):
                     raise
                 if error.status_code == 409:
-                    counted = await asyncio.gather(*(self._is_counted(hour, row) for row in rows))
+                    counted = await together(*(self._is_counted(hour, row) for row in rows))
                     rows = [row for row, there in zip(rows, counted, strict=True) if not there]
                 self._remember(hour, await self._read_hour(hour))
             else:
