@@ -1,7 +1,7 @@
 """Somebody who may see one of two namespaces is told nothing of the other: all is looked at that anybody is told.
 
-Everything in the other namespace has a name with HUSH in it: its jobs, their handler, queue and group, the namespace, and
-the worker that runs them.
+Everything in the other namespace has a name with HUSH in it: its jobs, their handler, queue and group, the namespace,
+and the worker that runs them.
 """
 
 import asyncio
