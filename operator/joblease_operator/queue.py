@@ -89,7 +89,8 @@ class WorkQueue:
             self._wake_up(self._later[0][0])
 
     async def _work(self) -> None:
-        while True:
+        task = asyncio.current_task()
+        while not (task and task.cancelling()):  # `asyncio.wait_for`, in libraries, may have kept that to itself
             key = await self._ready.get()
             self._marked.discard(key)
             self._active.add(key)

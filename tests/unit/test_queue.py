@@ -1,6 +1,7 @@
 """The operator's work queue."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -110,3 +111,23 @@ async def test_an_error_of_a_handler_costs_its_key_alone() -> None:
         queue.add("a")
         queue.add("b")
         await until(lambda: handled == ["a", "b"])
+
+
+async def test_a_library_that_swallows_the_cancellation_keeps_nobody_from_ending() -> None:
+    """As `asyncio.wait_for` does before Python 3.12, when what it waits for is done in the same moment."""
+    begun = asyncio.Event()
+
+    async def handle(_key: str) -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    async def use() -> None:
+        async with WorkQueue(handle) as queue:
+            queue.add("a")
+            await begun.wait()
+
+    using = asyncio.create_task(use())
+    done, _ = await asyncio.wait({using}, timeout=5)
+    using.cancel()
+    assert done
