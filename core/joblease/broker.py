@@ -106,18 +106,21 @@ class Broker:
         prepare: Callable[["AbstractChannel"], Awaitable[None]],
         *,
         patient: bool = False,
+        consuming: bool = True,
     ) -> None:
         """`name` is shown in RabbitMQ's list of connections; `prepare` declares what must exist before publishing.
 
         `patient` publishers wait for the end of a memory or disk alarm, however long it lasts, until `stop_consuming`:
         for those who hold a message of the broker's that would otherwise go back to it, again and again.
+
+        Without `consuming` it is ready to consume, and does so after `start_consuming`.
         """
         self._settings = settings
         self._prepare = prepare
         self._patient = patient
         self._subscriptions: list[Subscription] = []
         self._prepared = asyncio.Event()
-        self._consuming = True
+        self._consuming = consuming
         self._consumers: list[tuple[AbstractQueue, str]] = []
         self._consumer = Reconnecting(settings, name, self._build_consumers)
         self._publisher = Reconnecting(settings, f"{name} (publisher)", self._build_publisher)
@@ -171,6 +174,20 @@ class Broker:
         """Wait until publishing and consuming work."""
         await self._consumer.link()
         await self._publisher.link()
+
+    async def start_consuming(self) -> None:
+        """Take messages from now on, or as soon as there is a connection; in bounded time."""
+        self._consuming = True
+        link: Link | None = None
+        try:
+            with _library():
+                async with asyncio.timeout(self.timeout):
+                    link = await self._consumer.link()
+                    for subscription in self._subscriptions if not self._consumers else ():
+                        await self._consume(link, subscription)
+        except BROKEN:
+            if link:
+                link.condemn()  # the next one consumes from the start
 
     async def stop_consuming(self) -> None:
         """Take no more messages; publishing and acknowledging go on."""

@@ -21,7 +21,7 @@ from joblease_local.settings import ROOT, LocalSettings
 from joblease_local.supervisor import Part
 
 MANIFESTS = ROOT / "manifests"
-ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
+ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
 """Of the installation manifest only what gives the operator its rights; the programs run as processes here."""
 
 

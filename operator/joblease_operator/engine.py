@@ -68,6 +68,7 @@ class Engine:
         self._open_jobs = open_jobs
         self._requests = requests
         self._jobs: dict[str, Job] = {}
+        self._leads = False
         self._active = Active()
         self._queue = WorkQueue(self._reconcile_safely)
         self._publisher = Publisher(settings, broker)
@@ -88,8 +89,10 @@ class Engine:
         self._drift = Drift(settings, requests, self._jobs, self._gone)
 
     async def run(self) -> None:
-        """Restore the picture from the API server and the trail, then reconcile until cancelled."""
-        await restore.restore(self._requests, self._jobs, self.observe, self._record, self._admissions)
+        """Take the lead: complete the picture from the API server and the trail, then reconcile until cancelled."""
+        self._leads = True
+        await restore.restore(self._requests, self._jobs, self.observe, self._record, self._admissions, self._queue.add)
+        self._drift.suspect()  # the picture may have what was deleted unseen
         async with self._queue, self.status_writer, asyncio.TaskGroup() as tasks:
             self._admissions.open()
             tasks.create_task(self._admissions.keep_time())
@@ -104,19 +107,24 @@ class Engine:
     # What is known
 
     def observe(self, kind: str | None, body: Body) -> None:
-        """A resource as the API server has it now; `kind` is `DELETED` when it has gone, None in a listing."""
+        """A resource as the API server has it now; `kind` is `DELETED` when it has gone, None in a listing.
+
+        Before `run`, this is all that is known of a job: a picture of what is there, and of nothing that happens to it.
+        """
         uid = body["metadata"]["uid"]
+        if not self._leads:
+            if kind == "DELETED":  # the leader sees to it; or else the sweeper, as soon as this one leads
+                self._jobs.pop(uid, None)
+            else:
+                self._first_seen(body).see(kind, body)
+            return
         if kind is None and self._admissions.is_open:  # the watch was lost, and with it perhaps what was deleted
             self._drift.suspect()
         job = self._jobs.get(uid)
         if job is None:
             if kind == "DELETED":
                 return
-            job = self._jobs[uid] = Job.of(body)
-            if ended := outcome(job.written):  # its trail need not be read
-                job.state, job.completed_at = ended
-                job.listed = False
-                job.mark_settled()
+            job = self._first_seen(body)
         news, status = job.see(kind, body), body.get("status") or {}
         # Of an ended job, an older status may be heard of only now: to go on from that would write it again.
         behind = job.settled and status.get("observedGeneration") != job.generation and outcome(status) is not None
@@ -124,6 +132,14 @@ class Engine:
             job.written = status
         if news or behind:
             self._queue.add(uid)
+
+    def _first_seen(self, body: Body) -> Job:
+        job = self._jobs[body["metadata"]["uid"]] = Job.of(body)
+        if ended := outcome(job.written):  # its trail need not be read
+            job.state, job.completed_at = ended
+            job.listed = False
+            job.mark_settled()
+        return job
 
     async def on_event(self, delivery: "AbstractIncomingMessage") -> None:
         """Something that happened to a job. It can be acknowledged at once: the trail has it."""

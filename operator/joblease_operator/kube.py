@@ -80,7 +80,7 @@ class JobRequests:
                 **_WHERE, namespace=namespace, name=name, _request_timeout=self._timeout
             )
         except ApiException as error:
-            if _says_gone(error, name):
+            if says_gone(error, name):
                 return False
             raise
         return bool(body["metadata"]["uid"] == uid)
@@ -120,7 +120,7 @@ class JobRequests:
         try:
             await request(**_WHERE, namespace=job.namespace, name=job.name, _request_timeout=self._timeout, **arguments)
         except ApiException as error:
-            if _says_gone(error, job.name):
+            if says_gone(error, job.name):
                 raise Gone(job.label) from None
             if error.status == NOT_FOUND:
                 raise TransientError("the API server does not serve JobRequests at present") from None
@@ -131,7 +131,7 @@ class JobRequests:
             raise
 
 
-def _says_gone(error: ApiException, name: str) -> bool:
+def says_gone(error: ApiException, name: str) -> bool:
     """Whether an error is about this name.
 
     An API server that does not serve the whole kind for a while (it has just started, or the custom resource is being

@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import kopf
 from joblease import logs, topology
-from joblease.broker import Broker, Subscription, newest_first
+from joblease.broker import Broker, Subscription
 from joblease.leases import LeaseBlobs
 from joblease.limits import allow_depth_of_api_server
 from joblease.metrics import set_build_info
@@ -19,8 +20,10 @@ from joblease.storage import OPEN_TABLE, TRAIL_TABLE, Storage, once_storage_work
 from joblease.trail import AuditTrail
 
 from joblease_operator.collector import Collector
+from joblease_operator.election import Election
 from joblease_operator.engine import Engine
 from joblease_operator.kube import JobRequests
+from joblease_operator.lease import Lease
 from joblease_operator.open_jobs import OpenJobs
 from joblease_operator.settings import OperatorSettings
 from joblease_operator.watch import watching
@@ -40,41 +43,49 @@ async def operate(settings: OperatorSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        requests = JobRequests(settings)
+        requests, lease = JobRequests(settings), Lease(settings)
         stack.push_async_callback(requests.close)
+        stack.push_async_callback(lease.close)
         storage = await stack.enter_async_context(Storage(settings))
-        broker = Broker(settings, "joblease-operator", topology.declare_readers)
+        broker = Broker(settings, "joblease-operator", topology.declare_readers, consuming=False)
         trail, open_jobs = AuditTrail(storage.table(TRAIL_TABLE)), OpenJobs(storage.table(OPEN_TABLE))
         engine = Engine(settings, broker, trail, LeaseBlobs(storage.locks()), requests, open_jobs)
+        election = Election(settings, lease, _end_at_once)
 
         async def events(channel: "AbstractChannel") -> "AbstractQueue":
             return await topology.declare_events(channel, "operator")
 
-        broker.subscribe(Subscription(events, engine.on_event, PREFETCH, arguments=newest_first()))
-        problems = ["starting"]
-        probes = Probes(
-            settings, lambda: [*problems, *engine.problems, *filter(None, [broker.problem])], dead=broker.dead
+        # The leader hears the news, also while an earlier one that stands still is connected (consumer priority).
+        broker.subscribe(
+            Subscription(events, engine.on_event, PREFETCH, arguments=lambda: {"x-priority": election.term})
         )
+        starting = ["starting"]
+
+        def problems() -> list[str]:
+            of_leader = engine.problems if election.leads else []
+            return [*starting, *of_leader, *filter(None, [election.problem, broker.problem])]
+
+        probes = Probes(settings, problems, dead=broker.dead)
         stack.callback(probes.close)
-        await _first(stop.wait(), _run(settings, storage, broker, engine, requests, problems))
+
+        async def run() -> None:
+            await requests.connect()
+            await lease.connect()
+            await _until_served(requests, starting)
+
+            async def prepare() -> None:
+                await storage.create_tables(TRAIL_TABLE, OPEN_TABLE)
+                await storage.create_locks()
+
+            await once_storage_works(prepare)
+            starting.clear()
+            await _watch_and_lead(settings, broker, engine, election)
+
+        await _first(stop.wait(), run())
 
 
-async def _run(
-    settings: OperatorSettings,
-    storage: Storage,
-    broker: Broker,
-    engine: Engine,
-    requests: JobRequests,
-    problems: list[str],
-) -> None:
-    await requests.connect()
-    await _until_served(requests, problems)
-
-    async def prepare() -> None:
-        await storage.create_tables(TRAIL_TABLE, OPEN_TABLE)
-        await storage.create_locks()
-
-    await once_storage_works(prepare)
+async def _watch_and_lead(settings: OperatorSettings, broker: Broker, engine: Engine, election: Election) -> None:
+    """Watch from now on, and act when this operator leads."""
     ending = asyncio.Event()
     registry, kopf_settings = watching(engine, ending.set)
     namespaces = settings.operator_namespaces
@@ -86,14 +97,30 @@ async def _run(
         namespaces=namespaces,
     )
 
+    async def act() -> None:
+        await broker.start_consuming()  # first: what is written after a trail was read must be heard
+        await engine.run()
+
+    async def lead() -> None:
+        try:
+            await election.win()
+            await _first(election.keep(), act())
+        finally:
+            await election.release()
+
     async def think() -> None:
         async with broker:
-            await _first(ending.wait(), engine.run())
+            await _first(ending.wait(), lead())
 
-    problems.clear()
     async with asyncio.TaskGroup() as both:
         both.create_task(watch, name="watch")
         both.create_task(think(), name="engine")
+
+
+def _end_at_once(why: str) -> NoReturn:
+    """Like a crash, which does no harm at any time: whatever ended in an orderly way would still be doing something."""
+    log.error("%s: this operator does not lead any more, and starts anew", why)
+    os._exit(1)
 
 
 async def _first(*works: Coroutine[Any, Any, Any]) -> None:

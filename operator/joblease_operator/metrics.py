@@ -3,6 +3,7 @@
 from joblease.metrics import DURATION_BUCKETS
 from prometheus_client import Counter, Gauge, Histogram
 
+LEADER = Gauge("joblease_operator_leader", "1 while this operator leads, 0 while it stands by.")
 JOBS_PUBLISHED = Counter("joblease_jobs_published_total", "Jobs handed to the broker, repetitions included.")
 JOBS_WAITING = Gauge("joblease_jobs_waiting", "Jobs that are not admitted yet.")
 JOBS_ADMITTED = Gauge("joblease_jobs_admitted", "Jobs that were admitted and have not ended.")

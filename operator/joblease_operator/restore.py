@@ -29,27 +29,44 @@ async def restore(
     observe: "Callable[[str | None, Body], None]",
     record: "Record",
     admissions: "Admissions",
+    add: "Callable[[str], None]",
 ) -> None:
-    """Read all resources, and the head row of each job that has not ended. Ends when storage and API server answer."""
+    """Complete the picture, read the head row of each job that has not ended, and have all looked at (`add`).
+
+    The watch has shown most resources, or all; only when there are more than that, all are listed. Ends when storage
+    and API server answer.
+    """
     for pause in pauses(1.0):
         try:
-            number = 0
-            async for body in requests.everything():
-                observe(None, body)
-                number += 1
-                if number % OBSERVED_IN_ONE_TURN == 0:
-                    await asyncio.sleep(0)
+            if await requests.count() > len(jobs):
+                await _list(requests, observe)
             await _recall(jobs, record)
             break
         except Exception as error:  # noqa: BLE001 - whatever is away, it is waited for
             log.log(log_level(error), "the present jobs cannot be read yet, trying again: %s", error)
             await asyncio.sleep(pause)
+    ended = []
     for number, job in enumerate(_present(jobs)):
-        _place(job, admissions)
+        if job.finished:
+            ended.append(job.uid)
+        else:
+            _place(job, admissions)
+            add(job.uid)
         if number % PLACED_IN_ONE_TURN == 0:
             await asyncio.sleep(0)
+    for uid in ended:  # nobody waits for them
+        add(uid)
     scheduler = admissions.scheduler
     log.info("%d jobs found; %d wait, %d were admitted", len(jobs), scheduler.waiting, scheduler.admitted)
+
+
+async def _list(requests: "JobRequests", observe: "Callable[[str | None, Body], None]") -> None:
+    number = 0
+    async for body in requests.everything():
+        observe(None, body)
+        number += 1
+        if number % OBSERVED_IN_ONE_TURN == 0:
+            await asyncio.sleep(0)
 
 
 def _present(jobs: "Mapping[str, Job]") -> "Iterator[Job]":
@@ -79,7 +96,7 @@ async def _read(unread: "Iterator[Job]", record: "Record") -> None:
 
 
 def _place(job: "Job", admissions: "Admissions") -> None:
-    if job.spec is None or job.finished:
+    if job.spec is None:
         return
     if job.state and job.state.admitted:
         admissions.hold(job)

@@ -1,11 +1,14 @@
 """The operator's settings."""
 
-from typing import Annotated
+import socket
+from typing import Annotated, Self
 
 from joblease.jobrequest import MAX_TTL, NEVER
 from joblease.model import Name
 from joblease.settings import BrokerSettings, ProgramSettings, Seconds, StorageSettings
-from pydantic import Field
+from pydantic import Field, model_validator
+
+KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
 class OperatorSettings(ProgramSettings, BrokerSettings, StorageSettings):
@@ -29,3 +32,32 @@ class OperatorSettings(ProgramSettings, BrokerSettings, StorageSettings):
     """How often all blobs are listed: for jobs whose resource has gone unseen, and for groups that are not used."""
     operator_api_timeout_seconds: Seconds = 15
     """Bound on each request to the API server."""
+    operator_name: str = Field(default_factory=socket.gethostname, min_length=1)
+    """Its name in the Lease that says which operator leads; in a pod, the pod's. One that starts again under its name
+    takes the lead back at once, so two operators of one machine need two names."""
+    operator_pod_uid: str = ""
+    """Uid of the pod, in the Lease behind the name: a platform may run two pods of one name."""
+    operator_lease_namespace: KubernetesName = "joblease-system"
+    """Namespace of the Lease, which must exist."""
+    operator_lease_name: KubernetesName = "joblease-operator"
+    """Name of the Lease; each installation of a namespace needs one of its own."""
+    operator_lease_seconds: Annotated[int, Field(ge=3, le=60)] = 10
+    """How long no renewal must have been seen before another operator takes the lead."""
+    operator_renew_deadline_seconds: Seconds = 6
+    """An operator that leads ends itself after so long without a renewal; at least 1 s less than the Lease."""
+    operator_renew_seconds: Seconds = 2
+    """How often the leader renews the Lease, and how long it waits for an answer; half the deadline at most."""
+
+    @model_validator(mode="after")
+    def _check_lease(self) -> Self:
+        deadline = self.operator_renew_deadline_seconds
+        if deadline > self.operator_lease_seconds - 1:
+            raise ValueError("operator_renew_deadline_seconds: at least 1 s less than operator_lease_seconds")
+        if self.operator_renew_seconds > deadline / 2:
+            raise ValueError("operator_renew_seconds: half of operator_renew_deadline_seconds at most")
+        return self
+
+    @property
+    def operator_identity(self) -> str:
+        """Who holds the Lease."""
+        return "_".join(filter(None, (self.operator_name, self.operator_pod_uid)))

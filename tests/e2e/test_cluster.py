@@ -115,13 +115,31 @@ def test_a_drained_node_hands_its_jobs_over() -> None:
     assert words(completed(name)).count("Completed") == 1
 
 
-def test_the_operators_pod_is_deleted_while_jobs_run_and_wait() -> None:
+def leader() -> str:
+    """The pod of the operator that leads."""
+    return system("get", "lease", "joblease-operator", "--output", "jsonpath={.spec.holderIdentity}").split("_")[0]
+
+
+def test_the_pod_of_the_operator_that_leads_is_deleted_while_jobs_run_and_wait() -> None:
     names = [submit(parameters={"steps": 5, "seconds": 1}) for _ in range(3)]
     running(names[0])
-    system("delete", "pod", "--selector", "app.kubernetes.io/component=operator", "--wait=false")
-    for before, after in pairwise(in_turn(names)):
-        pause = after[0] - before[1]
-        assert pause.total_seconds() < RESYNC_SECONDS, "what the operators heard was lost between them"
+    before = leader()
+    deleted = datetime.now(UTC)
+    system("delete", "pod", before, "--wait=false")
+    anew = submit(parameters={"steps": 1, "seconds": 0.1}, concurrency={"group": "wide", "limit": 0})
+    admitted = next(each for each in completed(anew) if each["status"] == "Queued")["timestamp"]
+    print(f"admitted {datetime.fromisoformat(admitted) - deleted} after the deletion began")
+    assert leader() != before
+    for one, next_one in pairwise(in_turn(names)):
+        pause = next_one[0] - one[1]
+        assert pause.total_seconds() < RESYNC_SECONDS / 2, "what the operators heard was lost between them"
+
+
+def test_the_operator_stands_by_on_another_node_and_a_drain_leaves_one() -> None:
+    pods = json.loads(system("get", "pod", "--selector", "app.kubernetes.io/component=operator", "--output", "json"))
+    assert len({pod["spec"]["nodeName"] for pod in pods["items"]}) == 2
+    budget = system("get", "pdb", "joblease-operator", "--output", "jsonpath={.status.disruptionsAllowed}")
+    assert budget == "1"
 
 
 def test_rabbitmq_restarts_while_a_job_runs() -> None:
@@ -204,13 +222,14 @@ def test_every_pod_exports_metrics() -> None:
         path = f"/api/v1/namespaces/joblease/pods/{pod['metadata']['name']}:9090/proxy/metrics"
         assert f'joblease_build_info{{program="{component}"' in kubectl("get", "--raw", path)
         seen.append(component)
-    assert sorted(seen) == sorted(["operator", "dashboard", *["worker"] * 10])
+    assert sorted(seen) == sorted(["operator", "operator", "dashboard", *["worker"] * 10])
 
 
 def test_accounts_may_do_what_they_need_and_no_more() -> None:
     assert rights("joblease-operator") == {
         "jobrequests.joblease.dev": {"get", "list", "watch", "delete"},
         "jobrequests.joblease.dev/status": {"patch"},
+        "leases.coordination.k8s.io": {"create"},  # the rest by name
     }
     assert rights("joblease-worker") == {}
     assert rights("joblease-dashboard") == {"jobrequests.joblease.dev": {"get", "create", "patch"}}

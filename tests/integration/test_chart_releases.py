@@ -45,7 +45,7 @@ def test_a_release_lives_and_what_outlives_it_is_protected(release: Release, crd
     release.set_to("install", *FIRST)
     release.set_to("upgrade", *SECOND)
     assert deployments(crd, kube_namespace) == {
-        "r1-joblease-operator": 1, "r1-joblease-worker-other": 2, "r1-joblease-dashboard": 1,
+        "r1-joblease-operator": 2, "r1-joblease-worker-other": 2, "r1-joblease-dashboard": 1,
     }  # fmt: skip
     release("rollback", "1")
     assert "r1-joblease-worker-default" in deployments(crd, kube_namespace)

@@ -218,24 +218,6 @@ async def test_a_restart_loses_nothing_and_runs_nothing_twice(
         assert cluster.get(ended["metadata"]["name"])["status"] == ended["status"]
 
 
-async def test_the_operator_that_came_last_hears_the_news(
-    cluster: Cluster, start_operator: Start, worker: Program, submit: Callable[..., str]
-) -> None:
-    """For a while there are two of them when a pod is replaced, or when its node does not answer any more."""
-    async with start_operator() as old:
-        await cluster.reaches(submit(), "Completed")
-        async with start_operator() as new:
-            heard = old.metric("joblease_events_consumed_total")
-            running = submit("hold", parameters={"seconds": 1})
-            waiting = submit()
-            await cluster.reaches(running, "Completed")
-            await cluster.reaches(waiting, "Completed")
-            assert old.metric("joblease_events_consumed_total") == heard
-            assert new.metric("joblease_events_consumed_total") >= 4
-            # Asked to end, it does so at once; kopf alone would let it work on for five seconds.
-            assert await old.stop(timeout=4) == 0
-
-
 async def test_a_job_whose_message_was_never_published_is_published_after_a_restart(
     jobs: Jobs, cluster: Cluster, start_operator: Start, worker: Program, submit: Callable[..., str]
 ) -> None:
@@ -315,7 +297,8 @@ async def test_an_operator_that_is_there_before_the_custom_resource_waits_for_it
         await asyncio.to_thread(apply_file, kubeconfig, ROOT / "manifests" / "crd.yaml")
 
     installing = asyncio.create_task(install())
-    async with start_operator(KUBECONFIG=str(kubeconfig), JOBLEASE_OPERATOR_NAMESPACES="[]"):
+    everywhere = {"JOBLEASE_OPERATOR_NAMESPACES": "[]", "JOBLEASE_OPERATOR_LEASE_NAMESPACE": "default"}
+    async with start_operator(KUBECONFIG=str(kubeconfig), **everywhere):
         await installing
         cluster = Cluster(kubeconfig, "default")
         await cluster.reaches(cluster.create(queue="nobody-serves-this"), "Queued")
@@ -330,7 +313,13 @@ async def test_what_was_deleted_while_the_watch_was_down_for_too_long_ends(
     await asyncio.to_thread(apply_file, kubeconfig, ROOT / "manifests" / "crd.yaml")
     await asyncio.to_thread(wait_for_crd, kubeconfig)
     cluster = Cluster(kubeconfig, "default")
-    namespace = {"JOBLEASE_OPERATOR_NAMESPACES": "[]", "KUBECONFIG": str(kubeconfig)}
+    namespace = {
+        "JOBLEASE_OPERATOR_NAMESPACES": "[]",
+        "KUBECONFIG": str(kubeconfig),
+        "JOBLEASE_OPERATOR_LEASE_NAMESPACE": "default",
+        "JOBLEASE_OPERATOR_LEASE_SECONDS": "60",  # it is stopped for a while, and still leads
+        "JOBLEASE_OPERATOR_RENEW_DEADLINE_SECONDS": "59",
+    }
     async with (
         start_operator(JOBLEASE_OPERATOR_RESYNC_SECONDS="1", **namespace) as operator,
         start_worker(JOBLEASE_WORKER_QUEUE="default"),

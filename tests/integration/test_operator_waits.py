@@ -834,3 +834,33 @@ async def test_a_job_that_was_published_is_not_suspended_any_more(jobs: Jobs, cl
             await until(lambda: not running.engine.status_writer._jobs)
             await cluster.reaches(name, "Queued")
     assert await messages(jobs, "default") == published
+
+
+async def test_a_standby_has_the_picture_and_does_nothing_until_it_leads(
+    jobs: Jobs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was there, came, changed and went meanwhile is known; nothing is listed, and nothing was written."""
+    async with operator(jobs, cluster, leads=False, default_limit=0) as standby:
+        settled, late = cluster.create(queue=cluster.namespace), cluster.create(queue=cluster.namespace)
+        going = cluster.create(queue=cluster.namespace)
+        held = cluster.create(queue=cluster.namespace, suspend=True)
+        await until(lambda: len(standby.jobs) == 4)
+        async with operator(jobs, cluster, default_limit=0) as leader:
+            await cluster.reaches(settled, "Queued")
+            cluster.change(held, suspend=False)
+            gone = standby.uid(going)
+            cluster.delete(going)
+            await until(lambda: gone not in leader.jobs)
+            cluster.change(settled, cancel=True)
+            await cluster.reaches(settled, "Cancelled")
+        await until(lambda: standby.jobs[standby.uid(settled)].settled and gone not in standby.jobs)
+        assert [event.status for event in await jobs.trail.history(gone)][-1] == "Cancelled"
+        new = cluster.create(queue=cluster.namespace)
+        await until(lambda: len(standby.jobs) == 4)
+        assert not cluster.get(new).get("status")
+
+        monkeypatch.setattr(standby.requests, "everything", None)  # the picture is whole
+        await standby.lead()
+        for name in (late, held, new):
+            await cluster.reaches(name, "Queued")
+        assert cluster.get(settled)["status"]["conditions"][0]["reason"] == "Cancelled"

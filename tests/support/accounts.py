@@ -9,7 +9,7 @@ from joblease_local.manifests import apply, apply_file
 from joblease_local.settings import ROOT
 
 RBAC = "rbac.authorization.k8s.io"
-ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
+ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
 
 
 def program_kubeconfig(plane: ControlPlane, program: str, folder: Path) -> Path:

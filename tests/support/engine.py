@@ -35,6 +35,7 @@ class Operator:
         self.seen_as: Change = dict
         """How resources look to this operator."""
         self._seen: dict[str, dict[str, Any]] = {}
+        self.leading: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def jobs(self) -> Mapping[str, Job]:
@@ -51,6 +52,11 @@ class Operator:
                 if self.watching:
                     self._tell(there)
             await asyncio.sleep(0.05)
+
+    async def lead(self) -> None:
+        """Take the lead, until the end."""
+        self.leading = asyncio.create_task(self.engine.run())
+        await until(lambda: not self.engine.problems or self.leading.done())
 
     def listing(self) -> None:
         """The watch begins anew: what has gone meanwhile is not told."""
@@ -69,8 +75,13 @@ class Operator:
 
 
 @asynccontextmanager
-async def operator(jobs: Jobs, cluster: Cluster, *, watching: bool = True, **fields: Any) -> AsyncIterator[Operator]:
-    """An operator of this namespace, which is also its group. `fields` of its settings, without `operator_`."""
+async def operator(
+    jobs: Jobs, cluster: Cluster, *, watching: bool = True, leads: bool = True, **fields: Any
+) -> AsyncIterator[Operator]:
+    """An operator of this namespace, which is also its group. `fields` of its settings, without `operator_`.
+
+    One that does not lead stands by until its `lead` is called.
+    """
     named = {f"operator_{name}": value for name, value in fields.items()}
     settings = OperatorSettings(
         operator_namespaces=(cluster.namespace,), operator_default_group=cluster.namespace, defer_seconds=1, **named
@@ -82,17 +93,17 @@ async def operator(jobs: Jobs, cluster: Cluster, *, watching: bool = True, **fie
     await (await declare_private(channel, EVENTS)).consume(engine.on_event)
     made = Operator(engine, cluster, requests)
     made.watching = watching
-    running = asyncio.create_task(engine.run())
     watch = asyncio.create_task(made.watch())
     try:
-        await until(lambda: not engine.problems or running.done())
+        if leads:
+            await made.lead()
         yield made
-        assert not running.done(), running
+        assert not made.leading.done(), made.leading
         assert not watch.done(), watch
     finally:
-        for task in (watch, running):
+        for task in (watch, made.leading):
             task.cancel()
-        await asyncio.gather(watch, running, return_exceptions=True)
+        await asyncio.gather(watch, made.leading, return_exceptions=True)
         await channel.close()
         await requests.close()
 

@@ -106,6 +106,33 @@ def test_an_operator_of_some_namespaces_has_no_right_in_others() -> None:
     assert environment(pods(found)["joblease-operator"])["JOBLEASE_OPERATOR_NAMESPACES"] == '["team-a","team-b"]'
 
 
+def test_operators_elect_their_leader_by_a_lease_of_the_installation() -> None:
+    found = objects(*SECRETS, "operator.namespaces={team-a}", namespace="here")
+    role = next(each for each in found if each["kind"] == "Role" and "election" in each["metadata"]["name"])
+    variables = environment(pods(found)["joblease-operator"])
+    assert role["metadata"]["namespace"] == variables["JOBLEASE_OPERATOR_LEASE_NAMESPACE"] == "here"
+    lease = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
+    names = [variables["JOBLEASE_OPERATOR_LEASE_NAME"]]
+    assert role["rules"] == [
+        {**lease, "resourceNames": names, "verbs": ["get", "update"]},
+        {**lease, "verbs": ["create"]},
+    ]
+    assert variables["JOBLEASE_OPERATOR_NAME"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    assert variables["JOBLEASE_OPERATOR_POD_UID"] == {"fieldRef": {"fieldPath": "metadata.uid"}}
+
+
+def test_a_drain_leaves_one_of_two_operators() -> None:
+    found = objects(*SECRETS)
+    deployment = one(found, "Deployment", "operator")
+    assert deployment["spec"]["replicas"] == 2
+    assert deployment["spec"].get("strategy", {}).get("type") != "Recreate"
+    budget = one(found, "PodDisruptionBudget", "operator")["spec"]
+    assert budget == {"maxUnavailable": 1, "selector": deployment["spec"]["selector"]}
+    alone = objects(*SECRETS, "operator.replicas=1")
+    budgets = [each["metadata"]["name"] for each in alone if each["kind"] == "PodDisruptionBudget"]
+    assert budgets == ["joblease-worker-default"]
+
+
 def test_a_pool_takes_from_the_defaults_what_it_does_not_say() -> None:
     found = objects(
         *SECRETS,

@@ -7,6 +7,7 @@ from joblease.settings import (
     describe,
     load,
 )
+from joblease_operator.settings import OperatorSettings
 from joblease_worker.settings import WorkerSettings
 
 
@@ -52,6 +53,31 @@ def test_a_wrong_setting_stops_the_program_and_is_named(
     assert f"wrong setting {variable}: " in (text := capsys.readouterr().err)
     assert message in text
     assert value not in text or variable == "JOBLEASE_LOG_LEVEL"  # it may be a secret
+
+
+@pytest.mark.parametrize(
+    ("lease", "deadline", "renew", "wrong"),
+    [
+        ("10", "9.5", "2", "RENEW_DEADLINE_SECONDS"),
+        ("6", "6", "2", "RENEW_DEADLINE_SECONDS"),
+        ("10", "6", "3.5", "RENEW_SECONDS"),
+        ("61", "6", "2", "LEASE_SECONDS"),
+    ],
+)
+def test_a_leader_ends_before_its_lease_and_has_two_tries(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    lease: str,
+    deadline: str,
+    renew: str,
+    wrong: str,
+) -> None:
+    monkeypatch.setenv("JOBLEASE_OPERATOR_LEASE_SECONDS", lease)
+    monkeypatch.setenv("JOBLEASE_OPERATOR_RENEW_DEADLINE_SECONDS", deadline)
+    monkeypatch.setenv("JOBLEASE_OPERATOR_RENEW_SECONDS", renew)
+    with pytest.raises(SystemExit):
+        load(OperatorSettings)
+    assert f"wrong setting JOBLEASE_OPERATOR_{wrong}: " in capsys.readouterr().err
 
 
 def test_account_url_and_connection_string_exclude_each_other(

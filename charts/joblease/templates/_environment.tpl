@@ -36,6 +36,8 @@ JOBLEASE_DASHBOARD_OIDC_ISSUER: set dashboard.access.oidc.issuer
 JOBLEASE_DASHBOARD_PORT: it stays 8080; set dashboard.service.port
 JOBLEASE_DASHBOARD_TRUSTED_PROXIES: set dashboard.access.trustedProxies
 JOBLEASE_METRICS_PORT: it stays 9090
+JOBLEASE_OPERATOR_LEASE_NAME: the role of the operator's account names it
+JOBLEASE_OPERATOR_LEASE_NAMESPACE: it stays the release's
 JOBLEASE_OPERATOR_NAMESPACES: set operator.namespaces
 {{- end }}
 

@@ -8,6 +8,17 @@
   verbs: [patch]
 {{- end }}
 
+{{- /* The Lease that says which operator leads. (A right to create cannot be bound to a name.) Argument: its name */}}
+{{- define "joblease.electionRules" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [{{ . | quote }}]
+  verbs: [get, update]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+{{- end }}
+
 {{- /* A role for an account of ours, bound to it. Argument: (dict "part" … "name" … "account" … "rules" YAML), with
 "namespace" for a Role, without it for a ClusterRole, whose name says whose it is */}}
 {{- define "joblease.boundRole" -}}
