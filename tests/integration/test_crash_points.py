@@ -145,6 +145,7 @@ async def kill_operator_at(
         "JOBLEASE_AMQP_URL": amqp_url,
         "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
         "JOBLEASE_OPERATOR_NAMESPACES": f'["{namespace}"]',
+        "JOBLEASE_OPERATOR_LEASE_NAMESPACE": namespace,
         "JOBLEASE_OPERATOR_RESYNC_SECONDS": "2",  # the operators of this test take events from each other
     }
     async with AsyncExitStack() as stack:
