@@ -103,7 +103,7 @@ DEFER = Cost(blob=2, table=1, rows=1, published=1, consumed=1)
 """Worker: a slot that somebody else holds, the head that says who, whose session is held; and the copy of the message
 that waits (`locks._take_slot`, `Session.is_over`)."""
 RECOVER = Cost(blob=2, table=3, rows=3)
-"""Worker, more for a run that was lost: its session and its slot; the refused claim, the head, the history (`claim`)."""
+"""Worker, more for a run that was lost: its session and slot; the refused claim, the head, the history (`claim`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from joblease.messages import JobEvent, JobMessage, Status, now
 from joblease.states import State
 from joblease.storage import TRAIL_TABLE
 from joblease.trail import AuditTrail, NewEvent
-from joblease_worker.claim import Conflict, claim
+from joblease_worker.claim import claim
+from joblease_worker.conflict import Conflict
 from joblease_worker.keeper import Keeper, Use
 from joblease_worker.locks import RunLeases
 from joblease_worker.record import Fenced, Record

@@ -96,7 +96,7 @@ async def tenant(
                 await asyncio.sleep(0.2)
         for number in range(2):
             foreign.create("demo", f"{HUSH}-waits-{number}", priority=9, **spec)
-        nowhere = {"queue": f"{HUSH}-queue", "concurrency": {"group": f"{HUSH}-group", "limit": 1}}
+        nowhere: dict[str, Any] = {"queue": f"{HUSH}-queue", "concurrency": {"group": f"{HUSH}-group", "limit": 1}}
         foreign.create(f"{HUSH}-handler", f"{HUSH}-of-another-handler", **nowhere)
         mine = own.create("demo", "mine", **spec)
         job_id = (await until_says(own, mine, "waits for group"))["metadata"]["uid"]

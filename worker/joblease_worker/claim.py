@@ -17,9 +17,9 @@ from joblease.errors import ErrorClass, classify, log_level, pauses
 from joblease.head import Head, hinted
 from joblease.messages import JobEvent, JobMessage, Status, now
 from joblease.states import State
-from joblease.topology import DEFERRALS_HEADER
 from joblease.trail import AuditTrail, HeadChanged, NewEvent
 
+from joblease_worker.conflict import running
 from joblease_worker.record import Fenced
 
 if TYPE_CHECKING:
@@ -29,25 +29,6 @@ log = logging.getLogger(__name__)
 
 REPEATED_EVENTS = 100
 """Of a job that somebody had before: as many as fit into a transaction, after which its worker may have died."""
-
-
-class Conflict(Exception):
-    """The job cannot run here now: somebody else has it or its slot, storage does not answer, or no handler is here."""
-
-    def __init__(self, reason: str, message: str, counter: str = DEFERRALS_HEADER, *, soon: bool = False) -> None:
-        """`counter` is the message's header that counts how often this was the reason.
-
-        `soon`: the job itself runs, as far as one can see. Its worker may have died.
-        """
-        super().__init__(message)
-        self.reason = reason
-        self.counter = counter
-        self.soon = soon
-
-
-def running(head: Head) -> Conflict:
-    """Somebody runs the job."""
-    return Conflict("lease", f"{head.worker} runs the job", soon=True)
 
 
 class NothingToRun(Exception):

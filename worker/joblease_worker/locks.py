@@ -8,8 +8,8 @@ from joblease.leases import Grant, LeaseHeld, LeaseLost, LeaseUnknown, slot_blob
 from joblease.messages import JobMessage
 from joblease.states import State
 
-from joblease_worker.claim import Conflict, running
 from joblease_worker.clock import boot_seconds
+from joblease_worker.conflict import Conflict, running
 from joblease_worker.keeper import Use
 
 if TYPE_CHECKING:

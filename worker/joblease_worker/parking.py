@@ -12,7 +12,8 @@ from joblease.topology import DEAD
 from joblease.trail import AuditTrail, HeadChanged, NewEvent, UnknownJob
 
 from joblease_worker.announcer import Announcer
-from joblease_worker.claim import Conflict, recent, running
+from joblease_worker.claim import recent
+from joblease_worker.conflict import Conflict, running
 from joblease_worker.settlement import Deferred, Parked, Verdict
 
 if TYPE_CHECKING:

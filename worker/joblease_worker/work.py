@@ -16,8 +16,9 @@ from joblease.trail import AuditTrail, HeadChanged, NewEvent
 from structlog.contextvars import bind_contextvars
 
 from joblease_worker.announcer import Announcer, Reading
-from joblease_worker.claim import Claim, Conflict, NothingToRun, claim, hand_back, recent
+from joblease_worker.claim import Claim, NothingToRun, claim, hand_back, recent
 from joblease_worker.closing import Why
+from joblease_worker.conflict import Conflict
 from joblease_worker.locks import RunLeases, take_leases
 from joblease_worker.record import Fenced
 from joblease_worker.run import Run
