@@ -49,7 +49,8 @@ class Scene:
         ended = all(head.state.terminal for head in heads.values())
         begun = all(job.job_id in heads or job.deleted for job in self._jobs)
         said = all(uid in heads and heads[uid].state == reason for uid, reason in statuses.items())
-        return arrived and ended and begun and said and not leases and not any(messages.values())
+        fed = not any(self._services.onlooker.unfed(self._fed()))
+        return arrived and ended and begun and said and fed and not leases and not any(messages.values())
 
     def ended(self) -> int:
         """How many jobs have their outcome."""
@@ -92,7 +93,7 @@ class Scene:
         history = History(self._jobs, self._services.witness.notes, heads, events)
         history.announced = [JobEvent.model_validate_json(each) for each in self._services.broker.announced]
         history.statuses = self._statuses()
-        history.fed = {row["eventId"] for row in self._table(FEED_TABLE)}
+        history.fed = self._fed()
         index = {row["jobId"]: (row["state"], row["sequence"]) for row in self._table(INDEX_TABLE)}
         history.indexed = {
             job: state if sequence == heads[job].sequence else f"{state} at {sequence}"
@@ -135,6 +136,9 @@ class Scene:
         ended = {job for job, head in history.heads.items() if head.state.terminal}
         if {*counted} != ended or told.total() != len(ended):
             yield f"{len(ended)} jobs have ended, the statistics count {told.total()} of {len(counted)}"
+
+    def _fed(self) -> set[str]:
+        return {row["eventId"] for row in self._table(FEED_TABLE)}
 
     def _table(self, name: str) -> list[dict[str, Any]]:
         return [row for rows in self._services.storage.tables[name].values() for row, _ in rows.values()]
