@@ -600,7 +600,6 @@ async def test_a_restart_reads_each_job_once_and_announces_nothing_again(
         await cluster.reaches(names[0], "Running")
     while not heard.empty():
         heard.get_nowait()
-    await jobs.open_jobs.flush()  # of those that have ended in other tests
     read: list[str] = []
     for request in ("head", "history"):
         real = getattr(jobs.trail, request)
@@ -616,7 +615,8 @@ async def test_a_restart_reads_each_job_once_and_announces_nothing_again(
         marker = cluster.create(concurrency={"group": "marker", "limit": 1})
         await cluster.reaches(marker, "Queued")
         said = [(await asyncio.wait_for(heard.get(), 20)).message_id for _ in range(2)]
-    assert sorted(read) == sorted(cluster.get(name)["metadata"]["uid"] for name in names)
+    uids = {cluster.get(name)["metadata"]["uid"] for name in names}  # the list may have ended ones of other tests
+    assert sorted(uid for uid in read if uid in uids) == sorted(uids)
     assert {each.split(".")[0] for each in said} == {cluster.get(marker)["metadata"]["uid"]}
     assert await messages(jobs, "default") == queued + 1
 
