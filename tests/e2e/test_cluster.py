@@ -93,7 +93,7 @@ def test_a_container_that_is_killed_costs_no_lease() -> None:
     """The next container in the pod closes its predecessor's session."""
     waited = []
     for _ in range(3):
-        name = submit(parameters={"steps": 3, "seconds": 1})
+        name = submit(parameters={"steps": 12, "seconds": 1})
         killed = kill_container(running(name))
         events = completed(name)
         started = [datetime.fromisoformat(event["timestamp"]) for event in events if event["status"] == "Started"]
