@@ -69,7 +69,7 @@ def test_jobs_without_faults_cost_what_they_may() -> None:
     code, told = simulate("--seed", "3", "--calm", timeout=200)
     assert code == 0, told[-3_000:]
     spent = json.loads(next(line for line in told.splitlines() if line.startswith('{"jobs"')))
-    sweeps = 2 * (spent["seconds"] // 30 + 3)
+    sweeps = 4 * (spent["seconds"] // 30 + 3) + spent["seconds"] // 5 + 1  # and rows of ended jobs, deleted together
     sessions = 4 * (3 + spent["seconds"] // 5)  # of four workers: begun, and renewed
     assert spent["worker storage"] <= (4 + 3) * spent["jobs"] + sessions  # slot, claim, outcome, release; three steps
     assert spent["operator storage"] <= 2 * spent["jobs"] + sweeps
