@@ -17,13 +17,12 @@ from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply, apply_file
 from joblease_local.settings import ROOT
 from playwright.async_api import Browser, Page, expect
-from support.accounts import account
+from support.accounts import ACCESS, account
 from support.browser import check, open_page, sign_in
 from support.cluster import Cluster
 from support.jobs import Jobs
 from support.programs import program
 
-ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
 NAMESPACE = "actions"
 
 

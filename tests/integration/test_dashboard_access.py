@@ -33,7 +33,6 @@ from support.pages import OF_A_NAMESPACE, OF_ALL_NAMESPACES
 from support.programs import BIN, program
 
 ROOT = Path(__file__).parent.parent.parent
-ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
 RBAC = "rbac.authorization.k8s.io"
 HTML = {"Accept": "text/html"}
 SAME_SITE = {"Sec-Fetch-Site": "same-origin"}

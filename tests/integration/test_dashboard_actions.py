@@ -14,13 +14,13 @@ from joblease.storage import ACTION_FEED_TABLE, ACTIONS_TABLE
 from joblease.topology import DEAD, REASON_HEADER
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply_file
+from support.accounts import ACCESS
 from support.cluster import Cluster
 from support.history import History
 from support.jobs import Jobs
 from support.programs import program
 
 ROOT = Path(__file__).parent.parent.parent
-ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
 HTML = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
 
 

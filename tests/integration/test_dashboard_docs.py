@@ -13,12 +13,12 @@ from joblease_dashboard.settings import DashboardSettings
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply, apply_file
 from joblease_local.settings import ROOT
+from support.accounts import ACCESS
 from support.cluster import Cluster
 from support.pages import NAVIGATION, OF_A_NAMESPACE, without_form
 from support.programs import program
 
 GUIDE = (ROOT / "docs" / "dashboard.md").read_text()
-ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
 SECRET = "the-proxy-is-the-proxy-and-nobody-else"
 PROXY = {
     "JOBLEASE_DASHBOARD_ACCESS": "proxy",

@@ -20,12 +20,12 @@ from joblease_dashboard.api.routes import ROUTES
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply, apply_file
 from joblease_local.settings import ROOT
+from support.accounts import ACCESS
 from support.history import History
 from support.jobs import Jobs, open_jobs
 from support.pages import addresses
 from support.programs import Program, program
 
-ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
 EXAMPLES = 30
 # A page token is any text to the document and one of our own to us; `from` after `to` is refused as a mistake.
 EXCLUDED = "positive_data_acceptance"

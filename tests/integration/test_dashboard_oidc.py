@@ -24,7 +24,6 @@ from support.programs import program
 
 ROOT = Path(__file__).parent.parent.parent
 RBAC = "rbac.authorization.k8s.io"
-ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"})
 SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
 KEY = {"JOBLEASE_DASHBOARD_SESSION_KEY": "k" * 32}
 OFFLINE = {"JOBLEASE_DASHBOARD_OIDC_SCOPES": "openid profile email groups offline_access"}
