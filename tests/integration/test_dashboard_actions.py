@@ -122,8 +122,9 @@ async def test_a_job_is_suspended_resumed_cancelled_and_retried(
     assert (await http.post(f"/jobs/{ids[held]}/resume")).status_code == 303
     assert cluster.get(held)["spec"]["suspend"] is False
 
-    locks = await page_says(http, "/locks", lambda text: "worker-1" in text)
-    assert f"/jobs/{ids[first]}" in locks
+    locks = await page_says(http, "/locks", lambda text: f"/jobs/{ids[first]}" in text)
+    assert "session of a worker" in locks
+    assert "worker-1" in locks
     workers = await page_says(http, "/workers", lambda text: steps_name in text)
     assert "serving</span>" in workers
     assert "joblease.jobs.default" in (await http.get("/queues")).text
