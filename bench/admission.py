@@ -18,7 +18,7 @@ from admission_rounds import Rounds, Run
 from joblease import topology
 from joblease.broker import Broker
 from joblease.settings import BrokerSettings
-from joblease.storage import TRAIL_TABLE
+from joblease.storage import OPEN_TABLE, TRAIL_TABLE
 from jobs import AT_ONCE, open_jobs
 from parts import installation
 from report import Report, Row, arguments, at_least, ratios, spread
@@ -52,7 +52,7 @@ async def measure(jobs: int, less: int, rounds: int) -> Report:
 
     with installation("admission", programs=False) as (stack, folder):
         async with open_jobs(folder) as requests, Broker(BrokerSettings(), "bench", prepare) as broker:
-            await requests.storage.create_tables(TRAIL_TABLE)
+            await requests.storage.create_tables(TRAIL_TABLE, OPEN_TABLE)
             await requests.storage.create_locks()
             await asyncio.wait_for(broker.connected(), 20)
             each = Rounds(stack, folder, requests, broker)
@@ -108,7 +108,7 @@ def report(
             "CPU: milliseconds of processor time per job, of all processes and of each.",
             "All busy: these processes in percent of all processors; near 100 the machine is the limit.",
             f"With one status write a job the API server alone comes to {alone} of its creations.",
-            "Storage requests are two a job: its blob, and a transaction of three rows. Azurite is one process.",
+            "Storage requests are two a job: its row in the list of open jobs, and a transaction of three rows. Azurite is one process.",
             "All requests: made one after the other for each job, with JobLease's clients for storage and broker.",
             f"1,000 live jobs take {live[ADMITTED]} MiB of operator memory admitted, {live[WAITING]} MiB waiting.",
             f"An operator is ready {full} s after its start if there are {OLD_JOBS:,} ended jobs, {empty} s if none.",

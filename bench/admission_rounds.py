@@ -14,13 +14,14 @@ from uuid import uuid4
 from joblease import topology
 from joblease.broker import Broker
 from joblease.head import Head
-from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import JobEvent, now
 from joblease.states import State
-from joblease.storage import TRAIL_TABLE
+from joblease.storage import OPEN_TABLE, TRAIL_TABLE
 from joblease.topology import EVENTS
 from joblease_local.processes import recorded
 from joblease_local.stack import Stack
+from joblease_operator.job import Job
+from joblease_operator.open_jobs import OpenJobs
 from jobs import Jobs, each
 from noops import ADMITTED, message
 from parts import PORTS, program
@@ -57,7 +58,7 @@ class Rounds:
 
     def __init__(self, stack: Stack, folder: Path, jobs: Jobs, broker: Broker) -> None:
         self._stack, self._folder, self._jobs, self._broker = stack, folder, jobs, broker
-        self._blobs = LeaseBlobs(jobs.storage.locks())
+        self._open_jobs = OpenJobs(jobs.storage.table(OPEN_TABLE))
 
     async def created(self, count: int) -> Run:
         """Create them, and nothing else."""
@@ -142,7 +143,7 @@ class Rounds:
         return Run(count / seconds, busy, {name: used / count * 1000 for name, used in spent.items()})
 
     async def _store(self, name: str, uid: str) -> tuple[Head, list[JobEvent]]:
-        await self._blobs.create(job_blob(uid), {"jobId": uid, "namespace": "default"})
+        await self._open_jobs.add(Job(uid, "default", name, now()))
         head = Head(uid, "default", name, "noop", "default", GROUP, now())
         return await self._jobs.trail.append(head, ADMITTED, state=State.QUEUED)
 
@@ -168,7 +169,7 @@ class Rounds:
         await self._broker.ask(purge)
         await self._jobs.storage.table(TRAIL_TABLE).delete_table()
         await self._jobs.storage.locks().delete_container()
-        await self._jobs.storage.create_tables(TRAIL_TABLE)
+        await self._jobs.storage.create_tables(TRAIL_TABLE, OPEN_TABLE)
         await self._jobs.storage.create_locks()
 
     @contextmanager

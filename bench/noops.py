@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from joblease.head import Head, hint_of
-from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import JobMessage, Status, now
 from joblease.settings import StorageSettings
 from joblease.states import State
@@ -35,16 +34,15 @@ def message(head: Head) -> JobMessage:
 
 
 async def submit(count: int) -> list[JobMessage]:
-    """Write trail and lease blob of new jobs. The messages are not published."""
+    """Write the trail of new jobs. The messages are not published."""
     made: list[JobMessage] = []
     async with Storage(StorageSettings()) as storage:
         await storage.create_tables(TRAIL_TABLE)
         await storage.create_locks()
-        trail, blobs = AuditTrail(storage.table(TRAIL_TABLE)), LeaseBlobs(storage.locks())
+        trail = AuditTrail(storage.table(TRAIL_TABLE))
 
         async def one(_: int) -> None:
             head, _written = await trail.append(new_head(), ADMITTED, state=State.QUEUED)
-            await blobs.create(job_blob(head.job_id), {})
             made.append(message(head))
 
         await each(count, one, AT_ONCE)

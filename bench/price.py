@@ -103,12 +103,15 @@ def line(kind: str, name: str, rounds: list[Spent]) -> Row:
 
 
 def target(rounds: list[Spent]) -> Target:
-    """Whether operator and worker send what `costs.py` says of a no-op job: neither more nor less."""
+    """Whether operator and worker send no more than `costs.py` says of a no-op job that is begun alone.
+
+    Of jobs that are begun together, the list of open jobs takes many rows in a request.
+    """
     job = KINDS[NO_OP][0]
     wanted = job.operator().storage + job.worker().storage
     found = spread(sum(spent[name]["storage requests/job"] for name in ("operator", "worker-1")) for spent in rounds)
-    met = abs(found.median / wanted - 1) < 0.05
-    return Target("storage requests of operator and worker, no-op", f"{wanted:g}, as worked out", str(found), met)
+    met = found.median <= wanted * 1.05
+    return Target("storage requests of operator and worker, no-op", f"<= {wanted:g}, as worked out", str(found), met)
 
 
 def main() -> None:

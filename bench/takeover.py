@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from azure.storage.blob.aio import BlobLeaseClient
-from joblease.leases import job_blob
 from joblease_local.program import Program
 from joblease_local.stack import Stack
 from jobs import Jobs, open_jobs
@@ -204,7 +203,8 @@ class Bench:
     @asynccontextmanager
     async def _broken(self, job_id: str, _: str) -> AsyncIterator[None]:
         """As an administrator might."""
-        blob = self._jobs.storage.locks().get_blob_client(job_blob(job_id))
+        head = await self._jobs.trail.head(job_id)
+        blob = self._jobs.storage.locks().get_blob_client(head.claim_blob)
         await BlobLeaseClient(blob).break_lease(0)
         yield
 

@@ -139,29 +139,37 @@ class NoTrail:
 
 
 class NoBlobs:
-    """One for each job, and nobody holds any."""
+    """None."""
 
-    def __init__(self, jobs: int) -> None:
-        self._jobs = jobs
-
-    async def create(self, *_: Any) -> bool:
+    async def discard(self, *_: Any) -> bool:
         await asyncio.sleep(0)
         return True
-
-    async def discard(self, *_: Any) -> None:
-        await asyncio.sleep(0)
-
-    holder = discard
 
     async def slots(self, *_: Any) -> AsyncIterator[tuple[str, str]]:
         for each in list[tuple[str, str]]():
             yield each
 
-    async def jobs(self) -> AsyncIterator[tuple[str, dict[str, str], bool]]:
+    jobs = sessions = slots
+
+
+class AllOpen:
+    """The list has every job."""
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+
+    async def add(self, *_: Any) -> None:
+        await asyncio.sleep(0)
+
+    def remove(self, *_: Any) -> None: ...
+
+    async def flush(self) -> None: ...
+
+    async def everything(self) -> AsyncIterator[tuple[str, str, str]]:
         for n in range(self._jobs):
-            if n % 200 == 0:
+            if n % 1000 == 0:
                 await asyncio.sleep(0)
-            yield job_id(n), {"namespace": NAMESPACE}, False
+            yield job_id(n), NAMESPACE, f"job-{n:06}"
 
 
 class NoBroker:
@@ -182,7 +190,8 @@ class NoBroker:
 async def measure(jobs: int) -> dict[str, float]:
     """Longest turns by what the operator does, in milliseconds of processor time; and memory."""
     settings = OperatorSettings(operator_resync_seconds=3600)
-    parts: list[Any] = [NoBroker(), NoTrail(jobs), NoBlobs(jobs), NoApiServer(jobs)]
+    server = NoApiServer(jobs)
+    parts: list[Any] = [NoBroker(), NoTrail(jobs), NoBlobs(), server, AllOpen(jobs)]
     found: dict[str, float] = {}
     gc.collect()
     before = _resident()
@@ -213,7 +222,7 @@ async def measure(jobs: int) -> dict[str, float]:
                 await asyncio.sleep(0)
         await _until(lambda: not engine._queue._marked)  # noqa: SLF001
     with turns.measure(found, "watched anew"):
-        async for each in parts[-1].everything():
+        async for each in server.everything():
             engine.observe(None, each)
         await _until(lambda: not engine._queue._marked)  # noqa: SLF001
     for task in (running, meter):
