@@ -108,7 +108,7 @@ def report(
             "CPU: milliseconds of processor time per job, of all processes and of each.",
             "All busy: these processes in percent of all processors; near 100 the machine is the limit.",
             f"With one status write a job the API server alone comes to {alone} of its creations.",
-            "Storage requests are two a job: its row in the list of open jobs, and a transaction of three rows. Azurite is one process.",
+            "Storage requests are two a job: its row in the list of open jobs, and a transaction of three rows.",
             "All requests: made one after the other for each job, with JobLease's clients for storage and broker.",
             f"1,000 live jobs take {live[ADMITTED]} MiB of operator memory admitted, {live[WAITING]} MiB waiting.",
             f"An operator is ready {full} s after its start if there are {OLD_JOBS:,} ended jobs, {empty} s if none.",
