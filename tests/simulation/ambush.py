@@ -18,6 +18,8 @@ TRAPPED = (
 """What the words of a request begin with; a job's id is `uid-...`."""
 OVERTAKEN_SECONDS = 18, 25
 """In which a worker's connection and leases end, and another one takes its jobs."""
+MOST_OPERATORS = 3
+"""At once: one that leads, one that believes so, and one that comes. An election keeps others from writing."""
 
 
 class Ambush(Nemesis):
@@ -142,7 +144,8 @@ class Ambush(Nemesis):
         job = what.split()[3]
         self._count("job deleted at its beginning", " ".join(each.program.name for each in caught))
         self._workload.delete(job)
-        self._fleet.add_operator()
+        if len(self._fleet.operators) < MOST_OPERATORS:
+            self._fleet.add_operator()
         await asyncio.sleep(self._dice.choice([5, 25]))
         self._network.traps.append((f"write {job}", lambda name, _what: self._kill_operator_named(name)))
         for running in caught:
