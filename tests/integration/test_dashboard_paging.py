@@ -151,7 +151,8 @@ async def requests_of(dashboard: Program) -> float:
 async def test_every_page(dashboard: Program, events: list[JobEvent], path: str) -> None:
     before = await requests_of(dashboard)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{dashboard.port}", timeout=20) as http:
-        assert (await http.get(path.format(id=events[0].job_id))).status_code == 200
+        answer = await http.get(path.format(id=events[0].job_id))
+        assert answer.status_code == 200, path
     assert await requests_of(dashboard) - before <= (3 if path == "/jobs/{id}" else 2)
 
 
