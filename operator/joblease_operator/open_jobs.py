@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from azure.core.exceptions import HttpResponseError
+from joblease.errors import ErrorClass, TransientError, classify
 from joblease.transactions import MAX_WRITES, Write, submit
 
 if TYPE_CHECKING:
@@ -32,12 +33,22 @@ class OpenJobs:
         self._turn = asyncio.Lock()
 
     async def add(self, job: "Job") -> None:
-        """Returns when the job is in the list; again, if it was there. Raises what goes wrong with storage."""
+        """Returns when the job is in the list; again, if it was there.
+
+        Raises what goes wrong with storage, as an error that passes: what is wrong with the list is no job's fault.
+        """
         row = {"PartitionKey": PARTITION, "RowKey": job.uid, "namespace": job.namespace, "name": job.name}
         self._begun[job.uid] = Write("replace", row)
-        async with self._turn:
-            if job.uid in self._begun:
-                await self._write()
+        try:
+            async with self._turn:
+                while job.uid in self._begun:  # more may wait than fit into one transaction
+                    await self._write()
+        except HttpResponseError as error:
+            if classify(error) is ErrorClass.PERMANENT:
+                raise TransientError(f"the list of open jobs cannot be written: {error}") from error
+            raise
+        finally:
+            self._begun.pop(job.uid, None)  # nobody waits for it: it must not be written once the job has ended
 
     def remove(self, job_id: str) -> None:
         """The job has ended: its row goes with the next writes."""

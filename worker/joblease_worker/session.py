@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from joblease.leases import Grant, LeaseBlobs, session_blob
+from joblease.leases import Grant, LeaseBlobs, LeaseUnknown, session_blob
 
 from joblease_worker.clock import boot_seconds
 
@@ -43,9 +43,10 @@ class Session:
         """
         if self._identity:
             async for name, _ in self._blobs.sessions(self._identity):
+                released = await self._blobs.release(_grant(name), delete=True)
+                if not released and not await self._blobs.discard(session_blob(name)):  # or its lease has expired
+                    raise LeaseUnknown(f"session {name} of this worker's predecessor cannot be closed yet")
                 log.warning("session %s of this worker's predecessor is closed: its jobs can be taken over", name)
-                if not await self._blobs.release(_grant(name), delete=True):
-                    await self._blobs.discard(session_blob(name))  # its lease has expired
         await self.lease()
 
     async def close(self) -> None:
