@@ -76,9 +76,9 @@ class Sweeper:
                 if time.monotonic() >= next_sweep:
                     await self._sweep()
                     next_sweep = time.monotonic() + self._settings.operator_sweep_seconds
-                await self._clear_what_is_left()
                 await self._open_jobs.flush()
                 await self._discard_unused_slots()
+                await self._clear_what_is_left()
             except Exception as error:  # noqa: BLE001 - whatever is away, the next round comes
                 log.log(log_level(error), "what has been left behind cannot be cleared now, trying again: %s", error)
             await asyncio.sleep(self._settings.operator_resync_seconds)
