@@ -29,7 +29,7 @@ class OperatorSettings(ProgramSettings, BrokerSettings, StorageSettings):
     operator_republish_seconds: Seconds = 300
     """A published job without news for so long, which nobody holds, is published again if its message was lost."""
     operator_sweep_seconds: Seconds = 3600
-    """How often open jobs and blobs are listed: for jobs whose resource has gone unseen, dead sessions, unused groups."""
+    """How often open jobs and blobs are listed: for jobs whose resource has gone, dead sessions, unused groups."""
     operator_api_timeout_seconds: Seconds = 15
     """Bound on each request to the API server."""
     operator_name: str = Field(default_factory=socket.gethostname, min_length=1)
