@@ -16,10 +16,10 @@ end.
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from joblease.clock import boot_seconds
 from joblease.errors import log_level
 from joblease.messages import now
 
@@ -65,9 +65,9 @@ class Election:
             try:
                 found = await self._lease.read()
                 if found.spec != record:
-                    record, changed = found.spec, _clock()
+                    record, changed = found.spec, boot_seconds()
                     log.info("the Lease is held by %s", found.holder or "nobody")
-                if found.holder in ("", self._identity) or _clock() - changed >= (found.seconds or own):
+                if found.holder in ("", self._identity) or boot_seconds() - changed >= (found.seconds or own):
                     await self._take(found)
                     return
                 self.problem = None
@@ -78,7 +78,7 @@ class Election:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _take(self, found: Found) -> None:
-        began, moment = _clock(), now().isoformat(timespec="microseconds")
+        began, moment = boot_seconds(), now().isoformat(timespec="microseconds")
         new = found.holder != self._identity
         self._mine = await self._lease.write(
             found,
@@ -100,9 +100,9 @@ class Election:
         pause = self._settings.operator_renew_seconds
         while True:
             await asyncio.sleep(pause)
-            if _clock() >= self._deadline:  # the machine was suspended, and with it the timer
+            if boot_seconds() >= self._deadline:  # the machine was suspended, and with it the timer
                 self._lose()
-            began = _clock()
+            began = boot_seconds()
             try:
                 await self._renew()
                 self._renewed(began)
@@ -124,7 +124,7 @@ class Election:
     def _renewed(self, began: float) -> None:
         self._deadline = began + self._settings.operator_renew_deadline_seconds
         self._stop_timer()
-        self._timer = asyncio.get_running_loop().call_later(self._deadline - _clock(), self._lose)
+        self._timer = asyncio.get_running_loop().call_later(self._deadline - boot_seconds(), self._lose)
         self.problem = None
 
     def _lose(self, why: str = "the Lease could not be renewed in time") -> NoReturn:
@@ -155,8 +155,3 @@ class Election:
         if problem != self.problem:
             log.log(log_level(error), "%s", problem)
         self.problem = problem
-
-
-def _clock() -> float:
-    """Seconds since this machine's start, sleep included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

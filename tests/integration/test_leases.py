@@ -10,11 +10,11 @@ from uuid import uuid4
 import pytest
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
+from joblease.clock import boot_seconds
 from joblease.leases import Grant, LeaseBlobs, LeaseHeld, LeaseLost, LeaseMissing, session_blob, slot_blob
 from joblease.messages import now
 from joblease.settings import StorageSettings
 from joblease.storage import Storage
-from joblease_worker.clock import boot_seconds
 from joblease_worker.keeper import Keeper, Lease, LeaseState, Use
 from joblease_worker.settings import WorkerSettings
 from pydantic import SecretStr

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from joblease.clock import boot_seconds
 from joblease_worker import frames, guardian_process, linux, offspring, output, process
-from joblease_worker.clock import boot_seconds
 from joblease_worker.environment import without_keys
 from joblease_worker.guardian import Guardian
 from joblease_worker.guardian_process import children, end_tree, obey
@@ -280,7 +280,7 @@ def test_deadlines_are_kept_on_the_clock_that_goes_on_while_the_machine_sleeps()
     """In a namespace whose CLOCK_BOOTTIME is a day ahead of the monotonic clock, as after a day of sleep."""
     script = (
         "import subprocess, time\n"
-        "from joblease_worker.clock import boot_seconds\n"
+        "from joblease.clock import boot_seconds\n"
         "from joblease_worker.guardian import Guardian\n"
         "assert boot_seconds() - time.monotonic() > 80_000\n"
         "guardian = Guardian(); guardian.start()\n"

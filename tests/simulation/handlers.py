@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from typing import Any
 
 from faults.history import Activity
+from joblease.clock import boot_seconds
 from joblease.messages import HandlerDescription
 from joblease.states import State
-from joblease_worker.clock import boot_seconds
 from joblease_worker.ending import DIED, RAISED, STOPPED, UNSTARTED, Ending
 
 from simulation.loop import EPOCH, Program, VirtualLoop

@@ -77,8 +77,8 @@ async def open_worker(amqp_url: str, storage: str, **changes: Any) -> AsyncItera
 @contextlib.contextmanager
 def clock_ahead(seconds: float) -> Any:
     """Move the clock of deadlines, as a machine's sleep does."""
+    from joblease.clock import boot_seconds
     from joblease_worker import keeper, locks, run, session
-    from joblease_worker.clock import boot_seconds
 
     with contextlib.ExitStack() as stack:
         for module in (keeper, locks, run, session):

@@ -28,11 +28,11 @@ from signal import signal as set_handler
 from typing import TYPE_CHECKING, Any
 
 from joblease import values
+from joblease.clock import boot_seconds
 from joblease.handlers import JobCancelled, JobContext, PermanentError, find, load_handlers
 from joblease.states import State
 
 from joblease_worker import frames, linux, where
-from joblease_worker.clock import boot_seconds
 from joblease_worker.copies import no_copies
 from joblease_worker.ending import STOPPED, UNSTARTED
 from joblease_worker.failure import failure

@@ -23,11 +23,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
+from joblease.clock import boot_seconds
 from joblease.errors import ErrorClass, classify
 from joblease.leases import Grant, LeaseBlobs, LeaseHeld, LeaseLost, LeaseMissing, LeaseUnknown
 from joblease.storage import Storage
 
-from joblease_worker.clock import boot_seconds
 from joblease_worker.guardian import Guardian
 from joblease_worker.metrics import LEASE_ACQUIRE_SECONDS, LEASE_RENEWALS, LEASE_SECONDS_REMAINING, LEASES_LOST
 

@@ -4,11 +4,11 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from joblease.clock import boot_seconds
 from joblease.leases import Grant, LeaseHeld, LeaseLost, LeaseUnknown, slot_blob
 from joblease.messages import JobMessage
 from joblease.states import State
 
-from joblease_worker.clock import boot_seconds
 from joblease_worker.conflict import Conflict, running
 from joblease_worker.keeper import Use
 

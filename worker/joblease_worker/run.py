@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from joblease.clock import boot_seconds
 from joblease.errors import unforeseen
 from joblease.head import Head
 from joblease.messages import JobEvent, JobMessage, Status, now
@@ -20,7 +21,6 @@ from joblease.states import State
 from joblease.trail import MAX_EVENTS, AuditTrail, NewEvent, fitting
 
 from joblease_worker import metrics
-from joblease_worker.clock import boot_seconds
 from joblease_worker.closing import Why, closing
 from joblease_worker.ending import DIED, UNSTARTED
 from joblease_worker.pool import Ending, HandlerProcess, ProcessPool, StartFailed

@@ -10,9 +10,8 @@ import logging
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from joblease.clock import boot_seconds
 from joblease.leases import Grant, LeaseBlobs, LeaseUnknown, session_blob
-
-from joblease_worker.clock import boot_seconds
 
 if TYPE_CHECKING:
     from joblease.head import Head
