@@ -5,6 +5,9 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from joblease.states import State
+from joblease.topology import jobs_queue
+
 from simulation.fleet import Fleet, Running
 from simulation.nemesis import Nemesis
 from simulation.programs import RunningOperator, RunningWorker, Services
@@ -33,7 +36,8 @@ class Ambush(Nemesis):
         """See `Nemesis`."""
         own = [
             self._cancel_in_a_write, self._cancel_unheard, self._delete_at_the_beginning, self.delete_unseen,
-            *[self._overtake_a_claim, self._overtake_a_write] * 3, *[self._silence] * 2, *[self._strike] * 10,
+            self._overtake_an_operator, self._expire, *[self._overtake_a_claim, self._overtake_a_write] * 3,
+            *[self._silence] * 2, *[self._strike] * 10,
         ]  # fmt: skip
         return [*super().deeds(), *own]
 
@@ -105,9 +109,15 @@ class Ambush(Nemesis):
             await self._lose_watch()
             self._workload.delete(job.job_id)
 
+    async def _expire(self) -> None:
+        """A policy of the broker's administrators parks the messages of jobs that nobody has begun yet."""
+        for message_id in self._services.broker.expire(jobs_queue("default")):
+            self._count("message expired", "broker")
+            self._workload.allow(message_id.rsplit(".", 1)[0], State.FAILED)
+
     async def _overtake_a_claim(self) -> None:
-        """A worker stands still when it has a job's lease, until another one has the job."""
-        caught, _ = await self._catch("acquire job", lost=False)
+        """A worker stands still when it has a job's slot, until another one has the job."""
+        caught, _ = await self._catch("acquire group", lost=False)
         await self._be_overtaken(caught)
 
     async def _overtake_a_write(self) -> None:
@@ -148,6 +158,17 @@ class Ambush(Nemesis):
             self._fleet.add_operator()
         await asyncio.sleep(self._dice.choice([5, 25]))
         self._network.traps.append((f"write {job}", lambda name, _what: self._kill_operator_named(name)))
+        for running in caught:
+            running.program.stops -= 1
+
+    async def _overtake_an_operator(self) -> None:
+        """An operator stands still as it admits a job, until another one has admitted a job of the same group."""
+        caught, what = await self._catch("write JobOpen replace", lost=False)
+        self._count("operator overtaken", " ".join(each.program.name for each in caught))
+        self._workload.submit_rival(what.split()[3])
+        if len(self._fleet.operators) < MOST_OPERATORS:
+            self._fleet.add_operator()
+        await asyncio.sleep(self._dice.choice([5, 25]))
         for running in caught:
             running.program.stops -= 1
 

@@ -19,6 +19,7 @@ from simulation.network import Network, NoAnswer, Refused
 SERVICE = "broker"
 RECONNECT_SECONDS = (0.1, 3.0)
 HEARTBEAT_SECONDS = 8.0
+LOOK_SECONDS = 0.2
 
 
 @dataclass(slots=True)
@@ -81,6 +82,10 @@ class Server:
         self.queues: dict[str, deque[Letter]] = defaultdict(deque)
         self.announced: list[bytes] = []
         """All events that anybody could hear of."""
+        self.alarm = False
+        """Whether it is short of memory or disk, and takes no messages (Connection.Blocked)."""
+        self.expired: set[str] = set()
+        """Ids of messages that an administrator's policy has parked."""
         self.consumers: list[Consumer] = []
         self._clients: dict[int, SimulatedBroker] = {}
         self._tags = itertools.count()
@@ -146,8 +151,7 @@ class Server:
             for letter in reversed(consumer.unsettled.values()):
                 letter.deliveries += 1
                 if consumer.queue != DEAD and letter.deliveries > DELIVERY_LIMIT:
-                    headers = {**letter.headers, "x-death": [{"queue": consumer.queue, "reason": "delivery_limit"}]}
-                    self.publish("", DEAD, Letter(letter.message_id, letter.body, headers, DEAD))
+                    self._park(letter, consumer.queue, "delivery_limit")
                 else:
                     self.queues[consumer.queue].appendleft(letter)
             self.deliver(consumer.queue)
@@ -197,6 +201,29 @@ class Server:
             consumer.unsettled.clear()
         return len(lost)
 
+    def _park(self, letter: Letter, queue: str, reason: str) -> None:
+        headers = {**letter.headers, "x-death": [{"queue": queue, "reason": reason}]}
+        self.publish("", DEAD, Letter(letter.message_id, letter.body, headers, DEAD))
+
+    def expire(self, queue: str) -> list[str]:
+        """A policy limits the age of its messages: those that nobody has got yet are parked; their ids."""
+        letters = [*self.queues[queue]]
+        self.queues[queue].clear()
+        for letter in letters:
+            self.expired.add(letter.message_id)
+            self._park(letter, queue, "expired")
+        return [letter.message_id for letter in letters]
+
+    def replay(self) -> int:
+        """Somebody sends the dead letters back to where they came from; how many."""
+        letters = [letter for letter in self.queues[DEAD] if "x-death" in letter.headers]
+        for letter in letters:
+            self.queues[DEAD].remove(letter)
+            headers = {name: value for name, value in letter.headers.items() if name != "x-death"}
+            origin = letter.headers["x-death"][0]["queue"]
+            self.publish("", origin, Letter(letter.message_id, letter.body, headers, origin))
+        return len(letters)
+
     def counts(self, queue: str) -> tuple[int, int]:
         """Messages that are ready, and consumers."""
         return len(self.queues[queue]), sum(each.queue == queue and each.prefetch > 0 for each in self.consumers)
@@ -205,11 +232,12 @@ class Server:
 class SimulatedBroker:
     """As `joblease.broker.Broker`, for one program."""
 
-    def __init__(self, server: Server, network: Network, program: Program, timeout: float) -> None:
-        self._server, self._network, self._program = server, network, program
+    def __init__(
+        self, server: Server, network: Network, program: Program, timeout: float, *, patient: bool = False
+    ) -> None:
+        self._server, self._network, self._program, self._patient = server, network, program, patient
         self.timeout = timeout
         self.problem: str | None = None
-        self.blocked = False
         self.connections = 0
         self._wanted: list[tuple[str, Any, int, int, bool]] = []
         self._connection = Connection(program)
@@ -229,6 +257,11 @@ class SimulatedBroker:
     ) -> None:
         """Consume whenever there is a connection; `private`: a queue of this connection's own, bound to all orders."""
         self._wanted.append((queue, callback, prefetch, priority, private))
+
+    @property
+    def blocked(self) -> bool:
+        """As the real one's."""
+        return self._server.alarm and self.problem is None
 
     async def run(self) -> None:
         """Connect, and again whenever the connection is lost."""
@@ -328,6 +361,12 @@ class SimulatedBroker:
         """Raises `PublishFailed`."""
         letter = Letter(message_id, body, dict(headers or {}), "")
         what = f"publish {message_id} to {exchange or 'default'}/{routing_key}"
+        waited = 0.0
+        while self.blocked:
+            if waited > self.timeout and not (self._patient and self._consuming):
+                raise PublishFailed(f"{what}: the broker takes no messages")
+            waited += LOOK_SECONDS
+            await asyncio.sleep(LOOK_SECONDS)
         await self._ask(what, lambda: self._server.publish(exchange, routing_key, letter))
 
     async def declare(self, _declaration: Any) -> None:

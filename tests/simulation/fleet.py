@@ -60,6 +60,7 @@ class Fleet:
     def heal(self) -> None:
         """Have everything run again."""
         self._services.network.cut.clear()
+        self._services.broker.alarm = False
         for program in self._services.loop.programs:
             program.stops = 0
         self.bury()

@@ -35,8 +35,9 @@ class Nemesis:
             self._kill_machine, self._restart_container, self._restart_container, self._break_slot,
             self._suspend_machine, self._stop_guardian, self._kill_operator, self._stop_operator,
             self._second_operator, self._cut, self._cut, self._cut_connection, self._cut_connection,
-            self._restart_broker, self._lose_queue, self._lose_watch, self._kill_dashboard, self._second_dashboard,
-            self._upgrade, self._scale_to_zero, self._jump, self._isolate, self._isolate,
+            self._restart_broker, self._raise_alarm, self._replay, self._lose_queue, self._lose_watch,
+            self._kill_dashboard, self._second_dashboard, self._upgrade, self._scale_to_zero, self._jump,
+            self._isolate, self._isolate,
         ]  # fmt: skip
 
     async def run(self) -> None:
@@ -264,6 +265,19 @@ class Nemesis:
         self._count("broker restarted", "broker")
         for running in self._fleet.programs:
             running.broker.lose()
+
+    async def _raise_alarm(self) -> None:
+        """It is short of memory or disk for a while: those who publish are not read."""
+        if not self._services.broker.alarm:
+            self._count("broker alarm", "broker")
+            self._services.broker.alarm = True
+            await asyncio.sleep(self._dice.choice([2, 20, 60]))
+            self._services.broker.alarm = False
+
+    async def _replay(self) -> None:
+        """Somebody sends the dead letters back, also of jobs that have ended since they looked."""
+        if self._services.broker.replay():
+            self._count("dead letters replayed", "broker")
 
     async def _lose_queue(self) -> None:
         if self._services.broker.lose(jobs_queue("default")):

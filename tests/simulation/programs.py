@@ -148,7 +148,7 @@ class RunningWorker:
         )  # fmt: skip
         account = Account(services.storage, network, self.program, TIMEOUT)
         self.program.account, self.program.machine = account, self.machine  # type: ignore[attr-defined]
-        self.broker = SimulatedBroker(services.broker, network, self.program, TIMEOUT)
+        self.broker = SimulatedBroker(services.broker, network, self.program, TIMEOUT, patient=True)
         self._stop = asyncio.Event()
         self.program.start(self._run(account, concurrency))
 

@@ -27,7 +27,7 @@ from simulation.loop import EPOCH
 from simulation.programs import Services
 from simulation.storage import Row
 
-QUEUES = (jobs_queue("default"), *defer_queues("default", 2), DEAD, f"{EVENTS}.index", f"{EVENTS}.operator")
+QUEUES = (jobs_queue("default"), *defer_queues("default", 2), f"{EVENTS}.index", f"{EVENTS}.operator")
 OWN_FAILURES = ("as asked", "killed", "did not end within activeDeadlineSeconds")
 """How a simulated handler fails; its guardian kills it, too."""
 TIMED = (checker.one_run_per_job, checker.limit_per_group, checker.runs_are_told)
@@ -156,7 +156,8 @@ class Scene:
         leases = [name for name, _, leased in storage.listing("group/") if leased]
         leases += [f"{row['RowKey']} is in the list of open jobs" for row in self._table(OPEN_TABLE)]
         unsettled = sum(len(each.unsettled) for each in broker.consumers)
-        return leases, {**{name: len(broker.queues[name]) for name in QUEUES}, "unsettled": unsettled}
+        dead = sum(each.message_id not in broker.expired for each in broker.queues[DEAD])
+        return leases, {**{name: len(broker.queues[name]) for name in QUEUES}, DEAD: dead, "unsettled": unsettled}
 
 
 def whole_runs(history: History) -> Iterator[str]:
@@ -180,12 +181,12 @@ def runs_end_before_the_next(history: History) -> Iterator[str]:
 
 
 def ends_are_told(history: History) -> Iterator[str]:
-    """What has come to its end is completed, or its worker was lost before it could say so."""
+    """What has come to its end is completed, or its worker was lost, perhaps unheard, before it could say so."""
     for run in history.runs():
         told = [event for event in history.events.get(run.job_id, []) if not event.status.startswith("Step ")]
         began = next((n for n, e in enumerate(told) if e.status == Status.STARTED and e.epoch == run.epoch), None)
         after = told[began + 1] if began is not None and began + 1 < len(told) else None
-        lost = after and any(word in after.message for word in ("lost", "the JobRequest was deleted"))
+        lost = after and any(word in after.message for word in ("lost", "the JobRequest was deleted", "parked"))
         if run.ended and after and after.status != Status.COMPLETED and not lost:
             yield f"job {run.job_id} came to its end at epoch {run.epoch}, and was {after.status}: {after.message}"
 

@@ -15,6 +15,7 @@ from simulation.cluster import ApiServer, Gone
 from simulation.loop import EPOCH, VirtualLoop
 
 GROUPS = (("alone", 1), ("pair", 2), ("free", 0))
+RETRY = {"maxAttempts": 40, "backoff": {"initialSeconds": 1, "factor": 1, "maxSeconds": 1}}
 KINDS = (
     ["plain"] * 11
     + ["long"] * 4
@@ -63,12 +64,18 @@ class Workload:
 
     def cancel(self, job_id: str) -> None:
         """Have it cancelled now, whatever was to become of it."""
+        for job in self.allow(job_id, State.CANCELLED):
+            with suppress(Gone):
+                self._cluster.change(job.name, cancel=True)
+            self._note(f"cancels {job.name}")
+
+    def allow(self, job_id: str, outcome: State, *, deleted: bool = False) -> list[Submitted]:
+        """It may end so, too; the job."""
         for number, job in enumerate(self.jobs):
             if job.job_id == job_id:
-                with suppress(Gone):
-                    self._cluster.change(job.name, cancel=True)
-                self.jobs[number] = replace(job, outcomes=job.outcomes | {State.CANCELLED})
-                self._note(f"cancels {job.name}")
+                self.jobs[number] = replace(job, outcomes=job.outcomes | {outcome}, deleted=job.deleted or deleted)
+                return [job]
+        return []
 
     @property
     def endless(self) -> list[Submitted]:
@@ -77,12 +84,10 @@ class Workload:
 
     def delete(self, job_id: str) -> None:
         """Have its resource deleted now."""
-        for number, job in enumerate(self.jobs):
-            if job.job_id == job_id:
-                with suppress(Gone):
-                    self._cluster.delete(job.name, job_id)
-                self.jobs[number] = replace(job, outcomes=job.outcomes | {State.CANCELLED}, deleted=True)
-                self._note(f"deletes {job.name}")
+        for job in self.allow(job_id, State.CANCELLED, deleted=True):
+            with suppress(Gone):
+                self._cluster.delete(job.name, job_id)
+            self._note(f"deletes {job.name}")
 
     def submit_endless(self, number: int) -> Submitted:
         """Create a job without a group that runs until it is deleted."""
@@ -93,6 +98,17 @@ class Workload:
         job = Submitted(body["metadata"]["uid"], name, "", 0, frozenset({State.CANCELLED}), deleted=True)
         self.jobs.append(job)
         return job
+
+    def submit_rival(self, job_id: str) -> None:
+        """Create a job that stands before this one in the line of its group."""
+        for job in [job for job in self.jobs if job.job_id == job_id]:
+            name = f"rival-{len(self.jobs):03d}"
+            parameters = {"steps": 3, "seconds": 8, "failures": 0}
+            concurrency = {"group": job.group or "free", "limit": job.limit}
+            spec = {"handler": "witness", "priority": 9, "parameters": parameters, "concurrency": concurrency}
+            body = self._cluster.create(name, {**spec, "retry": RETRY})
+            self._note(f"creates {name}, before {job.name}")
+            self.jobs.append(Submitted(body["metadata"]["uid"], name, job.group, job.limit))
 
     async def submit_plain(self, number: int) -> None:
         """Create a job without a group, of three steps."""
@@ -109,8 +125,8 @@ class Workload:
             "deaf": dice.random() < 0.2, "dies": dice.choice([0, 0, 1]) if failures else 0,
         }  # fmt: skip
         spec: dict[str, Any] = {
-            "handler": "witness", "priority": dice.randint(0, 9), "parameters": parameters,
-            "retry": {"maxAttempts": 40, "backoff": {"initialSeconds": 1, "factor": 1, "maxSeconds": 1}},
+            "handler": "witness", "priority": dice.randint(0, 8), "parameters": parameters,
+            "retry": dict(RETRY),
         }  # fmt: skip
         if dice.random() < 0.1:
             moment = datetime.fromtimestamp(EPOCH + self._loop.real, UTC) + timedelta(seconds=20)
