@@ -191,7 +191,7 @@ async def measure(jobs: int) -> dict[str, float]:
     """Longest turns by what the operator does, in milliseconds of processor time; and memory."""
     settings = OperatorSettings(operator_resync_seconds=3600)
     server = NoApiServer(jobs)
-    parts: list[Any] = [NoBroker(), NoTrail(jobs), NoBlobs(), server, AllOpen(jobs)]
+    parts: list[Any] = [NoBroker(), NoTrail(jobs), NoBlobs(), server, AllOpen(jobs), None]
     found: dict[str, float] = {}
     gc.collect()
     before = _resident()

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from joblease.limits import MAX_DEPTH, MAX_PARAMETERS_BYTES
+from joblease.limits import KEY_PATTERN, MAX_DEPTH, MAX_KEY, MAX_PARAMETERS_BYTES
 from joblease.model import Model, Name
 
 GROUP = "joblease.dev"
@@ -69,6 +69,8 @@ class JobRequestSpec(Model):
     active_deadline_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = None
     start_after: AwareDatetime | None = None
     ttl_seconds_after_finished: Annotated[int, Field(ge=NEVER, le=MAX_TTL)] | None = None
+    key: Annotated[str, Field(max_length=MAX_KEY, pattern=KEY_PATTERN)] | None = None
+    key_ttl_seconds: Annotated[int, Field(ge=1, le=MAX_TTL)] | None = Field(default=None, alias="keyTTLSeconds")
     suspend: bool = False
     cancel: bool = False
 

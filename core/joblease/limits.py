@@ -5,6 +5,9 @@ import sys
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$"
 """Of handlers, queues and groups."""
 MAX_NAME = 63
+KEY_PATTERN = r"^[!-~]([ -~]*[!-~])?$"
+"""Of idempotency keys: printable ASCII, as a header can carry it."""
+MAX_KEY = 255
 MAX_DEPTH = 64
 """Levels of lists and objects in parameters, results and the data of steps. Readers of JSON give up at depths of their
 own: pydantic's at 200, protobuf's and some proxies' at 100."""

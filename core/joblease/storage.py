@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TRAIL_TABLE = "JobAuditTrail"
 OPEN_TABLE = "JobOpen"
+KEYS_TABLE = "JobKeys"
 INDEX_TABLE = "JobIndex"
 FEED_TABLE = "JobFeed"
 STATS_TABLE = "JobStats"

@@ -17,7 +17,8 @@ from joblease import logs
 from joblease.broker import Broker, acknowledge
 from joblease.errors import ErrorClass, classify, log_level, unforeseen
 from joblease.head import Head
-from joblease.jobrequest import check_parameters
+from joblease.jobrequest import JobRequestSpec, check_parameters
+from joblease.keys import Keys
 from joblease.leases import LeaseBlobs
 from joblease.messages import JobEvent, Status
 from joblease.states import State
@@ -28,6 +29,7 @@ from joblease_operator import metrics, restore
 from joblease_operator.active import HANDED, Active
 from joblease_operator.admissions import Admissions
 from joblease_operator.drift import Drift
+from joblease_operator.duplicates import Duplicates
 from joblease_operator.ending import Ending
 from joblease_operator.expiry import Expiry
 from joblease_operator.job import Body, Job
@@ -64,6 +66,7 @@ class Engine:
         blobs: LeaseBlobs,
         requests: JobRequests,
         open_jobs: OpenJobs,
+        keys: Keys,
     ) -> None:
         self._open_jobs = open_jobs
         self._requests = requests
@@ -78,6 +81,7 @@ class Engine:
             settings, trail, blobs, open_jobs, requests, self._publisher, self._admissions, self._jobs, self._adopt
         )
         self._ending = Ending(trail, self._record, self._publisher, blobs)
+        self._duplicates = Duplicates(trail, self._record, keys, self._jobs)
         self._expiry = Expiry(settings, requests, self._gone)
         scheduler = self._admissions.scheduler
         self.status_writer = StatusWriter(settings, requests, scheduler, self._expiry.see_to, self._gone)
@@ -289,11 +293,16 @@ class Engine:
             await self._open_jobs.add(job)
             await self._fail(job, error)
             return
+        if job.spec.key:
+            await self._open_jobs.add(job)  # a key that has its job has one that is looked after
+            if await self._end_duplicate(job, job.spec):
+                return
         submitted = NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=facts(job))
         try:
             if not self._admissions.admitted(job):  # in the order in which they are heard of, whoever is listed first
                 self._admissions.enqueue(job)
-            await self._open_jobs.add(job)
+            if not job.spec.key:
+                await self._open_jobs.add(job)
             if self._admissions.admitted(job):
                 await self._record.write(job, [submitted, queued(job)], self._new_head(job), state=State.QUEUED)
             else:
@@ -302,6 +311,20 @@ class Engine:
         except BaseException:  # a slot is held by what is in the trail, and by nothing else
             self._admissions.leave(job)
             raise
+
+    async def _end_duplicate(self, job: Job, spec: JobRequestSpec) -> bool:
+        """Whether another job has the job's key: then this one ends as that one has, now or later."""
+        first = await self._duplicates.first(job, spec)
+        if first is None:
+            return False
+        try:
+            pause = await self._duplicates.end(job, spec, first, self._new_head(job))
+        except ValueError as error:
+            await self._fail(job, error)
+            return True
+        if pause:
+            self._queue.add(job.uid, pause)
+        return True
 
     async def _admit(self, job: Job) -> None:
         if job.spec and (self._admissions.admitted(job) or self._admissions.enqueue(job)):

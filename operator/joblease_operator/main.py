@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import kopf
 from joblease import logs, topology
 from joblease.broker import Broker, Subscription
+from joblease.keys import Keys
 from joblease.leases import LeaseBlobs
 from joblease.limits import allow_depth_of_api_server
 from joblease.metrics import set_build_info
 from joblease.probes import Probes
 from joblease.settings import argument_parser, load
-from joblease.storage import OPEN_TABLE, TRAIL_TABLE, Storage, once_storage_works
+from joblease.storage import KEYS_TABLE, OPEN_TABLE, TRAIL_TABLE, Storage, once_storage_works
 from joblease.trail import AuditTrail
 
 from joblease_operator.collector import Collector
@@ -49,7 +50,8 @@ async def operate(settings: OperatorSettings) -> None:
         storage = await stack.enter_async_context(Storage(settings))
         broker = Broker(settings, "joblease-operator", topology.declare_readers, consuming=False)
         trail, open_jobs = AuditTrail(storage.table(TRAIL_TABLE)), OpenJobs(storage.table(OPEN_TABLE))
-        engine = Engine(settings, broker, trail, LeaseBlobs(storage.locks()), requests, open_jobs)
+        keys, blobs = Keys(storage.table(KEYS_TABLE)), LeaseBlobs(storage.locks())
+        engine = Engine(settings, broker, trail, blobs, requests, open_jobs, keys)
         election = Election(settings, lease, _end_at_once)
 
         async def events(channel: "AbstractChannel") -> "AbstractQueue":
@@ -74,7 +76,7 @@ async def operate(settings: OperatorSettings) -> None:
             await _until_served(requests, starting)
 
             async def prepare() -> None:
-                await storage.create_tables(TRAIL_TABLE, OPEN_TABLE)
+                await storage.create_tables(TRAIL_TABLE, OPEN_TABLE, KEYS_TABLE)
                 await storage.create_locks()
 
             await once_storage_works(prepare)

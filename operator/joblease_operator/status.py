@@ -49,6 +49,8 @@ def reason_of(job: Job, waiting: tuple[State, str] | None) -> tuple[State, str]:
     """Where a job is, in the word that people see, and what is to be said about it."""
     if job.unsupported and job.spec is None and job.state in (None, State.SUBMITTED, State.RETRYING):
         return State.UNSUPPORTED, f"this operator cannot read the JobRequest: {job.unsupported}"
+    if job.state is None and job.message:  # a duplicate, of a job that goes on
+        return State.QUEUED, job.message
     if job.state is None or job.state is State.SUBMITTED:
         return waiting or (State.QUEUED, "admitted, about to be published")
     if job.state in (State.QUEUED, State.INTERRUPTED):

@@ -20,7 +20,7 @@ async def test_a_submission_whose_answer_was_lost_is_not_written_twice(
     settings = OperatorSettings(operator_namespaces=(kube_namespace,), operator_default_group=kube_namespace)
     requests = JobRequests(settings)
     await requests.connect()
-    engine = Engine(settings, jobs.broker, jobs.trail, jobs.blobs, requests, jobs.open_jobs)
+    engine = Engine(settings, jobs.broker, jobs.trail, jobs.blobs, requests, jobs.open_jobs, jobs.keys)
     append = jobs.trail.append
     lost: list[Any] = []
 

@@ -10,7 +10,8 @@ from unittest import mock
 
 from azure.core.exceptions import AzureError
 from joblease.errors import TransientError
-from joblease.storage import OPEN_TABLE
+from joblease.keys import Keys
+from joblease.storage import KEYS_TABLE, OPEN_TABLE
 from joblease.topology import DEAD, EVENTS, jobs_queue
 from joblease.trail import AuditTrail
 from joblease_dashboard.read_model.indexer import Indexer
@@ -79,8 +80,9 @@ class RunningOperator:
         self.broker = SimulatedBroker(services.broker, network, self.program, TIMEOUT)
         requests: Any = JobRequests(services.cluster, network, self.program, 5)
         open_jobs = self.program.call(OpenJobs, account.table(OPEN_TABLE))
+        keys: Any = Keys(account.table(KEYS_TABLE))  # type: ignore[arg-type]
         trail, blobs, broker = AuditTrail(account.table()), account.blobs(), self.broker  # type: ignore[arg-type]
-        self.engine: Engine = self.program.call(Engine, settings, broker, trail, blobs, requests, open_jobs)
+        self.engine: Engine = self.program.call(Engine, settings, broker, trail, blobs, requests, open_jobs, keys)
         self.watch: Watch = self.program.call(Watch, services.cluster, network, self.program, self.engine.observe)
         self.broker.subscribe(f"{EVENTS}.operator", self.engine.on_event, 100, priority)
         self.program.start(self._run())
@@ -228,6 +230,7 @@ def seams(loop: VirtualLoop) -> Iterator[None]:
             ("joblease_dashboard.read_model.index", "submit", submit),
             ("joblease_dashboard.read_model.statistics", "submit", submit),
             ("joblease_operator.open_jobs", "submit", submit),
+            ("joblease.keys", "submit", submit),
             ("joblease_operator.dead", "declare_dead", declare_dead),
             ("joblease_worker.keeper", "Storage", connections),
             ("joblease_worker.keeper", "LeaseBlobs", _same),

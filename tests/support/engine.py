@@ -88,7 +88,7 @@ async def operator(
     )
     requests = JobRequests(settings)
     await requests.connect()
-    engine = Engine(settings, jobs.broker, jobs.trail, jobs.blobs, requests, jobs.open_jobs)
+    engine = Engine(settings, jobs.broker, jobs.trail, jobs.blobs, requests, jobs.open_jobs, jobs.keys)
     channel = await (await jobs.broker._consumer.link()).connection.channel()
     await (await declare_private(channel, EVENTS)).consume(engine.on_event)
     made = Operator(engine, cluster, requests)

@@ -10,11 +10,12 @@ from azure.storage.blob.aio import BlobLeaseClient
 from joblease import topology
 from joblease.broker import Broker
 from joblease.head import Head, hint_of
+from joblease.keys import Keys
 from joblease.leases import Grant, LeaseBlobs, job_blob
 from joblease.messages import ControlMessage, JobEvent, JobMessage, Status, now
 from joblease.settings import BrokerSettings, StorageSettings
 from joblease.states import State
-from joblease.storage import OPEN_TABLE, TRAIL_TABLE, Storage
+from joblease.storage import KEYS_TABLE, OPEN_TABLE, TRAIL_TABLE, Storage
 from joblease.topology import CONTROL
 from joblease.trail import AuditTrail, NewEvent
 from joblease_operator.open_jobs import OpenJobs
@@ -30,6 +31,7 @@ class Jobs:
         self.trail = AuditTrail(storage.table(TRAIL_TABLE))
         self.blobs = LeaseBlobs(storage.locks())
         self.open_jobs = OpenJobs(storage.table(OPEN_TABLE))
+        self.keys = Keys(storage.table(KEYS_TABLE))
 
     async def submit(self, handler: str, *, publish: bool = True, queue: str = "default", **fields: Any) -> JobMessage:
         """Submit a job as the operator does; `fields` are those of `JobMessage`, in snake case."""
@@ -103,7 +105,7 @@ async def open_jobs(amqp_url: str, connection_string: str) -> AsyncIterator[Jobs
         Storage(StorageSettings(storage_connection_string=SecretStr(connection_string))) as storage,
         Broker(settings, "tests", prepare) as broker,
     ):
-        await storage.create_tables(TRAIL_TABLE, OPEN_TABLE)
+        await storage.create_tables(TRAIL_TABLE, OPEN_TABLE, KEYS_TABLE)
         await storage.create_locks()
         await asyncio.wait_for(broker.connected(), 20)
         yield Jobs(storage, broker)
