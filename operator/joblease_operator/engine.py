@@ -40,7 +40,7 @@ from joblease_operator.publisher import Publisher
 from joblease_operator.queue import MAX_PAUSE_SECONDS, WorkQueue
 from joblease_operator.record import Record, describe, facts, failed, queued, waiting
 from joblease_operator.resync import Resync
-from joblease_operator.status import GIVEN_UP, TROUBLE, outcome, reason_of
+from joblease_operator.status import GIVEN_UP, TROUBLE, outcome, reason_of, unfinished
 from joblease_operator.status_writer import StatusWriter
 from joblease_operator.sweeper import Sweeper
 
@@ -134,7 +134,10 @@ class Engine:
         behind = job.settled and status.get("observedGeneration") != job.generation and outcome(status) is not None
         if behind:
             job.written = status
-        if news or behind:
+        overwritten = job.settled and unfinished(status)  # by an operator that led before, or thought so
+        if overwritten:
+            job.reopen(status)
+        if news or behind or overwritten:
             self._queue.add(uid)
 
     def _first_seen(self, body: Body) -> Job:
@@ -293,12 +296,13 @@ class Engine:
             await self._open_jobs.add(job)
             await self._fail(job, error)
             return
-        if job.spec.key:
-            await self._open_jobs.add(job)  # a key that has its job has one that is looked after
-            if await self._end_duplicate(job, job.spec):
-                return
         submitted = NewEvent(Status.SUBMITTED, state=State.SUBMITTED, data=facts(job))
         try:
+            if job.spec.key:
+                if not job.message:  # that of a duplicate, which is listed
+                    await self._open_jobs.add(job)  # a key that has its job has one that is looked after
+                if await self._end_duplicate(job, job.spec):
+                    return
             if not self._admissions.admitted(job):  # in the order in which they are heard of, whoever is listed first
                 self._admissions.enqueue(job)
             if not job.spec.key:
@@ -317,6 +321,7 @@ class Engine:
         first = await self._duplicates.first(job, spec)
         if first is None:
             return False
+        self._admissions.leave(job)
         try:
             pause = await self._duplicates.end(job, spec, first, self._new_head(job))
         except ValueError as error:

@@ -84,6 +84,12 @@ def outcome(status: Body) -> tuple[State, datetime] | None:
     return State(condition["reason"]), ended
 
 
+def unfinished(status: Body) -> bool:
+    """Whether it tells an outcome of which not everybody had been told: its writer died before it was through."""
+    condition, finished = _condition(status, "Succeeded"), _condition(status, "Finished")
+    return bool(condition and finished and finished["status"] == "True" and TROUBLE in condition["message"])
+
+
 def tells(status: Body, head: Head) -> bool:
     """Whether a status was written after everybody had been told of all that the operator has written for this head."""
     condition = _condition(status, "Succeeded")

@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import ServiceResponseError
+from joblease.states import State
+from joblease.trail import NewEvent
 from joblease_operator.engine import Engine
 from joblease_operator.kube import JobRequests
 from joblease_operator.settings import OperatorSettings
+from joblease_operator.status import TROUBLE
 from support.cluster import Cluster
+from support.engine import operator, until
 from support.jobs import Jobs
 
 
@@ -49,3 +53,28 @@ async def test_a_submission_whose_answer_was_lost_is_not_written_twice(
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await requests.close()
+
+
+async def test_a_status_over_which_a_dying_operator_wrote_is_mended(
+    jobs: Jobs, crd: Path, kube_namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that led before, or thought so, told the outcome again, was not through with it, and died."""
+    monkeypatch.setenv("KUBECONFIG", str(crd))
+    cluster = Cluster(crd, kube_namespace)
+    async with operator(jobs, cluster, resync_seconds=1) as running:
+        name = cluster.create(queue=kube_namespace)
+        await cluster.reaches(name, "Queued")
+        uid = running.uid(name)
+        head = await jobs.trail.head(uid)
+        done = NewEvent("Completed", "all done", data={"result": {"rows": 3}})
+        await jobs.trail.append(head, [done], state=State.COMPLETED)
+        status = (await cluster.reaches(name, "Completed"))["status"]
+        await until(lambda: running.jobs[uid].settled)
+        conditions = [{**each, "message": f"{TROUBLE}storage is away"} for each in status["conditions"]]
+        broken = {**status, "message": "", "result": None, "conditions": conditions}
+        cluster.change_status(name, broken)
+        async with asyncio.timeout(20):
+            while "tries again" in str(found := await asyncio.to_thread(cluster.get, name)) or "rows" not in str(found):
+                await asyncio.sleep(0.1)
+        assert found["status"]["message"] == "all done"
+        await until(lambda: running.jobs[uid].settled)

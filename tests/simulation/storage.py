@@ -259,11 +259,13 @@ class Table:
         return await self._account.ask(what, lambda: self._storage.get(partition_key, row_key, self._name), RETRIES)
 
     async def query_entities(self, _query: str, *, parameters: Mapping[str, str], **_: Any) -> AsyncIterator[Row]:
-        """The trail's only query, and that of the open jobs."""
+        """The trail's queries, and that of the open jobs."""
         partition, after = parameters.get("job") or parameters["partition"], parameters.get("after", "")
+        last = parameters.get("last", "~")
         what = f"query {self._name} {partition} {after}"
         for row in await self._account.ask(what, lambda: self._storage.query(partition, after, self._name), RETRIES):
-            yield row
+            if row["RowKey"] <= last:
+                yield row
 
 
 class Blobs:

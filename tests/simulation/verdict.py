@@ -5,7 +5,7 @@ those at which storage had the rows, before runs are compared with them.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -37,9 +37,11 @@ TIMED = (checker.one_run_per_job, checker.limit_per_group, checker.runs_are_told
 class Scene:
     """Reads what the services hold."""
 
-    def __init__(self, services: Services, jobs: list[Submitted]) -> None:
+    def __init__(self, services: Services, jobs: list[Submitted], keys: Mapping[str, str]) -> None:
+        """`keys` of jobs that have one; they may grow, as the jobs may."""
         self._services = services
         self._jobs = jobs
+        self._keys = keys
 
     def quiet(self) -> bool:
         """Whether nothing is left to be done."""
@@ -70,6 +72,7 @@ class Scene:
         yield from whole_runs(history)
         yield from only_their_own_failures(history)
         yield from ends_are_told(history)
+        yield from keys_run_once(history, self._keys)
         yield from runs_end_before_the_next(history)
         yield from self._whole_statuses(history)
         yield from self._exact_statistics(history)
@@ -189,6 +192,20 @@ def ends_are_told(history: History) -> Iterator[str]:
         lost = after and any(word in after.message for word in ("lost", "the JobRequest was deleted", "parked"))
         if run.ended and after and after.status != Status.COMPLETED and not lost:
             yield f"job {run.job_id} came to its end at epoch {run.epoch}, and was {after.status}: {after.message}"
+
+
+def keys_run_once(history: History, keys: Mapping[str, str]) -> Iterator[str]:
+    """Of all jobs with one idempotency key, one runs at most; `keys` by job."""
+    ran: dict[str, set[str]] = {}
+    for run in history.runs():
+        if key := keys.get(run.job_id):
+            ran.setdefault(key, set()).add(run.job_id)
+    for key, jobs in ran.items():
+        if len(jobs) > 1:
+            yield f"{len(jobs)} jobs of {key} ran: {', '.join(sorted(jobs))}"
+    completed = {keys[job] for job, head in history.heads.items() if job in keys and head.state is State.COMPLETED}
+    for key in completed - ran.keys():
+        yield f"a job of {key} is completed, and none has run"
 
 
 def only_their_own_failures(history: History) -> Iterator[str]:

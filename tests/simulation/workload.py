@@ -19,8 +19,10 @@ RETRY = {"maxAttempts": 40, "backoff": {"initialSeconds": 1, "factor": 1, "maxSe
 KINDS = (
     ["plain"] * 11
     + ["long"] * 4
-    + ["refuses", "refuses", "late", "late", "hangs", "endless", "endless", "floods", "huge"]
+    + ["refuses", "refuses", "late", "late", "hangs", "endless", "endless", "floods", "huge", "keyed", "keyed", "keyed"]
 )
+KEYS = 3
+"""That jobs of the kind `keyed` share."""
 
 
 class Workload:
@@ -29,6 +31,8 @@ class Workload:
     def __init__(self, cluster: ApiServer, loop: VirtualLoop, dice: random.Random, note: Callable[[str], None]) -> None:
         self._cluster, self._loop, self._dice, self._note = cluster, loop, dice, note
         self.jobs: list[Submitted] = []
+        self.keys: dict[str, str] = {}
+        """Idempotency keys, by job."""
 
     async def submit(self, number: int, within: float) -> None:
         """Create a job some time `within` so many seconds, and do something to it later."""
@@ -37,6 +41,8 @@ class Workload:
         group, limit = dice.choice(GROUPS)
         kind = dice.choice(KINDS)
         spec, outcomes = self._spec(kind)
+        if kind == "keyed":
+            group, limit = GROUPS[0]
         spec["concurrency"] = {"group": group, "limit": limit}
         fate = dice.choice(["cancel", "delete"] if kind == "endless" else ["run"] * 6 + ["cancel", "delete", "suspend"])
         if fate == "suspend":
@@ -50,6 +56,8 @@ class Workload:
         self._note(f"creates {name} {group}/{limit} {spec['parameters']} {fate}")
         job = Submitted(body["metadata"]["uid"], name, group, limit, frozenset(outcomes), deleted=fate == "delete")
         self.jobs.append(job)
+        if kind == "keyed":
+            self.keys[job.job_id] = spec["key"]
         await asyncio.sleep(dice.choice([1, 10, 40, 90] if kind == "endless" else [0, 0.05, 1, 10, 40]))
         self._note(f"{fate} {name}")
         with suppress(Gone):
@@ -147,6 +155,11 @@ class Workload:
                 parameters.update(hangs=True, dies=0, failures=0, seconds=0.5)
             case "long":
                 parameters.update(steps=3, seconds=15)
+            case "keyed":  # the same work for each of a key; how one ends, all end
+                parameters.update(steps=2, seconds=0.5, failures=0, deaf=False, dies=0)
+                spec["key"] = f"key-{dice.randrange(KEYS)}"
+                spec.pop("startAfter", None)
+                return spec, {State.COMPLETED, State.CANCELLED, State.FAILED}
             case "floods":
                 parameters.update(steps=150, seconds=0)
             case "huge":

@@ -82,7 +82,7 @@ class World:
         network.note = self._note
         network.last_strike, network.spared = play.last_strike, play.spared
         self._workload = Workload(self._services.cluster, loop, dice, lambda what: self._note("user", what))
-        self._scene = Scene(self._services, self._workload.jobs)
+        self._scene = Scene(self._services, self._workload.jobs, self._workload.keys)
 
     def _note(self, who: str, what: str) -> None:
         line = f"{self._loop.real:10.4f} {who:16} {what}"

@@ -73,6 +73,11 @@ class Cluster:
         """Merge into the spec."""
         self._api.patch_namespaced_custom_object(**self._where, name=name, body={"spec": spec}, _request_timeout=10)
 
+    def change_status(self, name: str, status: Mapping[str, Any]) -> None:
+        """Merge into the status."""
+        patch = self._api.patch_namespaced_custom_object_status
+        patch(**self._where, name=name, body={"status": status}, _request_timeout=10)
+
     def delete(self, name: str) -> None:
         self._api.delete_namespaced_custom_object(**self._where, name=name, _request_timeout=10)
 
