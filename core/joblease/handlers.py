@@ -69,10 +69,12 @@ class JobContext:
     worker: str = ""
     traceparent: str = ""
     """W3C trace context of this run."""
+    last_checkpoint: dict[str, Any] | None = None
+    """The last one of this job, by this run or an earlier one: go on from there. None: begin at the beginning."""
     cancelled: bool = False
     """True once the handler is asked to stop."""
     report: Callable[[Mapping[str, Any]], None] = _ignore
-    """Where steps go: `message`, `progress` and `data` of each. The worker sets it."""
+    """Where steps go (`message`, `progress` and `data` of each), and checkpoints (`checkpoint`). The worker sets it."""
 
     def step(self, message: str = "", *, progress: float | None = None, data: Mapping[str, Any] | None = None) -> None:
         """Record a step in the audit trail. It does not wait for storage. May be called from any thread of the run.
@@ -87,6 +89,19 @@ class JobContext:
         self.report(
             {"message": values.message(message), "progress": values.progress(progress), "data": values.data(data)}
         )
+
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Record how far the run has come; the job's next run finds the last one in `last_checkpoint`.
+
+        `state` is a JSON object (64 KiB at most). It does not wait for storage: it is written with the next step, or
+        after some seconds by itself, and of several that wait the last one is. What such a run did after its last
+        written checkpoint is done again. Raises as `step` does.
+        """
+        if self.cancelled:
+            raise JobCancelled
+        plain = values.checkpoint(state)
+        self.report({"checkpoint": plain})
+        self.last_checkpoint = plain
 
 
 _registry: dict[str, Callable[..., Any]] = {}

@@ -40,6 +40,8 @@ class Head:
     """The last event that a run is known to have announced, as of its last write: others can lack those after it."""
     order: int = 0
     """Place among jobs of the same second: the resourceVersion with which the API server accepted the JobRequest."""
+    checkpoint: str = ""
+    """The last one that a run has recorded, as compact JSON; empty when there is none. An ended job has none."""
     etag: str = field(default="", compare=False)
 
     @property
@@ -57,7 +59,7 @@ def hint_of(head: Head) -> HeadHint:
     """What a job's message says of its head; of a queued job alone, for `hinted` takes it for one."""
     return HeadHint(
         etag=head.etag, sequence=head.sequence, attempt=head.attempt, epoch=head.epoch, order=head.order,
-        submitted_at=head.submitted_at, announced=head.announced,
+        submitted_at=head.submitted_at, announced=head.announced, checkpoint=head.checkpoint,
     )  # fmt: skip
 
 
@@ -80,5 +82,6 @@ def hinted(message: JobMessage) -> Head | None:
         attempt=hint.attempt,
         sequence=hint.sequence,
         announced=hint.announced,
+        checkpoint=hint.checkpoint,
         etag=hint.etag,
     )

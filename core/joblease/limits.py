@@ -14,6 +14,7 @@ own: pydantic's at 200, protobuf's and some proxies' at 100."""
 MAX_PARAMETERS_BYTES = 65_536
 MAX_RESULT_BYTES = 4_096
 MAX_STEP_DATA_BYTES = 16_384
+MAX_CHECKPOINT_BYTES = 65_536
 """Of compact JSON in UTF-8, as these are stored."""
 MAX_STEP_MESSAGE = 4_000
 """Characters of a step's message and of an error; what is longer is cut."""

@@ -158,6 +158,7 @@ class HeadHint(Wire):
     submitted_at: Moment
     order: int = 0
     announced: int = 0
+    checkpoint: str = ""
 
 
 class ControlMessage(Wire):

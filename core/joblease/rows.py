@@ -77,6 +77,7 @@ def head_row(head: Head) -> dict[str, Any]:
         "announced": head.announced,
         "order": str(head.order),  # a number of 64 bits would need a type annotation
     }
+    properties |= split_text("checkpoint", head.checkpoint) if head.checkpoint else {}
     return {name: value for name, value in properties.items() if value is not None}
 
 
@@ -109,6 +110,7 @@ def head_of(row: Any) -> Head:
         write=row.get("write", ""),
         announced=row.get("announced", 0),
         order=int(row.get("order", 0)),
+        checkpoint=join_text("checkpoint", row) or "",
         etag=row.metadata["etag"],
     )
 

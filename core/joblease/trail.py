@@ -120,6 +120,8 @@ class AuditTrail:
             updated_at=moment,
             write=write or secrets.token_hex(8),
         )
+        if after.state.terminal:  # nobody goes on from there
+            after = replace(after, checkpoint="")
         written = [
             _event(after, event, before.sequence + n, event.timestamp or moment) for n, event in enumerate(events, 1)
         ]

@@ -1,8 +1,9 @@
-"""What handlers give: messages, progress, data, results. Checked here and nowhere else, before it leaves the handler.
+"""What handlers give: messages, progress, data, checkpoints, results.
 
-Whatever passes can be stored, sent and shown by every part: text is Unicode without control characters, numbers fit
-into 64 bits, nothing is deeper or larger than `limits` says. What does not pass is the handler's own error, raised
-where the handler gave it: `TypeError` for a wrong type, `ValueError` for a value out of bounds. Both name the argument.
+Checked here and nowhere else, before it leaves the handler. Whatever passes can be stored, sent and shown by every
+part: text is Unicode without control characters, numbers fit into 64 bits, nothing is deeper or larger than `limits`
+says. What does not pass is the handler's own error, raised where the handler gave it: `TypeError` for a wrong type,
+`ValueError` for a value out of bounds. Both name the argument.
 """
 
 import json
@@ -13,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from joblease.limits import MAX_DEPTH, MAX_RESULT_BYTES, MAX_STEP_DATA_BYTES, MAX_STEP_MESSAGE
+from joblease.limits import MAX_CHECKPOINT_BYTES, MAX_DEPTH, MAX_RESULT_BYTES, MAX_STEP_DATA_BYTES, MAX_STEP_MESSAGE
 
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]|\r(?!\n)")
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
@@ -49,11 +50,20 @@ def data(value: object) -> dict[str, Any] | None:
     """A step's data: a JSON object of 16 KiB at most, or None."""
     if value is None:
         return None
-    plain = json_value(value, "job.step(data=…)")
+    return _object(value, "job.step(data=…)", MAX_STEP_DATA_BYTES)
+
+
+def checkpoint(value: object) -> dict[str, Any]:
+    """A checkpoint: a JSON object of 64 KiB at most."""
+    return _object(value, "job.checkpoint(…)", MAX_CHECKPOINT_BYTES)
+
+
+def _object(value: object, name: str, longest: int) -> dict[str, Any]:
+    plain = json_value(value, name)
     if not isinstance(plain, dict):
-        raise TypeError(f"job.step(data=…) takes a JSON object (a dict), not {_kind(value)}")
-    if (size := _size(plain)) > MAX_STEP_DATA_BYTES:
-        raise ValueError(f"job.step(data=…) takes {MAX_STEP_DATA_BYTES} bytes of JSON at most, not {size}")
+        raise TypeError(f"{name} takes a JSON object (a dict), not {_kind(value)}")
+    if (size := _size(plain)) > longest:
+        raise ValueError(f"{name} takes {longest} bytes of JSON at most, not {size}")
     return plain
 
 

@@ -164,7 +164,8 @@ class Job:
     def recall(self, head: Head) -> None:
         """After a restart: what the head row knows, and for the rest what the status said."""
         said: Mapping[str, Any] = self.written
-        self.head, self.state, self.order = head, head.state, head.order
+        self.head = None if head.checkpoint else head  # of many jobs it would take much memory
+        self.state, self.order = head.state, head.order
         self.shown = head.shown
         self.sequence, self.attempt = head.sequence, head.attempt
         self.worker, self.next_attempt_at = head.worker, head.next_attempt_at

@@ -43,6 +43,8 @@ class Publisher:
             raise
         metrics.JOBS_PUBLISHED.inc()
         job.published, job.last_news = job.attempt + 1, time.monotonic()
+        if job.head and job.head.checkpoint:  # see `Job.recall`
+            job.head = None
 
     async def publish_events(self, job: Job) -> None:
         """Tell everybody what the operator has written to the trail."""

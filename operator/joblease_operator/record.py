@@ -66,7 +66,7 @@ class Record:
             events = await self._trail.history(job.uid, after=0 if whole else head.sequence - 1)
             for event in events:
                 job.apply(event)
-            job.head, job.order = head if job.sequence == head.sequence else None, head.order
+            job.head, job.order = head if job.sequence == head.sequence and not head.checkpoint else None, head.order
             if job.state in (State.SUBMITTED, State.QUEUED):
                 job.unannounced = events
             elif job.finished:

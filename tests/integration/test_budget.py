@@ -90,7 +90,9 @@ def check(before: Cost, after: Cost, budget: Cost) -> None:
         ("noop", {}, AT_ONCE),
         ("noop", {"concurrency": {"group": "free", "limit": 0}}, WITHOUT_A_LIMIT),
         ("steps", {"parameters": {"count": 3}}, WITH_3_STEPS),
+        ("steps", {"parameters": {"count": 3, "checkpoints": True}}, WITH_3_STEPS),
         ("fail", {"parameters": {"until_attempt": 2}, "retry": SOON}, FAILED_ONCE),
+        ("import", {"parameters": {"rows": 9, "stop_at": 6}, "retry": SOON}, FAILED_ONCE),
     ],
 )
 async def test_a_job_that_is_admitted_at_once(

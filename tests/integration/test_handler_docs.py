@@ -5,6 +5,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from azure.storage.blob import BlobSasPermissions, BlobServiceClient, generate_blob_sas
@@ -34,8 +35,17 @@ def test_the_example_of_a_test_is_one(tmp_path: Path) -> None:
         test()
 
 
+def test_a_run_goes_on_where_the_last_one_came_to(tmp_path: Path) -> None:
+    import_rows = example(1, tmp_path).import_rows
+    said: list[Any] = []
+    assert import_rows(JobContext("1", report=said.append), rows=1000) == {"rows": 1000, "now": 1000}
+    assert said[:1] == [{"checkpoint": {"done": 1}}]
+    assert said[-1]["progress"] == 1
+    assert import_rows(JobContext("1", last_checkpoint={"done": 990}), rows=1000) == {"rows": 1000, "now": 10}
+
+
 def test_input_comes_from_a_file_or_a_blob(tmp_path: Path, storage: str) -> None:
-    count_lines = example(1, tmp_path).count_lines
+    count_lines = example(2, tmp_path).count_lines
     path = tmp_path / "input.csv"
     path.write_bytes(b"a\nb\n")
     assert count_lines(JobContext("1", input_file_path=str(path))) == {"lines": 2}

@@ -80,8 +80,10 @@ def stubborn(job: JobContext) -> None:
 
 
 @handler("steps")
-def steps(job: JobContext, count: int = 3, rest: float = 0) -> None:
+def steps(job: JobContext, count: int = 3, rest: float = 0, checkpoints: bool = False) -> None:  # noqa: FBT001, FBT002
     for number in range(1, count + 1):
+        if checkpoints:
+            job.checkpoint({"number": number})
         job.step(f"step {number}", progress=number / count, data={"number": number})
     time.sleep(rest)
 
@@ -101,6 +103,34 @@ def fail_for_good(_: JobContext) -> None:
 @handler("exit")
 def leave(_: JobContext, code: int = 3) -> None:
     os._exit(code)
+
+
+@handler("import")
+def import_rows(
+    job: JobContext,
+    rows: int = 10,
+    stop_at: int = 0,
+    how: str = "raise",
+    filler: str = "",
+    times: int = 1,
+    folder: str = "",
+) -> dict[str, Any]:
+    """Counts rows, with a checkpoint for each; a run that began with the first one does not come beyond `stop_at`."""
+    filler *= times
+    last = job.last_checkpoint or {"row": 0, "filler": filler}
+    first = last["row"]
+    for row in range(first + 1, rows + 1):
+        job.checkpoint({"row": row, "filler": filler})
+        if row == stop_at and not first:
+            if how == "raise":
+                raise ValueError(f"fell at row {row}")
+            if how == "exit":
+                os._exit(3)
+            if how == "step":
+                job.step(f"{row} rows")
+            while not (Path(folder) / "go").exists():
+                time.sleep(0.02)
+    return {"from": first, "rows": rows, "same": last["filler"] == filler}
 
 
 @handler("sys-exit")

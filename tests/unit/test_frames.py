@@ -29,6 +29,7 @@ SAID = st.one_of(
         frames.Step, run=TEXT, step=st.integers(1), message=TEXT, progress=st.none() | st.floats(0, 1),
         data=st.none() | st.dictionaries(TEXT, JSON, max_size=3),
     ),
+    st.builds(frames.Checkpoint, run=TEXT, state=st.dictionaries(TEXT, JSON, max_size=3)),
     st.builds(
         frames.Ended, run=TEXT, left=TEXT, how=st.sampled_from([*map(str, GIVEN), RAISED, STOPPED]),
         result=JSON, error=TEXT, traceback=TEXT,
@@ -45,9 +46,9 @@ ANY_JSON = st.recursive(
 )
 FIELDS = st.sampled_from(
     ["type", "run", "step", "message", "progress", "data", "left", "result", "error", "traceback", "how",
-     "version", "handlers", "job", "deadline", "more"]
+     "version", "handlers", "job", "deadline", "state", "more"]
 )  # fmt: skip
-TYPES = st.sampled_from(["ready", "step", "ended", "run", "cancel", "other"])
+TYPES = st.sampled_from(["ready", "step", "checkpoint", "ended", "run", "cancel", "other"])
 NONSENSE = st.one_of(
     st.binary(),
     st.dictionaries(FIELDS, ANY_JSON).map(lambda each: json.dumps(each).encode()),

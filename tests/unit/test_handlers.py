@@ -1,3 +1,4 @@
+import datetime as dt
 import functools
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -119,6 +120,39 @@ def test_a_step_is_reported_and_bounded() -> None:
 def test_a_step_of_a_cancelled_job_stops_the_handler() -> None:
     with pytest.raises(JobCancelled):
         JobContext("1", cancelled=True).step()
+
+
+def test_a_checkpoint_is_reported_and_is_the_last_one() -> None:
+    said: list[Any] = []
+    job = JobContext("1", report=said.append)
+    assert JobContext("1").last_checkpoint is None
+    state = {"row": 1, "when": dt.date(2026, 1, 2)}
+    job.checkpoint(state)
+    state["row"] = 2
+    assert said == [{"checkpoint": {"row": 1, "when": "2026-01-02"}}]
+    assert job.last_checkpoint == {"row": 1, "when": "2026-01-02"}
+    job.cancelled = True
+    with pytest.raises(JobCancelled):
+        job.checkpoint({"row": 3})
+    assert job.last_checkpoint == {"row": 1, "when": "2026-01-02"}
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "message"),
+    [
+        (None, TypeError, r"job\.checkpoint\(…\) takes a JSON object \(a dict\), not NoneType"),
+        ([1], TypeError, r"job\.checkpoint\(…\) takes a JSON object \(a dict\), not list"),
+        ({"x": object()}, TypeError, r"job\.checkpoint\(…\)\.x is"),
+        ({"x": float("nan")}, ValueError, r"job\.checkpoint\(…\)\.x is nan, which JSON cannot hold"),
+        ({"x": 1 << 64}, ValueError, "more than 64 bits"),
+        ({"x": "y" * 65_536}, ValueError, r"job\.checkpoint\(…\) takes 65536 bytes of JSON at most, not 65544"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(state: Any, error: type[Exception], message: str) -> None:
+    said: list[Any] = []
+    with pytest.raises(error, match=message):
+        JobContext("1", report=said.append).checkpoint(state)
+    assert said == []
 
 
 def test_importing_the_handler_api_is_cheap() -> None:

@@ -145,7 +145,8 @@ def _next(head: Head, message: JobMessage, worker: str) -> tuple[list[NewEvent],
     attempts = message.retry.max_attempts
     started: dict[str, Any] = {"state": State.RUNNING, "epoch": head.epoch + 1, "next_attempt_at": None}
     if head.state is State.INTERRUPTED:  # handed back by its worker
-        text = f"attempt {head.attempt} of {attempts} on {worker}, again from the beginning"
+        where = "from its last checkpoint" if head.checkpoint else "from the beginning"
+        text = f"attempt {head.attempt} of {attempts} on {worker}, again {where}"
         return [NewEvent(Status.STARTED, text)], started
     events = []
     if head.state is State.RUNNING:

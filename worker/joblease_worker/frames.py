@@ -1,9 +1,9 @@
 """What the worker and its handler processes say to each other: JSON lines on a socket.
 
 A process says `Ready` once; then the worker sends a `Run`, and possibly a `Cancel`, and the process answers with any
-number of `Step` and one `Ended`. Each of these names its run, so that whatever a run has left behind cannot speak for
-another one. A line that is none of these is `BadFrame`, and the connection is worth nothing from then on. The worker
-checks each field's value, too: anything in a handler process may write to its socket.
+number of `Step` and `Checkpoint`, and one `Ended`. Each of these names its run, so that whatever a run has left behind
+cannot speak for another one. A line that is none of these is `BadFrame`, and the connection is worth nothing from then
+on. The worker checks each field's value, too: anything in a handler process may write to its socket.
 """
 
 import functools
@@ -22,7 +22,7 @@ from joblease_worker.ending import RAISED, STOPPED, UNSTARTED
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-VERSION = 2
+VERSION = 3
 """Of this protocol. Both sides are of one installation, except when it is upgraded beneath a running worker."""
 MAX_FRAME = 4 << 20
 """Bytes of a line at most; room for the descriptions of many handlers."""
@@ -73,6 +73,14 @@ class Step(OfRun):
 
 
 @dataclass(kw_only=True)
+class Checkpoint(OfRun):
+    """Child to worker: the handler has come that far."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    state: dict[str, Any]
+
+
+@dataclass(kw_only=True)
 class Ended(OfRun):
     """Child to worker: the handler has ended."""
 
@@ -103,7 +111,7 @@ class Cancel(OfRun):
     type: Literal["cancel"] = "cancel"
 
 
-Said = Ready | Step | Ended
+Said = Ready | Step | Checkpoint | Ended
 Order = Run | Cancel
 _ORDERS: dict[str, type[Order]] = {"run": Run, "cancel": Cancel}
 
@@ -164,6 +172,8 @@ def _check(frame: Said) -> None:
         values.progress(frame.progress)
         frame.message = values.printable(frame.message)
         frame.data = values.json_value(frame.data, "a step's data")
+    elif isinstance(frame, Checkpoint):
+        frame.state = values.checkpoint(frame.state)
     else:
         if frame.how not in {*GIVEN, RAISED, STOPPED, UNSTARTED}:
             raise BadFrame("a run ends with an outcome that a handler can give, raised, stopped, or unstarted")

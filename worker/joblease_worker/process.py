@@ -43,7 +43,8 @@ LAST_WORDS_SECONDS = 1.0
 """For the socket to end after its process: somebody who cannot be killed may hold a copy."""
 _SCRIBBLED = "it wrote into the worker's socket"
 
-OnStep = Callable[[Mapping[str, Any]], Awaitable[None]]
+OnSaid = Callable[[Mapping[str, Any]], Awaitable[None]]
+"""Takes `step`, `message`, `progress` and `data` of a step, or `checkpoint`."""
 
 
 class StartFailed(Exception):
@@ -119,9 +120,9 @@ class HandlerProcess:
         return self._process.returncode is None and not self._killed and not self._retired
 
     async def run(
-        self, job: Mapping[str, Any], deadline: float, on_step: OnStep, log_fields: Mapping[str, Any]
+        self, job: Mapping[str, Any], deadline: float, on_said: OnSaid, log_fields: Mapping[str, Any]
     ) -> Ending:
-        """Run a job to its end; each step is passed on before the next one is read, so a flood waits here.
+        """Run a job to its end; what it says is passed on before more is read, so a flood waits here.
 
         The handler is not called after `deadline` (`boot_seconds`): an order may be late. What ends the waiting is the
         process's word or its death; `kill` brings about the latter.
@@ -134,7 +135,7 @@ class HandlerProcess:
                 self._send(run)
             except (ValueError, RecursionError) as error:
                 return Ending(State.FAILED, error=f"the job cannot be handed to its handler: {error}")
-            ended = await self._listen(run.run, on_step)
+            ended = await self._listen(run.run, on_said)
         except BaseException:  # nobody waits for the ending any more
             self.kill("the run was given up")
             raise
@@ -195,8 +196,8 @@ class HandlerProcess:
             raise StartFailed("the handler process did not start; its output is in the lines above")
         return [HandlerDescription.model_validate(each) for each in said.handlers]
 
-    async def _listen(self, run: str, on_step: OnStep) -> frames.Ended | None:
-        """Pass on the run's steps until its end; None when the process has died or talks nonsense."""
+    async def _listen(self, run: str, on_said: OnSaid) -> frames.Ended | None:
+        """Pass on the run's steps and checkpoints until its end; None when the process has died or talks nonsense."""
         try:
             while (said := await self._read()) is not None:
                 if isinstance(said, frames.Ready):
@@ -205,9 +206,12 @@ class HandlerProcess:
                     self._note_foreign(said.run, run)
                     await asyncio.sleep(0)  # a flood of them must not hold up the loop
                 elif isinstance(said, frames.Step):
-                    await on_step(
+                    await on_said(
                         {"step": said.step, "message": said.message, "progress": said.progress, "data": said.data}
                     )
+                elif isinstance(said, frames.Checkpoint):
+                    await on_said({"checkpoint": said.state})
+                    await asyncio.sleep(0)  # as above: no write holds these up
                 else:
                     return said
         except frames.BadFrame as error:

@@ -34,14 +34,17 @@ class Record:
         self._lost = lost
         self.head = head
 
-    async def write(self, events: Sequence[NewEvent], **changes: Any) -> list[JobEvent]:
+    async def write(self, events: Sequence[NewEvent], *, checkpoint: str = "", **changes: Any) -> list[JobEvent]:
         """Write events in one transaction. Raises `Fenced`, `CancelRequested`, or what storage refuses for good.
+
+        A `checkpoint` (compact JSON) goes along; an empty one leaves that of before.
 
         Storage trouble is waited out for as long as the lease is ours. After that, steps are tried once more, so that
         the trail can tell how far the run came, but no outcome is.
         """
         moment, mark = now(), secrets.token_hex(8)  # the same for each try: one that went through is recognised
         events = [replace(event, timestamp=event.timestamp or moment) for event in events]
+        kept = {"checkpoint": checkpoint} if checkpoint else {}
         waits = pauses()
         while True:  # ends with an answer, or with the lease
             if changes and self._lost():
@@ -49,7 +52,7 @@ class Record:
             try:
                 announced = max(self.head.announced, self._announced())
                 self.head, written = await self._trail.append(
-                    self.head, events, write=mark, announced=announced, **changes
+                    self.head, events, write=mark, announced=announced, **kept, **changes
                 )
             except HeadChanged as changed:
                 if changed.written:

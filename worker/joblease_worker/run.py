@@ -7,7 +7,9 @@ them fails, the others are cancelled, the handler's process is killed, and the r
 
 import asyncio
 import contextlib
+import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from joblease.clock import boot_seconds
 from joblease.errors import unforeseen
 from joblease.head import Head
 from joblease.messages import JobEvent, JobMessage, Status, now
+from joblease.rows import compact
 from joblease.states import State
 from joblease.trail import MAX_EVENTS, AuditTrail, NewEvent, fitting
 
@@ -35,6 +38,8 @@ log = logging.getLogger(__name__)
 
 KILL_SECONDS = 5.0
 """Within which the kernel ends a process that was killed, or else the run ends without it."""
+CHECKPOINT_SECONDS = 5.0
+"""For which a checkpoint waits for a step to be written with."""
 LOOK_SECONDS = 1.0
 """How often a deadline is looked at: asyncio's timers stand still while the machine sleeps."""
 
@@ -55,8 +60,12 @@ class Run:
         self._announcer: Announcer
         self._leases: RunLeases
         self._process: HandlerProcess | None = None
-        self._said: asyncio.Queue[NewEvent | Ending] = asyncio.Queue(MAX_EVENTS - 1)
+        self._said: asyncio.Queue[NewEvent | Ending | Mapping[str, Any]] = asyncio.Queue(MAX_EVENTS - 1)
         self._unwritten: list[NewEvent] = []
+        self._checkpoint = ""
+        """The last one, unwritten yet, as compact JSON."""
+        self._checkpoint_due: float | None = None
+        """When it is to be written, whether or not anything else is (the loop's time)."""
         self._stopping = asyncio.Event()
         self.why: Why | None = None
 
@@ -129,7 +138,7 @@ class Run:
         self._process, ending = process, None
         try:
             self._leases.guard(process.pid)
-            ending = await process.run(self._context(), self._leases.deadline, self._on_step, self._log_fields())
+            ending = await process.run(self._context(), self._leases.deadline, self._on_said, self._log_fields())
             if self.why in (Why.DEADLINE, Why.CANCEL) and not ending.traceback:
                 ending = replace(ending, traceback=process.stood())
             return ending
@@ -139,11 +148,14 @@ class Run:
             self._process = None
             self._leases.guard(None)
 
-    async def _on_step(self, step: Mapping[str, Any]) -> None:
-        progress = step["progress"]
+    async def _on_said(self, said: Mapping[str, Any]) -> None:
+        if "checkpoint" in said:
+            await self._said.put(said["checkpoint"])
+            return
+        progress = said["progress"]
         percent = None if progress is None else round(progress * 100)
-        word = Status.step(step["step"])
-        await self._said.put(NewEvent(word, step["message"], percent, step["data"], now(), state=State.RUNNING))
+        word = Status.step(said["step"])
+        await self._said.put(NewEvent(word, said["message"], percent, said["data"], now(), state=State.RUNNING))
 
     def _context(self) -> dict[str, Any]:
         message, head = self._message, self._record.head
@@ -159,6 +171,7 @@ class Run:
             "epoch": head.epoch,
             "worker": self._settings.worker_name,
             "traceparent": self._traceparent,
+            "last_checkpoint": json.loads(head.checkpoint) if head.checkpoint else None,
         }
 
     def _log_fields(self) -> dict[str, Any]:
@@ -207,12 +220,16 @@ class Run:
     async def _write_steps(self) -> Ending:
         """Write steps as they come, until the ending; those that arrive during a write go into the next one."""
         while True:
-            said = [await self._said.get()]
-            said += [self._said.get_nowait() for _ in range(self._said.qsize())]
-            for each in said:
+            for each in await self._hear():
                 if isinstance(each, Ending):  # the last one: what is unwritten goes with the closing event
                     return each
-                self._unwritten.append(each)
+                if isinstance(each, NewEvent):
+                    self._unwritten.append(each)
+                else:
+                    self._checkpoint = compact(each)
+                    self._checkpoint_due = self._checkpoint_due or self._loop.time() + CHECKPOINT_SECONDS
+            if not self._unwritten and (self._checkpoint_due or math.inf) > self._loop.time():
+                continue
             try:
                 await self._flush()
             except Fenced:
@@ -220,18 +237,31 @@ class Run:
             except Exception as error:  # noqa: BLE001 - the attempt has failed by it, and nothing else has
                 return self._unrecorded("a step", error)
 
+    async def _hear(self) -> list[NewEvent | Ending | Mapping[str, Any]]:
+        """What was said since, as soon as something was; nothing when a checkpoint is due before."""
+        said: list[NewEvent | Ending | Mapping[str, Any]] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._checkpoint_due):
+                said.append(await self._said.get())
+        return said + [self._said.get_nowait() for _ in range(self._said.qsize())]
+
     async def _flush(self, last: NewEvent | None = None) -> None:
-        """Write and announce steps; those not that fit into one transaction with the `last` event."""
-        while self._unwritten:
+        """Write and announce steps, and the checkpoint; what fits into one transaction with the `last` event not."""
+        while self._unwritten or (self._checkpoint and not last):
             count = fitting([*self._unwritten, last] if last else self._unwritten)
             if count > len(self._unwritten):
                 return
+            whole = count == len(self._unwritten)  # a checkpoint says that the steps before it were done
             try:
-                written = await self._record.write(self._unwritten[:count])
+                written = await self._record.write(
+                    self._unwritten[:count], checkpoint=self._checkpoint if whole else ""
+                )
             except CancelRequested:
                 self.stop(Why.CANCEL)
                 continue
             del self._unwritten[:count]
+            if whole:
+                self._checkpoint, self._checkpoint_due = "", None
             await self._announcer.announce(written)
 
     def _unrecorded(self, what: str, error: Exception) -> Ending:
@@ -242,6 +272,7 @@ class Run:
         ours = unforeseen(error)
         log.error("%s cannot be recorded: %s", what, error, exc_info=error if ours else None)
         self._unwritten.clear()
+        self._checkpoint, self._checkpoint_due = "", None
         text = f"{what} cannot be recorded: {type(error).__name__}: {error}"
         return Ending(DIED if ours else State.FAILED, error=text[:500].encode("ascii", "backslashreplace").decode())
 
@@ -261,7 +292,8 @@ class Run:
                 attempt, worker = self._record.head.attempt, self._settings.worker_name
                 end = closing(self._message, attempt, worker, ending, self.why)
                 await self._flush(end.event)
-                return await self._record.write([*self._unwritten, end.event], **end.changes)
+                events = [*self._unwritten, end.event]
+                return await self._record.write(events, checkpoint=self._checkpoint, **end.changes)
             except CancelRequested:
                 self.stop(Why.CANCEL)
             except Fenced:

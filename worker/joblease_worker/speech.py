@@ -26,13 +26,19 @@ class Run:
         self._ended = False
         self._speaking = Lock()
 
-    def tell(self, step: Mapping[str, Any]) -> None:
-        """Say a step; they are numbered in the order in which they are said. Raises `RuntimeError` after the end."""
+    def tell(self, said: Mapping[str, Any]) -> None:
+        """Say a checkpoint or a step; steps are numbered in the order in which they are said.
+
+        Raises `RuntimeError` after the end.
+        """
         with self._speaking:
             if self._ended:
                 raise RuntimeError(f"the run of job {self.job.id} has ended: its steps cannot be recorded any more")
-            self._steps += 1
-            self._send(frames.Step(run=self.id, step=self._steps, **step))
+            if "checkpoint" in said:
+                self._send(frames.Checkpoint(run=self.id, state=said["checkpoint"]))
+            else:
+                self._steps += 1
+                self._send(frames.Step(run=self.id, step=self._steps, **said))
 
     def end(self, ending: frames.Ended) -> None:
         """Say the ending, the last word."""
