@@ -16,11 +16,11 @@ _LETTERS = "".join(sorted(set(string.ascii_lowercase + "2456789") - set("aeioul"
 _RETRY = re.compile(rf"-retry-[{_LETTERS}]{{{_SUFFIX}}}$")
 
 
-def suffix(seed: str = "") -> str:
+def suffix(seed: str = "", length: int = _SUFFIX) -> str:
     """A few letters that make a name unique: random ones, or always the same for a seed."""
     drawn = hashlib.sha256(seed.encode()).digest() if seed else secrets.token_bytes(32)
     number, letters = int.from_bytes(drawn), ""
-    for _ in range(_SUFFIX):
+    for _ in range(length):
         number, place = divmod(number, len(_LETTERS))
         letters += _LETTERS[place]
     return letters
@@ -31,9 +31,9 @@ def stem(handler: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", handler.lower()).strip("-")[:50].rstrip("-") or "job"
 
 
-def job_name(handler: str, seed: str = "") -> str:
-    """A name for a job that was given none."""
-    return f"{stem(handler)}-{suffix(seed)}"
+def job_name(handler: str, seed: str = "", *, of_many: bool = False) -> str:
+    """A name for a job that was given none; unique also among millions (`of_many`)."""
+    return f"{stem(handler)}-{suffix(seed, 2 * _SUFFIX if of_many else _SUFFIX)}"
 
 
 def retry_name(name: str, seed: str = "") -> str:

@@ -19,6 +19,7 @@ from joblease_dashboard.access.guard import Guard, OnProblem
 from joblease_dashboard.access.identity import encrypted
 from joblease_dashboard.api.openapi import DOCUMENT
 from joblease_dashboard.api.routes import ROUTES as API_ROUTES
+from joblease_dashboard.api.routes import answer
 from joblease_dashboard.base_path import BasePath
 from joblease_dashboard.headers import HEADERS, HTTPS_ONLY, NO_STORE
 from joblease_dashboard.metrics import HTTP_REQUESTS, HTTP_SECONDS
@@ -87,7 +88,9 @@ def _ambiguous(request: Request) -> bool:
 
 def _method(scope: "Scope") -> str:
     method: str = scope["method"]
-    return method if method in ("GET", "HEAD", "POST", "OPTIONS") else "other"  # callers must not make up labels
+    return (
+        method if method in ("GET", "HEAD", "POST", "PATCH", "OPTIONS") else "other"
+    )  # callers must not make up labels
 
 
 def application(rooms: "Rooms", base: str = "") -> Starlette:
@@ -105,7 +108,7 @@ def application(rooms: "Rooms", base: str = "") -> Starlette:
     app = Starlette(
         routes=[
             *page_routes(rooms),
-            *(Route(path, partial(answer, rooms)) for path, answer in API_ROUTES.items()),
+            *(Route(path, partial(answer, each, rooms), methods=list(each)) for path, each in API_ROUTES.items()),
             Route("/openapi.json", openapi),
             Mount("/static", Assets(directory=STATIC), name="static"),
         ],

@@ -18,7 +18,10 @@ from joblease.trail import AuditTrail
 from joblease_dashboard.access.access import Access
 from joblease_dashboard.access.sessions import Sessions
 from joblease_dashboard.actions.actions import Actions
+from joblease_dashboard.actions.intake import Intake, Many
 from joblease_dashboard.actions.record import Record
+from joblease_dashboard.actions.resources import Resources
+from joblease_dashboard.actions.submitting import Submitting
 from joblease_dashboard.live.board import Board
 from joblease_dashboard.live.log import Log
 from joblease_dashboard.live.streams import Streams
@@ -56,6 +59,8 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
         settings.dashboard_streams_each,
         settings.dashboard_heartbeat_seconds,
     )
+    resources = Resources(cluster)
+    submitting = Submitting(access, resources)
     return Rooms(
         access=access,
         trail=trail,
@@ -68,7 +73,8 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
         broker=broker,
         locks=storage.locks(),
         defer_seconds=settings.defer_seconds,
-        actions=Actions(access, cluster, broker, trail, record, board),
+        actions=Actions(access, resources, submitting, broker, trail, record, board),
+        intake=Intake(access, submitting, record, Many()),
         charts=Charts(statistics),
         render=Renderer(access, streams, PAGES, settings.dashboard_base_path),
     )

@@ -73,8 +73,10 @@ def test_the_defaults_are_those_that_are_told() -> None:
 
 
 def test_every_address_of_the_api_exists() -> None:
-    told = set(re.findall(r"`GET (/api[^`?]*)`", README))
-    assert told == set(DOCUMENT["paths"]) == {path.replace("{job_id}", "{jobId}") for path in ROUTES}
+    told = set(re.findall(r"`([A-Z]+) (/api[^`?]*)`", README))
+    described = {(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods}
+    served = {(method, path.replace("{job_id}", "{jobId}")) for path, methods in ROUTES.items() for method in methods}
+    assert told == described == served
 
 
 def test_every_make_target_exists() -> None:

@@ -160,7 +160,8 @@ class Access:
         origin = urlsplit(request.headers.get("origin", "")).netloc
         if site == "same-origin" or (site is None and origin and origin == request.headers.get("host")):
             return
-        raise Problem(403, "Wrong origin", "this change was not asked for by a page of this dashboard")
+        hint = ", and it carries no token (Authorization: Bearer …)" if self.mode == "kubernetes" else ""
+        raise Problem(403, "Wrong origin", f"this change was not asked for by a page of this dashboard{hint}")
 
     def address(self, request: Request) -> str:
         """Where a request comes from: the first address before the trusted proxies, or whoever connected."""

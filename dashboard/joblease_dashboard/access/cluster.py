@@ -12,6 +12,7 @@ import json
 import re
 from typing import Any
 
+from aiohttp import ClientError
 from cachetools import TTLCache
 from joblease.jobrequest import GROUP, PLURAL
 from joblease.kube import configure
@@ -31,7 +32,7 @@ TOKEN = re.compile(r"[!-~]{1,16384}")
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
 _SELF_REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 _ACCESS_REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-UNAUTHORIZED, FORBIDDEN = 401, 403
+UNAUTHORIZED, FORBIDDEN, TOO_MANY = 401, 403, 429
 
 
 class Cluster:
@@ -127,20 +128,25 @@ class Cluster:
                 method, self._host + path, headers=headers, body=body, _request_timeout=self._timeout
             )
             status, said = answer.status, json.loads(await answer.read())
-        except (OSError, TimeoutError, ValueError) as error:
+        except (OSError, TimeoutError, ValueError, ClientError) as error:
             raise Problem(
                 503,
                 "Kubernetes does not answer",
                 f"the API server cannot be reached ({type(error).__name__}); try again",
             ) from None
         if status >= 300:
-            raise _problem(status, str(said.get("message") or status), who)
+            raise _problem(status, said, who)
         return said
 
 
-def _problem(status: int, said: str, who: Identity) -> Problem:
+def _problem(status: int, answer: dict[str, Any], who: Identity) -> Problem:
+    said = str(answer.get("message") or status)
     if status in (400, 404, 409, 422):
-        return Problem(status, "Kubernetes refuses", said)
+        causes = (answer.get("details") or {}).get("causes") or [{}]
+        field = causes[0].get("field")
+        return Problem(status, "Kubernetes refuses", said, **({"field": field} if field else {}))
+    if status == TOO_MANY:
+        return Problem(status, "Kubernetes is busy", said, retryAfterSeconds=1)
     if status in (UNAUTHORIZED, FORBIDDEN) and not who.token and (not who.impersonated or "impersonate" in said):
         return Problem(502, "The dashboard lacks a right", f"its own account is refused by the API server: {said}")
     if status == UNAUTHORIZED:

@@ -6,22 +6,22 @@ doing it with kubectl, and is recorded (`record`).
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from joblease.jobrequest import GROUP
 from joblease.messages import JobEvent
 from joblease.names import RETRY_OF, job_name, retry_name
 from starlette.requests import Request
 
 from joblease_dashboard.access.access import Access
-from joblease_dashboard.access.cluster import Cluster
 from joblease_dashboard.access.identity import identity
 from joblease_dashboard.actions import deadletters
 from joblease_dashboard.actions.kinds import Action
-from joblease_dashboard.actions.record import Record
+from joblease_dashboard.actions.record import Record, deed
 from joblease_dashboard.actions.resources import Resources
 from joblease_dashboard.actions.submission import check_names, repeatable, seed_of, spec_of
+from joblease_dashboard.actions.submitting import BY, Submitted, Submitting
 from joblease_dashboard.problems import Problem
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BY = f"{GROUP}/requested-by"
-FORM = f"{GROUP}/form"
-"""Annotation: marks which form has created a job, so that the same one never creates another."""
 SEEN_SECONDS = 3.0
 NAMED = 5
 """Jobs that a message names; more would bury what it says."""
@@ -47,14 +44,16 @@ class Actions:
     def __init__(
         self,
         access: Access,
-        cluster: Cluster | None,
+        resources: Resources,
+        submitting: Submitting,
         broker: "Broker",
         trail: "AuditTrail",
         record: Record,
         board: "Board",
     ) -> None:
         self._access = access
-        self._resources = Resources(cluster) if cluster else None
+        self._resources = resources
+        self._submitting = submitting
         self._broker = broker
         self._trail = trail
         self.record = record
@@ -67,9 +66,9 @@ class Actions:
         await self._access.require(request, "create", namespace)
         spec = spec_of(form)
         seed = seed_of(form, namespace, name, spec)
-        return await self._create(
-            request, "submit", namespace, name or job_name(spec["handler"], seed), spec, {FORM: seed} if seed else {}
-        )
+        made = await self.make(request, "submit", namespace, name or job_name(spec["handler"], seed), spec, seed)
+        await self._seen(made.job_id)
+        return made.job_id
 
     async def do(
         self, request: Request, action: Action, job: "Row", events: list[JobEvent], form: Mapping[str, str]
@@ -78,25 +77,31 @@ class Actions:
         await self._access.require(request, action.verb, job["namespace"])
         action.check(job)
         if action.sets is None:
-            facts = repeatable(job["name"], events)
-            spec = {name: value for name, value in facts.items() if name != "traceparent"}
-            seed = seed_of(form, job["jobId"])
-            notes = {RETRY_OF: job["name"], **({FORM: seed} if seed else {})}
-            name = retry_name(job["name"], seed)
-            return await self._create(request, action.name, job["namespace"], name, spec, notes, job["jobId"])
-        notes = {BY: identity(request).user}
-        change = self._kubernetes().change(
-            identity(request), job["namespace"], job["name"], job["jobId"], action.sets, notes
-        )
-        await self._recorded(request, action.name, job["namespace"], job["name"], change, job["jobId"])
+            made = await self.retry(request, job, events, seed_of(form, job["jobId"]))
+            await self._seen(made.job_id)
+            return made.job_id
+        await self.change(request, action.name, job, action.sets)
         return str(job["jobId"])
+
+    async def retry(self, request: Request, job: "Row", events: list[JobEvent], seed: str) -> Submitted:
+        """Make another job with the same spec; one for a `seed`. Raises `Problem`."""
+        facts = repeatable(job["name"], events)
+        spec = {name: value for name, value in facts.items() if name != "traceparent"}
+        name, notes = retry_name(job["name"], seed), {RETRY_OF: job["name"]}
+        return await self.make(request, "retry", job["namespace"], name, spec, seed, notes, job["jobId"])
+
+    async def change(self, request: Request, action: str, job: "Row", sets: Mapping[str, Any]) -> None:
+        """Change the spec of a job. Raises `Problem`."""
+        await self._access.require(request, "patch", job["namespace"])
+        who, namespace, name, job_id = identity(request), job["namespace"], job["name"], job["jobId"]
+        change = self._resources.change(who, namespace, name, job_id, sets, {BY: who.user})
+        await self.record.keep(deed(self._access, request, action, namespace, name), change, job_id)
 
     async def replay(self, request: Request, wanted: str | None) -> deadletters.Replayed:
         """Send dead letters back; what became of them. Raises `Problem` or `PublishFailed`."""
         await self._access.require(request, "patch", "")
-        work = self._replay(wanted)
-        done: deadletters.Replayed = await self._recorded(request, "replay", "", wanted or "all", work)
-        return done
+        what = deed(self._access, request, "replay", "", wanted or "all")
+        return await self.record.keep(what, self._replay(wanted))
 
     async def _replay(self, wanted: str | None) -> deadletters.Replayed:
         done = await deadletters.replay(self._broker, self._trail, wanted)
@@ -117,7 +122,7 @@ class Actions:
 
     async def resource(self, request: Request, job: "Row") -> dict[str, Any] | None:
         """The job's `JobRequest`, when the dashboard has a way to it: what only Kubernetes knows. The rest is known."""
-        if self._resources is None:
+        if not self._resources.reachable:
             return None
         try:
             return await self._resources.read(identity(request), job["namespace"], job["name"], job["jobId"])
@@ -125,45 +130,27 @@ class Actions:
             log.warning("the JobRequest of %s cannot be read: %s", job["name"], problem)
             return None
 
-    async def _create(
+    async def make(
         self,
         request: Request,
         action: str,
         namespace: str,
         name: str,
-        spec: dict[str, Any],
-        notes: dict[str, str],
+        spec: Mapping[str, Any],
+        seed: str,
+        notes: Mapping[str, str] = MappingProxyType({}),
         of: str = "",
-    ) -> str:
-        """Create a job, because of something done to the job `of`; its id."""
-        notes = {**notes, BY: identity(request).user}
-        create = self._kubernetes().create_once(identity(request), namespace, name, spec, notes, FORM)
-        job_id: str = await self._recorded(request, action, namespace, name, create, of, creates=True)
-        try:  # so that the job's page has something to show
+        labels: Mapping[str, str] = MappingProxyType({}),
+    ) -> Submitted:
+        """Make a job, perhaps because of something done to the job `of`, and record it. Raises `Problem`."""
+        create = self._submitting.submit(request, namespace, name, labels, notes, spec, seed)
+        what = deed(self._access, request, action, namespace, name or str(spec["handler"]))
+        return await self.record.keep(what, create, of, made=lambda found: found.job_id)
+
+    async def _seen(self, job_id: str) -> None:
+        """Wait a moment until there is something to show of a new job."""
+        try:
             async with asyncio.timeout(SEEN_SECONDS):
                 await self._board.hears_of(job_id)
         except TimeoutError:
             log.info("job %s was created; the operator has not noticed it yet", job_id)
-        return job_id
-
-    def _kubernetes(self) -> Resources:
-        if self._resources is None:
-            raise Problem(
-                503, "No Kubernetes here", "this dashboard has neither a service account nor a kubeconfig to act with"
-            )
-        return self._resources
-
-    async def _recorded(
-        self,
-        request: Request,
-        action: str,
-        namespace: str,
-        target: str,
-        work: Awaitable[Any],
-        job_id: str = "",
-        *,
-        creates: bool = False,
-    ) -> Any:
-        who = {"user": identity(request).user, "address": self._access.address(request)}
-        what = {"action": action, "target": target, "namespace": namespace, **who}
-        return await self.record.keep(what, work, job_id, creates=creates)

@@ -7,13 +7,14 @@ It is kept twice, so that each question is one range of one table: `JobActions` 
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from azure.core.exceptions import AzureError
 from joblease.messages import now, rfc3339
 
 from joblease_dashboard import metrics
+from joblease_dashboard.access.identity import identity
 from joblease_dashboard.problems import Problem
 from joblease_dashboard.read_model.keys import key
 from joblease_dashboard.read_model.queries import TimeTable
@@ -21,9 +22,13 @@ from joblease_dashboard.read_model.seals import PLAIN, Seals
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
+    from starlette.requests import Request
+
+    from joblease_dashboard.access.access import Access
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 SHOWN = 100
 """Of a job."""
 
@@ -48,13 +53,19 @@ class Record:
         return []
 
     async def keep(
-        self, what: Mapping[str, str], work: Awaitable[Any], job_id: str = "", *, creates: bool = False
-    ) -> Any:
+        self,
+        what: Mapping[str, str],
+        work: Awaitable[T],
+        job_id: str = "",
+        *,
+        made: Callable[[T], str] | None = None,
+        told: Callable[[T], str] = lambda _: "done",
+    ) -> T:
         """Do the work between two writes: what cannot be recorded is not done. Its result.
 
-        `what` names `action`, `target`, `namespace`, `user` and `address`; `job_id` is the job that it is done to. Work
-        that `creates` a job returns its id: the record is that job's, too. Raises `AzureError`, and whatever the work
-        raises.
+        `what` names `action`, `target`, `namespace`, `user` and `address`; `job_id` is the job that it is done to.
+        `made` tells of the result which job was created: the record is that job's, too. `told` puts the result into
+        words. Raises `AzureError`, and whatever the work raises.
         """
         moment = now()
         partition, row_key = key(moment, secrets.token_hex(4))
@@ -73,10 +84,11 @@ class Record:
         except AzureError:
             asyncio.ensure_future(work).cancel()
             raise
-        outcome = "done"
+        outcome = ""
         try:
             result = await work
-            jobs += [result] if creates else []
+            jobs += [made(result)] if made else []
+            outcome = told(result)
         except Problem as problem:
             outcome = f"refused: {problem}"
             raise
@@ -91,3 +103,9 @@ class Record:
             except AzureError:
                 log.warning("the outcome of %s %s could not be recorded", what["action"], what["target"])
         return result
+
+
+def deed(access: "Access", request: "Request", action: str, namespace: str, target: str) -> dict[str, str]:
+    """What somebody does, for `Record.keep`."""
+    who = {"user": identity(request).user, "address": access.address(request)}
+    return {"action": action, "target": target, "namespace": namespace, **who}

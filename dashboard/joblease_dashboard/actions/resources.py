@@ -1,12 +1,13 @@
 """The `JobRequest`s themselves, read and changed in the name of whoever asks."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from joblease.jobrequest import GROUP, KIND, PLURAL, VERSION
 
-from joblease_dashboard.access.cluster import MERGE_PATCH
+from joblease_dashboard.access.cluster import JSON, MERGE_PATCH
 from joblease_dashboard.problems import Problem
 
 if TYPE_CHECKING:
@@ -16,55 +17,81 @@ if TYPE_CHECKING:
 CONFLICT = 409
 
 
-class Resources:
-    """Reads, creates and changes them."""
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A resource that is there now."""
 
-    def __init__(self, cluster: "Cluster") -> None:
+    uid: str
+    new: bool
+    """Whether it was made just now."""
+
+
+class Resources:
+    """Reads, creates and changes them. Every method raises `Problem`."""
+
+    def __init__(self, cluster: "Cluster | None") -> None:
         self._cluster = cluster
 
+    @property
+    def reachable(self) -> bool:
+        """Whether there is a way to Kubernetes at all."""
+        return self._cluster is not None
+
     async def read(self, who: "Identity", namespace: str, name: str, uid: str) -> dict[str, Any] | None:
-        """The resource of a job; None when it has gone, or may not be read. Raises `Problem`."""
+        """The resource of a job; None when it has gone, or may not be read."""
         try:
-            found: dict[str, Any] = await self._cluster.request(who, "GET", _path(namespace, name))
+            found = await self.get(who, namespace, name)
         except Problem as problem:
             if problem.status in (403, 404, 502):
                 return None
             raise
         return found if found["metadata"]["uid"] == uid else None
 
-    async def create(self, who: "Identity", namespace: str, name: str, spec: Mapping[str, Any], notes: Any) -> str:
-        """Create a `JobRequest` with annotations; its uid. Raises `Problem`."""
-        body = {
-            "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": KIND,
-            "metadata": {"name": name, "annotations": notes},
-            "spec": spec,
-        }
-        return str((await self._cluster.request(who, "POST", _path(namespace), body))["metadata"]["uid"])
+    async def get(self, who: "Identity", namespace: str, name: str) -> dict[str, Any]:
+        """The resource of that name."""
+        found: dict[str, Any] = await self._request(who, "GET", _path(namespace, name))
+        return found
 
     async def create_once(
-        self, who: "Identity", namespace: str, name: str, spec: Mapping[str, Any], notes: Mapping[str, str], mark: str
-    ) -> str:
-        """Create it, unless there is one of that name whose annotation `mark` is the same; its uid. Raises `Problem`.
+        self,
+        who: "Identity",
+        namespace: str,
+        name: str,
+        labels: Mapping[str, str],
+        notes: Mapping[str, str],
+        spec: Mapping[str, Any],
+        mark: str,
+    ) -> Created:
+        """Create it, unless there is one of that name whose annotation `mark` is the same.
 
         The API server lets a name be taken once: that holds for two replicas, and for any number of clicks.
         """
+        metadata = {"name": name, "labels": dict(labels), "annotations": dict(notes)}
+        body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": metadata, "spec": spec}
         try:
-            return await self.create(who, namespace, name, spec, notes)
+            made = await self._request(who, "POST", _path(namespace), body)
+            return Created(str(made["metadata"]["uid"]), new=True)
         except Problem as problem:
             if problem.status != CONFLICT or mark not in notes:
                 raise
-            metadata = (await self._cluster.request(who, "GET", _path(namespace, name)))["metadata"]
-            if (metadata.get("annotations") or {}).get(mark) != notes[mark]:
+            known = (await self.get(who, namespace, name))["metadata"]
+            if (known.get("annotations") or {}).get(mark) != notes[mark]:
                 raise
-            return str(metadata["uid"])
+            return Created(str(known["uid"]), new=False)
 
     async def change(
         self, who: "Identity", namespace: str, name: str, uid: str, spec: Mapping[str, Any], notes: Any
     ) -> None:
-        """Merge into the spec of this very resource, not of one of the same name that came later. Raises `Problem`."""
+        """Merge into the spec of this very resource, not of one of the same name that came later."""
         body = {"metadata": {"uid": uid, "annotations": notes}, "spec": dict(spec)}
-        await self._cluster.request(who, "PATCH", _path(namespace, name), body, MERGE_PATCH)
+        await self._request(who, "PATCH", _path(namespace, name), body, MERGE_PATCH)
+
+    async def _request(self, who: "Identity", method: str, path: str, body: Any = None, kind: str = JSON) -> Any:
+        if self._cluster is None:
+            raise Problem(
+                503, "No Kubernetes here", "this dashboard has neither a service account nor a kubeconfig to act with"
+            )
+        return await self._cluster.request(who, method, path, body, kind)
 
 
 def _path(namespace: str, name: str = "") -> str:

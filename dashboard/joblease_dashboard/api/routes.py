@@ -5,17 +5,26 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
+from joblease_dashboard.api import submissions
 from joblease_dashboard.api.events import events
 from joblease_dashboard.api.jobs import job, jobs
 from joblease_dashboard.api.sources import Sources
 from joblease_dashboard.api.statistics import statistics
 from joblease_dashboard.api.stream import stream
 
-ROUTES: dict[str, Callable[[Sources, Request], Awaitable[Response]]] = {
-    "/api/events": events,
-    "/api/jobs": events,
-    "/api/jobs/{job_id}": job,
-    "/api/requests": jobs,
-    "/api/stats": statistics,
-    "/api/stream": stream,
+Answer = Callable[[Sources, Request], Awaitable[Response]]
+ROUTES: dict[str, dict[str, Answer]] = {
+    "/api/events": {"GET": events},
+    "/api/jobs": {"GET": events},
+    "/api/jobs/{job_id}": {"GET": job},
+    "/api/requests": {"GET": jobs, "POST": submissions.submit},
+    "/api/requests:batch": {"POST": submissions.batch},
+    "/api/stats": {"GET": statistics},
+    "/api/stream": {"GET": stream},
 }
+"""Who answers what, by path and method."""
+
+
+async def answer(answers: dict[str, Answer], sources: Sources, request: Request) -> Response:
+    """The answer of whoever is meant."""
+    return await answers.get(request.method, answers.get("GET", next(iter(answers.values()))))(sources, request)

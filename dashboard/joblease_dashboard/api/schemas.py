@@ -52,12 +52,6 @@ JOB = object_of(
     startAfter=TIME,
     nextAttemptAt=TIME,
 )
-PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {"type": TEXT, "title": TEXT, "status": NUMBER, "detail": TEXT},
-}
-
 
 SECONDS = {"type": ["number", "null"], "minimum": 0, "description": "null: no such job"}
 POINT = object_of(

@@ -1,4 +1,4 @@
-"""What answers are made from."""
+"""What answers are made from, and what programs and people do."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from joblease.trail import AuditTrail
 
     from joblease_dashboard.access.access import Access
+    from joblease_dashboard.actions.actions import Actions
+    from joblease_dashboard.actions.intake import Intake
     from joblease_dashboard.live.board import Board
     from joblease_dashboard.live.streams import Streams
     from joblease_dashboard.live.workers import Workers
@@ -35,3 +37,5 @@ class Sources:
     """The blobs that are leased."""
     defer_seconds: int
     """Pause after a lease conflict: it is in the names of the queues that hold messages meanwhile."""
+    actions: "Actions"
+    intake: "Intake"

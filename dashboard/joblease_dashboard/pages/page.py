@@ -11,15 +11,13 @@ from joblease_dashboard.api.sources import Sources
 from joblease_dashboard.pages.render import Link, Renderer
 
 if TYPE_CHECKING:
-    from joblease_dashboard.actions.actions import Actions
     from joblease_dashboard.pages.charts import Charts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms(Sources):
-    """What pages are made from, and what people do from them."""
+    """What pages are made from."""
 
-    actions: "Actions"
     charts: "Charts"
     render: Renderer
 

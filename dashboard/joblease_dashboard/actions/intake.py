@@ -1,0 +1,128 @@
+"""What programs submit: one job, or many of which each has its own answer."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from azure.core.exceptions import AzureError
+
+from joblease_dashboard.actions.record import Record, deed
+from joblease_dashboard.problems import Problem
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from joblease_dashboard.access.access import Access
+    from joblease_dashboard.actions.submitting import Submitted, Submitting
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 32
+"""Requests to the API server for all that is done to many jobs, together: others find connections, too."""
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A job that somebody wants."""
+
+    namespace: str
+    name: str
+    """Empty: it is made up."""
+    labels: Mapping[str, str]
+    notes: Mapping[str, str]
+    spec: Mapping[str, Any]
+    submission_id: str
+
+
+class Many:
+    """Does the same to many, a bounded number at a time of all that is done to many."""
+
+    def __init__(self) -> None:
+        self._turns = asyncio.Semaphore(AT_ONCE)
+
+    async def each(self, items: Iterable[T], work: Callable[[T], Awaitable[S]]) -> list[S | Problem]:
+        """What came of each, in their order: a result, or why there is none."""
+        found: dict[int, S | Problem] = {}
+        rest = enumerate(items)
+
+        async def go_on() -> None:
+            for place, item in rest:
+                async with self._turns:
+                    try:
+                        found[place] = await work(item)
+                    except Problem as problem:
+                        found[place] = problem
+                    except Exception:
+                        log.exception("one of many failed")
+                        found[place] = Problem(500, "Internal error", "something went wrong here; see the log")
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(go_on())
+        return [found[place] for place in sorted(found)]
+
+
+class Intake:
+    """Takes submissions of programs."""
+
+    def __init__(self, access: "Access", submitting: "Submitting", record: Record, many: Many) -> None:
+        self._access = access
+        self._submitting = submitting
+        self._record = record
+        self._many = many
+
+    async def one(self, request: "Request", wanted: Wanted) -> "Submitted":
+        """Make a job. Raises `Problem`."""
+        await self._access.require(request, "create", wanted.namespace)
+        what = deed(self._access, request, "submit", wanted.namespace, wanted.name or str(wanted.spec["handler"]))
+        return await self._record.keep(what, self._submit(request, wanted), made=lambda found: found.job_id)
+
+    async def batch(
+        self, request: "Request", texts: Sequence[str], read: Callable[[str], Wanted]
+    ) -> "list[Submitted | Problem]":
+        """Make many, each of which `read` makes out of its text; what came of each, in their order.
+
+        One that cannot be made keeps no other from it. The record has one line for each namespace.
+        """
+        found: dict[int, Submitted | Problem] = {}
+        allowed: dict[str, list[int]] = defaultdict(list)
+        for place, namespace in enumerate(await self._many.each(texts, lambda text: self._check(request, read(text)))):
+            if isinstance(namespace, Problem):
+                found[place] = namespace
+            else:
+                allowed[namespace].append(place)
+        for namespace, places in allowed.items():
+            made = await self._make(request, namespace, [texts[place] for place in places], read)
+            found |= zip(places, made, strict=True)
+        return [found[place] for place in range(len(texts))]
+
+    async def _make(
+        self, request: "Request", namespace: str, texts: Sequence[str], read: Callable[[str], Wanted]
+    ) -> "list[Submitted | Problem]":
+        work = self._many.each(texts, lambda text: self._submit(request, read(text)))
+        what = deed(self._access, request, "submit", namespace, f"{len(texts)} jobs")
+        try:
+            return await self._record.keep(what, work, told=_count)
+        except AzureError:
+            problem = Problem(503, "Storage does not answer", "what cannot be recorded is not done; try again")
+            return [problem for _ in texts]
+
+    async def _check(self, request: "Request", wanted: Wanted) -> str:
+        """The namespace of one that may be made."""
+        await self._access.require(request, "create", wanted.namespace)
+        return wanted.namespace
+
+    async def _submit(self, request: "Request", wanted: Wanted) -> "Submitted":
+        return await self._submitting.submit(
+            request, wanted.namespace, wanted.name, wanted.labels, wanted.notes, wanted.spec, wanted.submission_id
+        )
+
+
+def _count(answers: "Sequence[Submitted | Problem]") -> str:
+    refused = sum(isinstance(answer, Problem) for answer in answers)
+    return f"done: {len(answers) - refused} made, {refused} refused" if refused else "done"

@@ -1,0 +1,69 @@
+"""`POST /api/requests` makes a job, `POST /api/requests:batch` up to a thousand, each with an answer of its own."""
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from joblease.jobrequest import check_parameters
+from starlette.responses import JSONResponse, Response
+
+from joblease_dashboard.actions.bodies import body_of
+from joblease_dashboard.actions.intake import Wanted
+from joblease_dashboard.api.documents import MAX_BATCH_BYTES, MAX_BYTES, MAX_HEARD_BYTES, elements, read, text_of
+from joblease_dashboard.api.models import MAX_BATCH, MAX_NOTES, Submission
+from joblease_dashboard.api.parameters import check_known
+from joblease_dashboard.problems import Problem
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from joblease_dashboard.actions.submitting import Submitted
+    from joblease_dashboard.api.sources import Sources
+
+
+async def submit(sources: "Sources", request: "Request") -> Response:
+    """Make a job."""
+    check_known(request, ())
+    async with body_of(request, MAX_BYTES, heard=MAX_HEARD_BYTES) as body:
+        wanted = wanted_in(text_of(request, body))
+    made = await sources.intake.one(request, wanted)
+    where = {"Location": f"/api/requests/{made.job_id}"}
+    return JSONResponse(made.fields(), _status(made), where)
+
+
+async def batch(sources: "Sources", request: "Request") -> Response:
+    """Make many jobs."""
+    check_known(request, ())
+    async with body_of(request, MAX_BATCH_BYTES, "a batch", MAX_HEARD_BYTES) as body:
+        texts = elements(text_of(request, body), "requests", MAX_BATCH)
+        answers = await sources.intake.batch(request, texts, wanted_in)
+    results = [_result(each) for each in answers]
+    return JSONResponse({"results": results})
+
+
+def wanted_in(text: str) -> Wanted:
+    """The job that a text asks for. Raises `Problem`."""
+    if len(text) > MAX_BYTES:
+        raise Problem(413, "Too much", f"one job may take {MAX_BYTES} bytes")
+    found, written = read(Submission, text)
+    metadata, spec = found.metadata, written["spec"]
+    if sum(len(key.encode()) + len(value.encode()) for key, value in metadata.annotations.items()) > MAX_NOTES:
+        raise Problem(
+            422, "Does not fit", f"all annotations take {MAX_NOTES} bytes at most", field="metadata.annotations"
+        )
+    try:
+        check_parameters(found.spec.parameters)
+    except ValueError as error:
+        raise Problem(422, "Does not fit", str(error), field="spec.parameters") from None
+    return Wanted(
+        metadata.namespace, metadata.name or "", metadata.labels, metadata.annotations, spec, found.submission_id or ""
+    )
+
+
+def _result(answer: "Submitted | Problem") -> dict[str, Any]:
+    if isinstance(answer, Problem):
+        return {"status": answer.status, "problem": answer.content}
+    return {"status": _status(answer), "job": answer.fields()}
+
+
+def _status(made: "Submitted") -> int:
+    return HTTPStatus.CREATED if made.created else HTTPStatus.OK
