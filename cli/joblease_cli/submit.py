@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from joblease.jobrequest import KIND, JobRequestSpec, check_parameters
+from joblease.jobrequest import KIND, NOT_REPEATED, JobRequestSpec, check_parameters
 from joblease.limits import MAX_PARAMETERS_BYTES
 from joblease.names import RETRY_OF, job_name, retry_name
 from joblease.states import Kind, State
@@ -51,7 +51,7 @@ def retry(jobs: JobRequests, options: Namespace) -> Exit:
                 "Follow it, cancel it first, or run a second one beside it with --force",
                 Exit.REFUSED,
             )
-        spec = {field: value for field, value in old.spec.items() if field not in ("cancel", "suspend")}
+        spec = {field: value for field, value in old.spec.items() if field not in NOT_REPEATED}
         labels = {key: value for key, value in (old.metadata.get("labels") or {}).items() if key not in _OWNERS}
         new = _resource({"name": retry_name(old.name)}, spec, {**labels, **dict(options.labels)}, {RETRY_OF: old.name})
         job = jobs.create(new)
@@ -81,6 +81,8 @@ def spec_of(options: Namespace) -> dict[str, Any]:
         "concurrency": {field: value for field, value in concurrency.items() if value is not None} or None,
         "retry": None if options.max_attempts is None else {"maxAttempts": options.max_attempts},
         "activeDeadlineSeconds": options.deadline,
+        "key": getattr(options, "key", None),
+        "keyTTLSeconds": getattr(options, "key_ttl", None),
         "startAfter": options.start_after,
         "ttlSecondsAfterFinished": options.ttl,
         "suspend": options.suspend or None,

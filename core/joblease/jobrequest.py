@@ -21,6 +21,9 @@ PLURAL = "jobrequests"
 MAX_MESSAGE = 1_024
 """Characters of a message in the status; the API server refuses a status with a longer one."""
 
+NOT_REPEATED = ("cancel", "suspend", "key", "keyTTLSeconds")
+"""Fields of a spec that another job like it does not have: with the same key, it would not run."""
+
 NEVER = -1
 """A time to live that does not end."""
 MAX_TTL = 315_360_000

@@ -3,11 +3,13 @@
 import secrets
 from typing import TYPE_CHECKING
 
+from joblease.keys import Keys
 from joblease.storage import (
     ACTION_FEED_TABLE,
     ACTIONS_TABLE,
     FEED_TABLE,
     INDEX_TABLE,
+    KEYS_TABLE,
     SESSIONS_TABLE,
     STATS_TABLE,
     TRAIL_TABLE,
@@ -19,6 +21,7 @@ from joblease_dashboard.access.access import Access
 from joblease_dashboard.access.sessions import Sessions
 from joblease_dashboard.actions.actions import Actions
 from joblease_dashboard.actions.intake import Intake, Many
+from joblease_dashboard.actions.keyed import Keyed
 from joblease_dashboard.actions.record import Record
 from joblease_dashboard.actions.resources import Resources
 from joblease_dashboard.actions.submitting import Submitting
@@ -60,7 +63,7 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
         settings.dashboard_heartbeat_seconds,
     )
     resources = Resources(cluster)
-    submitting = Submitting(access, resources)
+    submitting = Submitting(access, resources, Keyed(Keys(storage.table(KEYS_TABLE)), resources))
     return Rooms(
         access=access,
         trail=trail,

@@ -11,6 +11,7 @@ from joblease.storage import (
     ACTION_FEED_TABLE,
     ACTIONS_TABLE,
     INDEX_TABLE,
+    KEYS_TABLE,
     SESSIONS_TABLE,
     Storage,
     once_storage_works,
@@ -66,7 +67,7 @@ class Background:
         self._starting.clear()
 
     async def _create_tables(self) -> None:
-        await self._storage.create_tables(*TABLES, ACTIONS_TABLE, ACTION_FEED_TABLE, SESSIONS_TABLE)
+        await self._storage.create_tables(*TABLES, KEYS_TABLE, ACTIONS_TABLE, ACTION_FEED_TABLE, SESSIONS_TABLE)
         await self._storage.create_locks()
 
     def _subscribe(self) -> None:

@@ -1,7 +1,8 @@
 """The one way in which the dashboard makes a `JobRequest`: of a form, of a program, of many at once, or a retry.
 
 A submission that names itself (`submission_id`) is made once, however often it is sent: its name comes from that id, an
-annotation says what was in it, and the API server lets a name be taken once.
+annotation says what was in it, and the API server lets a name be taken once. That holds as long as the `JobRequest`
+exists; an idempotency key (`spec.key`) is remembered as long as the trail (`keyed`).
 """
 
 import hashlib
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from joblease_dashboard.access.access import Access
+    from joblease_dashboard.actions.keyed import Keyed
     from joblease_dashboard.actions.resources import Resources
 
 BY = f"{GROUP}/requested-by"
@@ -38,21 +40,23 @@ class Submitted:
     handler: str
     created: bool
     """Whether it was made just now; otherwise an earlier try of the same submission has made it."""
+    key: str | None = None
 
     def fields(self) -> dict[str, Any]:
         """As the API says it."""
         return {
             "jobId": self.job_id, "namespace": self.namespace, "name": self.name, "handler": self.handler,
-            "created": self.created,
+            **({"key": self.key} if self.key else {}), "created": self.created,
         }  # fmt: skip
 
 
 class Submitting:
     """Makes jobs in the name of whoever asks."""
 
-    def __init__(self, access: "Access", resources: "Resources") -> None:
+    def __init__(self, access: "Access", resources: "Resources", keyed: "Keyed") -> None:
         self._access = access
         self._resources = resources
+        self._keyed = keyed
 
     async def submit(
         self,
@@ -71,6 +75,10 @@ class Submitting:
         await self._access.require(request, "create", namespace)
         who, handler = identity(request), str(spec["handler"])
         notes = {**notes, BY: who.user}
+        if spec.get("key"):
+            name = name or job_name(handler, of_many=True)
+            made, name = await self._keyed.submit(who, namespace, name, labels, notes, spec)
+            return Submitted(made.uid, namespace, name, handler, made.new, str(spec["key"]))
         if submission_id:
             notes[SUBMISSION] = _digest(submission_id, dict(labels), notes, spec)
         given = bool(name)

@@ -55,7 +55,16 @@ class MadeJob(Model):
     namespace: str
     name: str
     handler: str
+    key: Annotated[str | None, Field(description="Its idempotency key.")] = None
     created: Annotated[bool, Field(description="False: an earlier try of the same submission has made it.")]
+
+
+class FieldDifference(Model):
+    """A field of a job that is not as it was submitted first; values are JSON, or a digest of a long one."""
+
+    field: str
+    first: str
+    now: str
 
 
 class ProblemDetails(Model):
@@ -66,6 +75,8 @@ class ProblemDetails(Model):
     status: int
     detail: str
     field: Annotated[str | None, Field(description="The field that is meant, as spec.parameters.paths.")] = None
+    job_id: Annotated[str | None, Field(description="The job that a key has submitted.")] = None
+    differences: Annotated[list[FieldDifference] | None, Field(description="From what a key has submitted.")] = None
 
 
 class Result(Model):

@@ -1,9 +1,12 @@
 """`POST /api/requests` makes a job, `POST /api/requests:batch` up to a thousand, each with an answer of its own."""
 
+import re
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from joblease.jobrequest import check_parameters
+from joblease.limits import KEY_PATTERN, MAX_KEY
 from starlette.responses import JSONResponse, Response
 
 from joblease_dashboard.actions.bodies import body_of
@@ -19,12 +22,14 @@ if TYPE_CHECKING:
     from joblease_dashboard.actions.submitting import Submitted
     from joblease_dashboard.api.sources import Sources
 
+KEY_HEADER = "Idempotency-Key"
+
 
 async def submit(sources: "Sources", request: "Request") -> Response:
     """Make a job."""
     check_known(request, ())
     async with body_of(request, MAX_BYTES, heard=MAX_HEARD_BYTES) as body:
-        wanted = wanted_in(text_of(request, body))
+        wanted = _with_key(request, wanted_in(text_of(request, body)))
     made = await sources.intake.one(request, wanted)
     where = {"Location": f"/api/requests/{made.job_id}"}
     return JSONResponse(made.fields(), _status(made), where)
@@ -38,6 +43,18 @@ async def batch(sources: "Sources", request: "Request") -> Response:
         answers = await sources.intake.batch(request, texts, wanted_in)
     results = [_result(each) for each in answers]
     return JSONResponse({"results": results})
+
+
+def _with_key(request: "Request", wanted: Wanted) -> Wanted:
+    """The job with the key of the request's header, which is the same as one in its spec. Raises `Problem`."""
+    key = request.headers.get(KEY_HEADER)
+    if key is None:
+        return wanted
+    if len(key) > MAX_KEY or not re.fullmatch(KEY_PATTERN, key):
+        raise Problem(400, "Bad key", f"{KEY_HEADER}: 1 to {MAX_KEY} printable ASCII characters", field=KEY_HEADER)
+    if wanted.spec.get("key", key) != key:
+        raise Problem(400, "Two keys", f"{KEY_HEADER} and spec.key are not the same", field="spec.key")
+    return replace(wanted, spec={**wanted.spec, "key": key})
 
 
 def wanted_in(text: str) -> Wanted:

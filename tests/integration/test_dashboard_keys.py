@@ -1,0 +1,123 @@
+"""Submissions with an idempotency key: made once, however often, by whomever and however late they are sent."""
+
+import asyncio
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pytest
+from joblease.jobrequest import JobRequestSpec
+from support.attack import Dashboard
+from support.cluster import Cluster
+
+
+@pytest.fixture
+def cluster(crd: Path, dashboard: Dashboard) -> Cluster:
+    return Cluster(crd, dashboard.own)
+
+
+def keyed(dashboard: Dashboard, key: str, name: str | None = None, **spec: Any) -> dict[str, Any]:
+    metadata = {"namespace": dashboard.own, **({"name": name} if name else {})}
+    return {"metadata": metadata, "spec": {"handler": "noop", "key": key, **spec}}
+
+
+def a_key() -> str:
+    return f"order {secrets.token_hex(4)}/ü?".replace("ü", "u")
+
+
+async def test_a_key_submits_one_job_and_finds_it_when_its_resource_has_gone(
+    dashboard: Dashboard, cluster: Cluster
+) -> None:
+    before, key = len(cluster.all()), a_key()
+    wanted = keyed(dashboard, key, parameters={"n": 1})
+    by_header = {**wanted, "spec": {name: value for name, value in wanted["spec"].items() if name != "key"}}
+    async with dashboard.client(dashboard.citizen) as http:
+        by_key = [http.post("/api/requests", json=wanted) for _ in range(10)]
+        by_head = [http.post("/api/requests", json=by_header, headers={"Idempotency-Key": key}) for _ in range(10)]
+        answers = await asyncio.gather(*by_key, *by_head)
+        assert {answer.status_code for answer in answers} <= {200, 201}
+        assert [answer.json()["created"] for answer in answers].count(True) == 1
+        first = answers[0].json()
+        assert {(answer.json()["jobId"], answer.json()["name"], answer.json()["key"]) for answer in answers} == {
+            (first["jobId"], first["name"], key)
+        }
+        assert len(cluster.all()) == before + 1
+        assert cluster.get(first["name"])["spec"]["key"] == key
+        cluster.delete(first["name"])
+        batch = {"requests": [wanted, keyed(dashboard, key, "another-name", parameters={"n": 1.0}, priority=3)]}
+        late = (await http.post("/api/requests:batch", json=batch)).json()["results"]
+        assert [(each["status"], each["job"]["jobId"]) for each in late] == [(200, first["jobId"])] * 2
+        assert len(cluster.all()) == before
+
+
+async def test_the_same_key_with_other_content_says_what_differs(dashboard: Dashboard, cluster: Cluster) -> None:
+    key = a_key()
+    async with dashboard.client(dashboard.citizen) as http:
+        first = (await http.post("/api/requests", json=keyed(dashboard, key, parameters={"rows": [1], "a": 1}))).json()
+        other = await http.post("/api/requests", json=keyed(dashboard, key, parameters={"rows": [2], "b": "x"}))
+    assert other.status_code == 409
+    said = other.json()
+    assert (said["field"], said["jobId"]) == ("spec.key", first["jobId"])
+    assert said["differences"] == [
+        {"field": "parameters.a", "first": "1", "now": ""},
+        {"field": "parameters.b", "first": "", "now": '"x"'},
+        {"field": "parameters.rows", "first": "[1]", "now": "[2]"},
+    ]
+    assert "parameters.rows: first [1], now [2]" in said["detail"]
+
+
+async def test_a_key_whose_job_could_not_be_made_is_free_again(dashboard: Dashboard, cluster: Cluster) -> None:
+    key, name = a_key(), f"taken-{secrets.token_hex(3)}"
+    cluster.create(name=name)
+    async with dashboard.client(dashboard.citizen) as http:
+        taken = await http.post("/api/requests", json=keyed(dashboard, key, name))
+        assert (taken.status_code, "already exists" in taken.json()["detail"]) == (409, True)
+        bad = keyed(dashboard, key)
+        bad["metadata"]["labels"] = {"a": "no label!"}
+        assert (await http.post("/api/requests", json=bad)).status_code == 422
+        made = await http.post("/api/requests", json=keyed(dashboard, key, parameters={"other": True}))
+        assert made.status_code == 201
+
+
+async def test_a_submission_that_died_half_way_is_finished_by_the_next(dashboard: Dashboard, cluster: Cluster) -> None:
+    """Before its JobRequest was made, and after that, but before the key knew."""
+    keys = dashboard.jobs.keys
+    for there in (False, True):
+        wanted = keyed(dashboard, a_key())
+        spec, name = JobRequestSpec.model_validate(wanted["spec"]), f"half-way-{secrets.token_hex(3)}"
+        await keys.claim(dashboard.own, spec, name)
+        if there:
+            cluster.create_object({"name": name}, wanted["spec"])
+        async with dashboard.client(dashboard.citizen) as http:
+            answers = [await http.post("/api/requests", json=wanted) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200 if there else 201, 200]
+        uid = cluster.get(name)["metadata"]["uid"]
+        assert {(answer.json()["jobId"], answer.json()["name"]) for answer in answers} == {(uid, name)}
+        assert (await keys.claim(dashboard.own, spec, "x")).job_id == uid
+
+
+@pytest.mark.parametrize(
+    "key", ["", " x", "k" * 256, "k" * 10_240, "a\tb"], ids=["none", "space", "long", "10 KB", "tab"]
+)
+async def test_a_key_that_is_none_is_refused(dashboard: Dashboard, cluster: Cluster, key: str) -> None:
+    before = len(cluster.all())
+    plain = keyed(dashboard, "x")
+    del plain["spec"]["key"]
+    async with dashboard.client(dashboard.citizen) as http:
+        in_spec = await http.post("/api/requests", json=keyed(dashboard, key))
+        assert (in_spec.status_code, in_spec.json()["field"]) == (422, "spec.key")
+        if key not in (" x", "a\tb"):  # what HTTP itself takes for a value
+            in_header = await http.post("/api/requests", json=plain, headers={"Idempotency-Key": key})
+            assert (in_header.status_code, in_header.json()["field"]) == (400, "Idempotency-Key")
+        two = await http.post("/api/requests", json=keyed(dashboard, "one"), headers={"Idempotency-Key": "two"})
+        assert (two.status_code, two.json()["field"]) == (400, "spec.key")
+        alone = await http.post("/api/requests", json={**plain, "spec": {**plain["spec"], "keyTTLSeconds": 5}})
+        assert (alone.status_code, "without key" in alone.json()["detail"]) == (422, True)
+    assert len(cluster.all()) == before
+
+
+async def test_who_may_not_create_jobs_learns_nothing_of_a_key(dashboard: Dashboard) -> None:
+    wanted = keyed(dashboard, a_key())
+    wanted["metadata"]["namespace"] = dashboard.other
+    async with dashboard.client(dashboard.citizen) as http:
+        assert (await http.post("/api/requests", json=wanted)).status_code == 403
