@@ -109,6 +109,11 @@ class Keys:
     def __init__(self, table: "TableClient") -> None:
         self._table = table
 
+    async def find(self, namespace: str, spec: "JobRequestSpec") -> KeyEntry | None:
+        """What the spec's key stands for; None when nobody has used it, or it has expired. One request."""
+        entry = await self._read(namespace, spec)
+        return None if entry is None or entry.expired else entry
+
     async def claim(self, namespace: str, spec: "JobRequestSpec", name: str, job_id: str = "") -> KeyEntry:
         """Have the spec's key stand for this content, a `JobRequest` of this name and, once it is there, this job.
 

@@ -77,7 +77,7 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
         locks=storage.locks(),
         defer_seconds=settings.defer_seconds,
         actions=Actions(access, resources, submitting, broker, trail, record, board),
-        intake=Intake(access, submitting, record, Many()),
+        intake=Intake(access, submitting, workers, record, Many()),
         charts=Charts(statistics),
         render=Renderer(access, streams, PAGES, settings.dashboard_base_path),
     )

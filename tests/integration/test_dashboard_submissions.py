@@ -3,6 +3,8 @@
 import asyncio
 import json
 import secrets
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import pytest
 from joblease.storage import ACTION_FEED_TABLE
 from support.attack import Dashboard, status_of
 from support.cluster import Cluster
+from support.programs import Program
 
+Start = Callable[..., AbstractAsyncContextManager[Program]]
 JSON = {"Content-Type": "application/json"}
 
 
@@ -191,6 +195,29 @@ async def test_who_may_not_is_told(dashboard: Dashboard, crd: Path) -> None:
         assert (await http.post("/api/requests?unknown=1", json=foreign)).status_code == 400
         assert (await http.delete("/api/requests")).status_code == 405
     assert len(Cluster(crd, dashboard.other).all()) == before
+
+
+async def test_what_no_worker_would_run_is_refused(
+    dashboard: Dashboard, start_worker: Start, kube_namespace: str
+) -> None:
+    def demo(**parameters: Any) -> dict[str, Any]:
+        return a_job(dashboard, spec={"handler": "demo", "queue": kube_namespace, "parameters": parameters})
+
+    nope = a_job(dashboard, spec={"handler": "nope", "queue": kube_namespace})
+    many = {"requests": [demo(steps=1), nope, demo(steps="many")]}
+    async with dashboard.client(dashboard.citizen) as http:
+        assert (await http.post("/api/requests", json=nope)).status_code == 201  # nobody serves that queue yet
+        async with start_worker(JOBLEASE_WORKER_REPORT_SECONDS="0.2"), asyncio.timeout(20):
+            while (refused := await http.post("/api/requests", json=nope)).status_code == 201:
+                await asyncio.sleep(0.1)
+            assert (refused.status_code, refused.json()["field"]) == (422, "spec.handler")
+            assert "they know " in refused.json()["detail"]
+            misfit = await http.post("/api/requests", json=demo(steps="many"))
+            assert (misfit.status_code, misfit.json()["field"]) == (422, "spec.parameters.steps")
+            results = (await http.post("/api/requests:batch", json=many)).json()["results"]
+            assert [each["status"] for each in results] == [201, 422, 422]
+            assert (await http.post("/api/requests?unchecked=true", json=nope)).status_code == 201
+            assert (await http.post("/api/requests?unchecked=yes", json=nope)).status_code == 400
 
 
 async def test_a_client_that_goes_away_in_the_middle_has_made_nothing(dashboard: Dashboard, cluster: Cluster) -> None:

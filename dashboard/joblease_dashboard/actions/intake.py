@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from azure.core.exceptions import AzureError
 
+from joblease_dashboard.actions import fitting
 from joblease_dashboard.actions.record import Record, deed
 from joblease_dashboard.problems import Problem
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from joblease_dashboard.access.access import Access
     from joblease_dashboard.actions.submitting import Submitted, Submitting
+    from joblease_dashboard.live.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ class Wanted:
     notes: Mapping[str, str]
     spec: Mapping[str, Any]
     submission_id: str
+    checked: bool
+    """Whether what the workers tell of its handler is taken into account."""
 
 
 class Many:
@@ -70,15 +74,18 @@ class Many:
 class Intake:
     """Takes submissions of programs."""
 
-    def __init__(self, access: "Access", submitting: "Submitting", record: Record, many: Many) -> None:
+    def __init__(
+        self, access: "Access", submitting: "Submitting", workers: "Workers", record: Record, many: Many
+    ) -> None:
         self._access = access
+        self._workers = workers
         self._submitting = submitting
         self._record = record
         self._many = many
 
     async def one(self, request: "Request", wanted: Wanted) -> "Submitted":
         """Make a job. Raises `Problem`."""
-        await self._access.require(request, "create", wanted.namespace)
+        await self._check(request, wanted)
         what = deed(self._access, request, "submit", wanted.namespace, wanted.name or str(wanted.spec["handler"]))
         return await self._record.keep(what, self._submit(request, wanted), made=lambda found: found.job_id)
 
@@ -115,6 +122,12 @@ class Intake:
     async def _check(self, request: "Request", wanted: Wanted) -> str:
         """The namespace of one that may be made."""
         await self._access.require(request, "create", wanted.namespace)
+        if wanted.checked:
+            try:
+                fitting.check(self._workers, wanted.spec)
+            except Problem:  # a job that was submitted when there was such a handler is still found by its key
+                if not await self._submitting.submitted(wanted.namespace, wanted.spec):
+                    raise
         return wanted.namespace
 
     async def _submit(self, request: "Request", wanted: Wanted) -> "Submitted":

@@ -28,6 +28,11 @@ class Keyed:
         self._keys = keys
         self._resources = resources
 
+    async def submitted(self, namespace: str, spec: Mapping[str, Any]) -> bool:
+        """Whether the spec's key has its job. Raises `AzureError`."""
+        entry = await self._keys.find(namespace, JobRequestSpec.model_validate(spec))
+        return entry is not None and bool(entry.job_id)
+
     async def submit(
         self,
         who: "Identity",

@@ -58,6 +58,10 @@ class Submitting:
         self._resources = resources
         self._keyed = keyed
 
+    async def submitted(self, namespace: str, spec: Mapping[str, Any]) -> bool:
+        """Whether the spec has a key that has its job. Raises `AzureError`."""
+        return bool(spec.get("key")) and await self._keyed.submitted(namespace, spec)
+
     async def submit(
         self,
         request: "Request",

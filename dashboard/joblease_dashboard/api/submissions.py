@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from joblease_dashboard.actions.bodies import body_of
 from joblease_dashboard.actions.intake import Wanted
 from joblease_dashboard.api.documents import MAX_BATCH_BYTES, MAX_BYTES, MAX_HEARD_BYTES, elements, read, text_of
 from joblease_dashboard.api.models import MAX_BATCH, MAX_NOTES, Submission
-from joblease_dashboard.api.parameters import check_known
+from joblease_dashboard.api.parameters import bad, check_known
 from joblease_dashboard.problems import Problem
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ KEY_HEADER = "Idempotency-Key"
 
 async def submit(sources: "Sources", request: "Request") -> Response:
     """Make a job."""
-    check_known(request, ())
+    checked = _checked(request)
     async with body_of(request, MAX_BYTES, heard=MAX_HEARD_BYTES) as body:
-        wanted = _with_key(request, wanted_in(text_of(request, body)))
+        wanted = _with_key(request, _wanted(text_of(request, body), checked=checked))
     made = await sources.intake.one(request, wanted)
     where = {"Location": f"/api/requests/{made.job_id}"}
     return JSONResponse(made.fields(), _status(made), where)
@@ -37,10 +38,10 @@ async def submit(sources: "Sources", request: "Request") -> Response:
 
 async def batch(sources: "Sources", request: "Request") -> Response:
     """Make many jobs."""
-    check_known(request, ())
+    checked = _checked(request)
     async with body_of(request, MAX_BATCH_BYTES, "a batch", MAX_HEARD_BYTES) as body:
         texts = elements(text_of(request, body), "requests", MAX_BATCH)
-        answers = await sources.intake.batch(request, texts, wanted_in)
+        answers = await sources.intake.batch(request, texts, partial(_wanted, checked=checked))
     results = [_result(each) for each in answers]
     return JSONResponse({"results": results})
 
@@ -57,7 +58,15 @@ def _with_key(request: "Request", wanted: Wanted) -> Wanted:
     return replace(wanted, spec={**wanted.spec, "key": key})
 
 
-def wanted_in(text: str) -> Wanted:
+def _checked(request: "Request") -> bool:
+    check_known(request, ("unchecked",))
+    said = request.query_params.get("unchecked", "false")
+    if said not in ("true", "false"):
+        raise bad("unchecked", f"true or false is expected, not {said[:50]!r}")
+    return said == "false"
+
+
+def _wanted(text: str, *, checked: bool) -> Wanted:
     """The job that a text asks for. Raises `Problem`."""
     if len(text) > MAX_BYTES:
         raise Problem(413, "Too much", f"one job may take {MAX_BYTES} bytes")
@@ -72,8 +81,9 @@ def wanted_in(text: str) -> Wanted:
     except ValueError as error:
         raise Problem(422, "Does not fit", str(error), field="spec.parameters") from None
     return Wanted(
-        metadata.namespace, metadata.name or "", metadata.labels, metadata.annotations, spec, found.submission_id or ""
-    )
+        metadata.namespace, metadata.name or "", metadata.labels, metadata.annotations, spec,
+        found.submission_id or "", checked,
+    )  # fmt: skip
 
 
 def _result(answer: "Submitted | Problem") -> dict[str, Any]:

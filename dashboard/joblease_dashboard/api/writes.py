@@ -5,7 +5,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from joblease_dashboard.api.models import MAX_BATCH, Batch, ProblemDetails, Results, Submission
-from joblease_dashboard.api.operations import REFERENCE, answers, body, reference
+from joblease_dashboard.api.operations import REFERENCE, answers, body, parameter, reference
 
 _SENT = (Submission, Batch)
 _GIVEN = (Results, ProblemDetails)
@@ -15,6 +15,13 @@ _JOB = {
     "spec": {"handler": "demo", "parameters": {"steps": 3}},
     "submissionId": "order-17-invoice",
 }
+
+
+_UNCHECKED = parameter(
+    "unchecked",
+    "Whether to take a job whose handler no worker of its queue knows, or whose parameters do not fit it.",
+    {"type": "boolean", "default": False},
+)
 
 
 def _schemas() -> dict[str, Any]:
@@ -35,6 +42,7 @@ WRITES: dict[str, dict[str, Any]] = {
     "/api/requests": {
         "post": {
             "summary": "Submit a job: a JobRequest is made in the caller's name",
+            "parameters": [_UNCHECKED],
             "requestBody": body("Submission", _JOB),
             "responses": answers(
                 reference("MadeJob"), *_REFUSALS, also={"201": "It was made now. `Location` leads to it."}
@@ -44,6 +52,7 @@ WRITES: dict[str, dict[str, Any]] = {
     "/api/requests:batch": {
         "post": {
             "summary": f"Submit up to {MAX_BATCH} jobs; each has its own answer, in the same order",
+            "parameters": [_UNCHECKED],
             "requestBody": body("Batch", {"requests": [_JOB]}),
             "responses": answers(reference("Results"), *_REFUSALS),
         }
