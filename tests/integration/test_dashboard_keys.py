@@ -1,14 +1,20 @@
 """Submissions with an idempotency key: made once, however often, by whomever and however late they are sent."""
 
 import asyncio
+import os
+import random
 import secrets
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from joblease.jobrequest import JobRequestSpec
-from support.attack import Dashboard
+from support.attack import NO_TLS, Dashboard
 from support.cluster import Cluster
+from support.programs import Program, program
+
+ROUNDS, CLIENTS = int(os.environ.get("JOBLEASE_KEY_ROUNDS", "5")), 100
 
 
 @pytest.fixture
@@ -114,6 +120,93 @@ async def test_a_key_that_is_none_is_refused(dashboard: Dashboard, cluster: Clus
         alone = await http.post("/api/requests", json={**plain, "spec": {**plain["spec"], "keyTTLSeconds": 5}})
         assert (alone.status_code, "without key" in alone.json()["detail"]) == (422, True)
     assert len(cluster.all()) == before
+
+
+@pytest.mark.timeout(3_000)
+async def test_many_clients_with_one_key_through_two_replicas_that_are_killed_submit_one_job_each_time(
+    dashboard: Dashboard, cluster: Cluster, tmp_path: Path
+) -> None:
+    """A hundred clients send the same key at once, again until they have an answer, while replicas die and come back.
+
+    JOBLEASE_KEY_ROUNDS is the number of keys.
+    """
+    variables = {**dashboard.variables, "JOBLEASE_DASHBOARD_REQUESTS_PER_SECOND": "100000"}
+    replicas = [Replica(variables, tmp_path / str(n)) for n in range(2)]
+    before = len(cluster.all())
+    async with asyncio.TaskGroup() as tasks:
+        keeping = [tasks.create_task(each.run()) for each in replicas]
+        for each in replicas:
+            await each.up.wait()
+        killing = tasks.create_task(kill_in_turn(replicas))
+        found = []
+        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {dashboard.citizen}"}, verify=NO_TLS) as http:
+            for _ in range(ROUNDS):
+                wanted = keyed(dashboard, a_key(), suspend=True)
+                found.append(await asyncio.gather(*(persist(http, replicas, n, wanted) for n in range(CLIENTS))))
+        for task in (killing, *keeping):
+            task.cancel()
+    assert [len(set(ids)) for ids in found] == [1] * ROUNDS
+    assert len({ids[0] for ids in found}) == ROUNDS
+    assert len(cluster.all()) == before + ROUNDS
+    kills = sum(each.kills for each in replicas)
+    assert kills >= 2, kills
+    print(f"{ROUNDS} keys, {CLIENTS} clients each, {kills} kills, one job each")
+
+
+class Replica:
+    """A dashboard that is started again whenever it was killed."""
+
+    def __init__(self, variables: dict[str, str], folder: Path) -> None:
+        self._variables = variables
+        folder.mkdir()
+        self._log = folder / "dashboard.log"
+        self.up = asyncio.Event()
+        self.kills = 0
+        self.url = ""
+        self._running: Program | None = None
+
+    async def run(self) -> None:
+        while True:
+            async with program("joblease-dashboard", self._variables, self._log) as running:
+                await running.ready()
+                self._running, self.url = running, f"http://127.0.0.1:{running.port}"
+                self.up.set()
+                await running.process.wait()
+                self.up.clear()
+
+    def kill(self) -> None:
+        assert self._running
+        self._running.process.kill()
+        self.kills += 1
+
+
+async def kill_in_turn(replicas: list["Replica"]) -> None:
+    while True:
+        for victim in replicas:
+            await asyncio.sleep(random.uniform(0.2, 1))  # at any moment of what the others do
+            await victim.up.wait()
+            victim.kill()
+            while victim.up.is_set():
+                await asyncio.sleep(0.02)
+            await victim.up.wait()
+
+
+async def persist(http: httpx.AsyncClient, replicas: list["Replica"], number: int, wanted: dict[str, Any]) -> str:
+    """Send it until there is an answer; the job's id."""
+    async with asyncio.timeout(120):
+        while True:
+            replica = replicas[number % len(replicas)]
+            number += 1
+            try:
+                answer = await http.post(f"{replica.url}/api/requests", json=wanted, timeout=20)
+            except httpx.TransportError:
+                await asyncio.sleep(0.05)
+                continue
+            if answer.status_code in (200, 201):
+                job_id: str = answer.json()["jobId"]
+                return job_id
+            assert answer.status_code in (429, 503), answer.text
+            await asyncio.sleep(0.2)
 
 
 async def test_who_may_not_create_jobs_learns_nothing_of_a_key(dashboard: Dashboard) -> None:
