@@ -16,7 +16,7 @@ from typing import Any
 
 from joblease.jobrequest import KIND, NOT_REPEATED, JobRequestSpec, check_parameters
 from joblease.limits import MAX_PARAMETERS_BYTES
-from joblease.names import RETRY_OF, job_name, retry_name
+from joblease.names import OWNERS, RETRY_OF, job_name, retry_name
 from joblease.states import Kind, State
 from joblease.tracing import ANNOTATION, child_of
 from pydantic import ValidationError
@@ -28,8 +28,6 @@ from joblease_cli.job import API_VERSION, Job
 from joblease_cli.kube import JobRequests
 
 _INT64 = range(-(1 << 63), 1 << 63)
-_OWNERS = frozenset({"app.kubernetes.io/instance", "app.kubernetes.io/managed-by"})
-"""Labels by which Argo CD and Helm know what is theirs to delete; a retry is not."""
 
 
 def run(jobs: JobRequests, options: Namespace) -> Exit:
@@ -52,7 +50,7 @@ def retry(jobs: JobRequests, options: Namespace) -> Exit:
                 Exit.REFUSED,
             )
         spec = {field: value for field, value in old.spec.items() if field not in NOT_REPEATED}
-        labels = {key: value for key, value in (old.metadata.get("labels") or {}).items() if key not in _OWNERS}
+        labels = {key: value for key, value in (old.metadata.get("labels") or {}).items() if key not in OWNERS}
         new = _resource({"name": retry_name(old.name)}, spec, {**labels, **dict(options.labels)}, {RETRY_OF: old.name})
         job = jobs.create(new)
         print_created(job, options.output)

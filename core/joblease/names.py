@@ -9,6 +9,8 @@ from joblease.jobrequest import GROUP
 
 RETRY_OF = f"{GROUP}/retry-of"
 """Annotation: the job whose spec this one repeats."""
+OWNERS = frozenset({"app.kubernetes.io/instance", "app.kubernetes.io/managed-by"})
+"""Labels by which Argo CD and Helm know what is theirs to delete; a retry is not."""
 _SUFFIX = 5
 _LONGEST = 253
 # Like Kubernetes' own generated names: no vowels, so no words by accident; nothing that looks like something else.

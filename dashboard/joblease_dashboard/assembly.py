@@ -22,6 +22,9 @@ from joblease_dashboard.access.sessions import Sessions
 from joblease_dashboard.actions.actions import Actions
 from joblease_dashboard.actions.intake import Intake, Many
 from joblease_dashboard.actions.keyed import Keyed
+from joblease_dashboard.actions.bulk import Bulk
+from joblease_dashboard.actions.intake import Intake
+from joblease_dashboard.actions.many import Many
 from joblease_dashboard.actions.record import Record
 from joblease_dashboard.actions.resources import Resources
 from joblease_dashboard.actions.submitting import Submitting
@@ -63,7 +66,8 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
         settings.dashboard_heartbeat_seconds,
     )
     resources = Resources(cluster)
-    submitting = Submitting(access, resources, Keyed(Keys(storage.table(KEYS_TABLE)), resources))
+    keyed, many = Keyed(Keys(storage.table(KEYS_TABLE)), resources), Many()
+    submitting = Submitting(access, resources, keyed)
     return Rooms(
         access=access,
         trail=trail,
@@ -77,7 +81,8 @@ def assemble(settings: "DashboardSettings", storage: Storage, broker: "Broker", 
         locks=storage.locks(),
         defer_seconds=settings.defer_seconds,
         actions=Actions(access, resources, submitting, broker, trail, record, board),
-        intake=Intake(access, submitting, workers, record, Many()),
+        intake=Intake(access, submitting, workers, record, many),
+        bulk=Bulk(access, resources, submitting, record, many),
         charts=Charts(statistics),
         render=Renderer(access, streams, PAGES, settings.dashboard_base_path),
     )

@@ -1,11 +1,9 @@
 """What programs submit: one job, or many of which each has its own answer."""
 
-import asyncio
-import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError
 
@@ -17,15 +15,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from joblease_dashboard.access.access import Access
+    from joblease_dashboard.actions.many import Many
     from joblease_dashboard.actions.submitting import Submitted, Submitting
     from joblease_dashboard.live.workers import Workers
-
-log = logging.getLogger(__name__)
-
-AT_ONCE = 32
-"""Requests to the API server for all that is done to many jobs, together: others find connections, too."""
-T = TypeVar("T")
-S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,39 +35,11 @@ class Wanted:
     """Whether what the workers tell of its handler is taken into account."""
 
 
-class Many:
-    """Does the same to many, a bounded number at a time of all that is done to many."""
-
-    def __init__(self) -> None:
-        self._turns = asyncio.Semaphore(AT_ONCE)
-
-    async def each(self, items: Iterable[T], work: Callable[[T], Awaitable[S]]) -> list[S | Problem]:
-        """What came of each, in their order: a result, or why there is none."""
-        found: dict[int, S | Problem] = {}
-        rest = enumerate(items)
-
-        async def go_on() -> None:
-            for place, item in rest:
-                async with self._turns:
-                    try:
-                        found[place] = await work(item)
-                    except Problem as problem:
-                        found[place] = problem
-                    except Exception:
-                        log.exception("one of many failed")
-                        found[place] = Problem(500, "Internal error", "something went wrong here; see the log")
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):
-                group.create_task(go_on())
-        return [found[place] for place in sorted(found)]
-
-
 class Intake:
     """Takes submissions of programs."""
 
     def __init__(
-        self, access: "Access", submitting: "Submitting", workers: "Workers", record: Record, many: Many
+        self, access: "Access", submitting: "Submitting", workers: "Workers", record: Record, many: "Many"
     ) -> None:
         self._access = access
         self._workers = workers

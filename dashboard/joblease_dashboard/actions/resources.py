@@ -1,9 +1,9 @@
 """The `JobRequest`s themselves, read and changed in the name of whoever asks."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from joblease.jobrequest import GROUP, KIND, PLURAL, VERSION
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from joblease_dashboard.access.identity import Identity
 
 CONFLICT = 409
+STRETCH = 100
+"""Resources that are read at once; each may take 64 KiB and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,18 @@ class Resources:
         """The resource of that name."""
         found: dict[str, Any] = await self._request(who, "GET", _path(namespace, name))
         return found
+
+    async def select(
+        self, who: "Identity", namespace: str, labels: str, handler: str
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """The resources of a namespace that a label selector selects, or all; in stretches."""
+        query = {"limit": str(STRETCH), "labelSelector": labels, "fieldSelector": handler and f"spec.handler={handler}"}
+        following: str | None = ""
+        while following is not None:
+            asked = urlencode({name: each for name, each in {**query, "continue": following}.items() if each})
+            found = await self._request(who, "GET", f"{_path(namespace)}?{asked}")
+            yield found["items"]
+            following = found["metadata"].get("continue") or None
 
     async def create_once(
         self,

@@ -16,6 +16,7 @@ from joblease.limits import MAX_DEPTH
 from joblease.model import Model
 from pydantic import ValidationError
 
+from joblease_dashboard.actions.bodies import body_of
 from joblease_dashboard.problems import Problem
 
 if TYPE_CHECKING:
@@ -50,6 +51,12 @@ def text_of(request: "Request", body: bytearray) -> str:
         return body.decode()
     except ValueError:
         raise _no_json("it is not UTF-8") from None
+
+
+async def read_body(model: type[M], request: "Request") -> M:
+    """What a request's body says; an empty one says `{}`. Raises `Problem`."""
+    async with body_of(request, MAX_BYTES, heard=MAX_HEARD_BYTES) as body:
+        return read(model, text_of(request, body) if body else "{}")[0]
 
 
 def read(model: type[M], text: str) -> tuple[M, dict[str, Any]]:
@@ -143,7 +150,7 @@ def _expected(error: "ErrorDetails") -> str:
         return "there is no such field"
     if error["type"].startswith(("datetime", "timezone")):
         return "a time with its zone is expected, as 2026-11-24T12:00:00Z"
-    return error["msg"]
+    return error["msg"].removeprefix("Value error, ")
 
 
 def _cut(text: str) -> str:

@@ -1,13 +1,16 @@
 """The bodies that programs send, as models: the API's description is made from them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from joblease.jobrequest import JobRequestSpec
-from joblease.model import Model
-from pydantic import Field
+from joblease.jobrequest import MAX_TTL, NEVER, JobRequestSpec
+from joblease.model import Model, Name
+from joblease.states import REASONS, State
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 MAX_BATCH = 1_000
+STATES = (State.SUBMITTED, *REASONS)
+"""Of a `JobRequest`: the first is that of one that no operator has noticed yet."""
 MAX_NOTES = 262_144
 """Bytes of all annotations, as Kubernetes has it; ours come on top."""
 Namespace = Annotated[str, Field(pattern=f"^{LABEL}$", description="Small letters, a to z, digits and -.")]
@@ -46,6 +49,86 @@ class Batch(Model):
     """Jobs to be made; each has an answer of its own."""
 
     requests: Annotated[list[Submission], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class Again(Model):
+    """What a retry may say."""
+
+    submission_id: SubmissionId | None = None
+
+
+class Changes(Model):
+    """What may be changed of a job; one of them at least."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    priority: int = Field(default=0, ge=0, le=9, description="While the job is not running.")
+    ttl_seconds_after_finished: int = Field(default=0, ge=NEVER, le=MAX_TTL)
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("priority or ttlSecondsAfterFinished is expected")
+        return self
+
+    def fields(self) -> dict[str, Any]:
+        """As the spec has them."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+class Selector(Model):
+    """Which `JobRequest`s are meant: those to which all of it applies."""
+
+    namespace: Namespace
+    handler: Name | None = None
+    labels: Annotated[str | None, Field(max_length=4_096, description="A Kubernetes label selector, as a=b,c!=d.")] = (
+        None
+    )
+    state: Annotated[str | None, Field(description=f"One of {', '.join(STATES)}.")] = None
+
+    @field_validator("state")
+    @classmethod
+    def _known(cls, state: str | None) -> str | None:
+        if state is not None and state not in STATES:
+            raise ValueError(f"one of {', '.join(STATES)} is expected")
+        return state
+
+
+class Selected(Model):
+    """What is to be done to all that a selector selects."""
+
+    selector: Selector
+    dry_run: Annotated[bool, Field(description="Only say how many there are.")] = False
+
+
+class SelectedChanges(Selected):
+    """What is to be changed of all that a selector selects."""
+
+    set: Changes
+
+
+class Refused(Model):
+    """A job to which it could not be done."""
+
+    job_id: str
+    name: str
+    status: int
+    detail: str
+
+
+class Outcome(Model):
+    """What came of it."""
+
+    matched: Annotated[int, Field(description="Jobs that are selected, and to which it can be done.")]
+    done: int
+    failed: Annotated[list[Refused], Field(description="100 at most.")]
+    left: Annotated[int, Field(description="Jobs that were too many for one request: ask again.")]
+
+
+class Changed(Model):
+    """A job that was changed."""
+
+    job_id: str
 
 
 class MadeJob(Model):

@@ -7,7 +7,7 @@ from joblease import __version__
 from joblease_dashboard.access.sessions import COOKIE
 from joblease_dashboard.api import events, jobs
 from joblease_dashboard.api.operations import JOB_ID, answers, parameter, reference
-from joblease_dashboard.api.schemas import EVENT, JOB, NUMBER, STATE, STATS, TEXT, TIME, object_of
+from joblease_dashboard.api.schemas import EVENT, JOB, NUMBER, PRESENT_JOB, STATE, STATS, TEXT, TIME, object_of
 from joblease_dashboard.api.writes import SCHEMAS, WRITES
 from joblease_dashboard.read_model.statistics import WINDOWS
 
@@ -102,7 +102,7 @@ DOCUMENT: dict[str, Any] = {
     },
     "security": [{"token": []}, {"session": []}],
     "components": {
-        "schemas": {"Event": EVENT, "Job": JOB, "Stats": STATS, **SCHEMAS},
+        "schemas": {"Event": EVENT, "Job": JOB, "PresentJob": PRESENT_JOB, "Stats": STATS, **SCHEMAS},
         "securitySchemes": {
             "token": {"type": "http", "scheme": "bearer", "description": "A Kubernetes token, in mode `kubernetes`."},
             "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "Of somebody who signed in."},

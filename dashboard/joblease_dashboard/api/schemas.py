@@ -52,7 +52,12 @@ JOB = object_of(
     startAfter=TIME,
     nextAttemptAt=TIME,
 )
-
+PRESENT_JOB = object_of(
+    ["job"],
+    job={"$ref": "#/components/schemas/Job"},
+    result={"description": "What the handler returned, if the job has completed."},
+    error={**TEXT, "description": "Why it ended otherwise."},
+)
 SECONDS = {"type": ["number", "null"], "minimum": 0, "description": "null: no such job"}
 POINT = object_of(
     ["time", *OUTCOMES, "waitedP50", "waitedP95", "ranP50", "ranP95"],

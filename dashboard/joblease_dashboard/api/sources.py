@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from joblease_dashboard.access.access import Access
     from joblease_dashboard.actions.actions import Actions
+    from joblease_dashboard.actions.bulk import Bulk
     from joblease_dashboard.actions.intake import Intake
     from joblease_dashboard.live.board import Board
     from joblease_dashboard.live.streams import Streams
@@ -39,3 +40,4 @@ class Sources:
     """Pause after a lease conflict: it is in the names of the queues that hold messages meanwhile."""
     actions: "Actions"
     intake: "Intake"
+    bulk: "Bulk"

@@ -4,11 +4,25 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from joblease_dashboard.api.models import MAX_BATCH, Batch, ProblemDetails, Results, Submission
-from joblease_dashboard.api.operations import REFERENCE, answers, body, parameter, reference
+from joblease_dashboard.actions.bulk import PATCH
+from joblease_dashboard.actions.kinds import ACTIONS
+from joblease_dashboard.api.models import (
+    MAX_BATCH,
+    Again,
+    Batch,
+    Changed,
+    Changes,
+    Outcome,
+    ProblemDetails,
+    Results,
+    Selected,
+    SelectedChanges,
+    Submission,
+)
+from joblease_dashboard.api.operations import JOB_ID, REFERENCE, answers, body, parameter, reference
 
-_SENT = (Submission, Batch)
-_GIVEN = (Results, ProblemDetails)
+_SENT = (Submission, Batch, Again, Changes, Selected, SelectedChanges)
+_GIVEN = (Results, Changed, Outcome, ProblemDetails)
 _REFUSALS = (400, 404, 408, 409, 413, 415, 422, 503)
 _JOB = {
     "metadata": {"namespace": "default"},
@@ -22,6 +36,34 @@ _UNCHECKED = parameter(
     "Whether to take a job whose handler no worker of its queue knows, or whose parameters do not fit it.",
     {"type": "boolean", "default": False},
 )
+
+
+_NAMED = [
+    parameter("namespace", "With `name`: a job whose trail has not begun is found, too, by its resource."),
+    parameter("name", "See `namespace`."),
+]
+_CHANGES = {"priority": 5, "ttlSecondsAfterFinished": 3600}
+_VERBS = {"cancel": "Cancel", "suspend": "Hold back", "resume": "Let go on", "retry": "Submit again", PATCH: "Change"}
+
+
+def _selected(name: str) -> dict[str, Any]:
+    changes = {"set": _CHANGES} if name == PATCH else {}
+    example = {"selector": {"namespace": "default", "labels": "team=a"}, "dryRun": True, **changes}
+    return {
+        "summary": f"{_VERBS[name]} all jobs that a selector selects, or say how many there are",
+        "requestBody": body("SelectedChanges" if changes else "Selected", example),
+        "responses": answers(reference("Outcome"), *_REFUSALS),
+    }
+
+
+def _action(name: str) -> dict[str, Any]:
+    makes = ACTIONS[name].sets is None
+    return {
+        "summary": f"{_VERBS[name]}: {ACTIONS[name].consequence}",
+        "parameters": [JOB_ID, *_NAMED],
+        "requestBody": {**body("Again", {}), "required": False},
+        "responses": answers(reference("MadeJob" if makes else "Changed"), *_REFUSALS),
+    }
 
 
 def _schemas() -> dict[str, Any]:
@@ -57,4 +99,19 @@ WRITES: dict[str, dict[str, Any]] = {
             "responses": answers(reference("Results"), *_REFUSALS),
         }
     },
+    **{f"/api/requests:{name}": {"post": _selected(name)} for name in (*ACTIONS, PATCH)},
+    "/api/requests/{jobId}": {
+        "get": {
+            "summary": "How a job stands; with its result if it has completed, with its error if it ended otherwise",
+            "parameters": [JOB_ID, *_NAMED],
+            "responses": answers(reference("PresentJob"), 400, 404, 503),
+        },
+        "patch": {
+            "summary": "Change the priority of a job that does not run, or when an ended one is deleted",
+            "parameters": [JOB_ID, *_NAMED],
+            "requestBody": body("Changes", _CHANGES),
+            "responses": answers(reference("Changed"), *_REFUSALS),
+        },
+    },
+    **{f"/api/requests/{{jobId}}/{name}": {"post": _action(name)} for name in ACTIONS},
 }
