@@ -6,6 +6,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+API_PAGE = "/api/docs"
+"""The only page below the API's path."""
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -34,4 +36,5 @@ def headers_of(problem: Problem) -> dict[str, str]:
 
 def wants_page(request: Request) -> bool:
     """Whether the answer is for a person's browser."""
-    return not request.scope["path"].startswith("/api") and "text/html" in request.headers.get("accept", "")
+    path = request.scope["path"]
+    return (path == API_PAGE or not path.startswith("/api")) and "text/html" in request.headers.get("accept", "")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 async def act(action: "Action", sources: "Sources", request: "Request") -> Response:
     """Cancel, suspend, resume or retry a job."""
     check_known(request, NAMED)
-    said = await read_body(Again, request)
+    said = Again() if action.sets else await read_body(Again, request)
     found = await find(sources, request)
     await sources.access.require(request, action.verb, found.row["namespace"])
     action.check(found.row)

@@ -61,7 +61,7 @@ def _action(name: str) -> dict[str, Any]:
     return {
         "summary": f"{_VERBS[name]}: {ACTIONS[name].consequence}",
         "parameters": [JOB_ID, *_NAMED],
-        "requestBody": {**body("Again", {}), "required": False},
+        **({"requestBody": {**body("Again", {}), "required": False}} if makes else {}),
         "responses": answers(reference("MadeJob" if makes else "Changed"), *_REFUSALS),
     }
 

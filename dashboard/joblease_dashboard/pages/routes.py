@@ -12,7 +12,9 @@ from joblease_dashboard.pages.views.letters import letters
 from joblease_dashboard.pages.views.locks import locks
 from joblease_dashboard.pages.views.overview import overview
 from joblease_dashboard.pages.views.queues import queues
+from joblease_dashboard.pages.views.reference import reference
 from joblease_dashboard.pages.views.workers import workers
+from joblease_dashboard.problems import API_PAGE
 
 PAGES = (
     Page(path="/", name="Overview", view=overview, scoped=True),
@@ -26,6 +28,7 @@ PAGES = (
     Page(path="/submit", view=submit.show, form=submit.submit, scoped=True),
     Page(path="/jobs/{job_id}/{action}", view=ask.show, form=ask.act),
     Page(path="/queues/letters", view=letters),
+    Page(path=API_PAGE, view=reference),
     Page(path="/queues/replay", view=replay.show, form=replay.replay),
     Page(path="/login", view=session.show, form=session.login),
     Page(path="/login/oidc", view=session.begin),
