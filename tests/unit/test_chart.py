@@ -137,6 +137,7 @@ def test_a_pool_takes_from_the_defaults_what_it_does_not_say() -> None:
     found = objects(
         *SECRETS,
         "workerDefaults.handlers={a.b,c}",
+        "workers[1].commands=/handlers/commands.toml",
         "workers[0].name=default",
         "workers[1].name=images",
         "workers[1].queue=pictures",
@@ -150,6 +151,7 @@ def test_a_pool_takes_from_the_defaults_what_it_does_not_say() -> None:
     assert environment(first)["JOBLEASE_WORKER_QUEUE"] == "default"
     assert environment(second)["JOBLEASE_WORKER_QUEUE"] == "pictures"
     assert environment(second)["JOBLEASE_HANDLERS"] == "a.b,c"
+    assert [environment(pod).get("JOBLEASE_COMMANDS") for pod in (first, second)] == [None, "/handlers/commands.toml"]
     assert (first["containers"][0]["image"], second["containers"][0]["image"]) == ("joblease-worker:0.1.0", "own:0.1.0")
     assert (first["terminationGracePeriodSeconds"], second["terminationGracePeriodSeconds"]) == (60, 130)
     assert "nodeSelector" not in first

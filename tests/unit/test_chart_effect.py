@@ -69,6 +69,7 @@ OTHERS: Mapping[str, Any] = {
     ],
     "extraEnv": [{"name": "OTHER", "value": "x"}], "extraVolumes": [{"name": "other", "emptyDir": {}}],
     "extraVolumeMounts": [{"name": "other", "mountPath": "/other"}], "handlers": ["other.handlers"],
+    "commands": "/other.toml",
     "podSecurityContext": {"runAsUser": 7}, "securityContext": {"privileged": True},
     "probes": {"startup": {"periodSeconds": 7}},
     "env": {"JOBLEASE_LOG_LEVEL": "DEBUG"}, "parentRefs": [{"name": "other"}], "runbookUrl": "https://other.org",

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from joblease import values
 from joblease.clock import boot_seconds
-from joblease.handlers import JobCancelled, JobContext, PermanentError, find, load_handlers
+from joblease.handlers import JobCancelled, JobContext, PermanentError, find, handler, load_handlers
 from joblease.states import State
 
 from joblease_worker import frames, linux, where
@@ -66,7 +66,7 @@ class Child:
         os.register_at_fork(after_in_child=self._hang_up)
         with no_copies():
             names = load_handlers()
-        handlers = [describe(name, find(name)) for name in names]
+        handlers = [*(describe(name, find(name)) for name in names), *_register_commands()]
         faulthandler.unregister(signal.SIGUSR1)  # whoever took it for a stack dump took the cancel order's signal
         set_handler(signal.SIGUSR1, self._interrupt)
         self._answer.listen()
@@ -192,6 +192,22 @@ class Child:
             if _place(self._socket.fileno()) != self._place:  # closed, and its number is another's
                 raise OSError("the connection to the worker is closed")
             self._socket.sendall(frames.encode(frame))
+
+
+def _register_commands() -> list[dict[str, Any]]:
+    """Make handlers of the commands; their descriptions. Raises `BadCommands`."""
+    if not (file := os.environ.get("JOBLEASE_COMMANDS")):
+        return []
+    from joblease_worker.command import Program  # only now: most workers have none
+    from joblease_worker.commands import BadCommands, read
+
+    commands = read(Path(file))
+    for each in commands:
+        try:
+            handler(each.name)(Program(each))
+        except ValueError as error:
+            raise BadCommands(f"{file}: {error}") from None
+    return [each.describe() for each in commands]
 
 
 def _place(fd: int) -> tuple[int, int]:

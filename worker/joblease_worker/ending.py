@@ -30,9 +30,14 @@ def died(code: int | None) -> str:
         return "the handler's process hangs"
     if code >= 0:
         return f"the handler's process ended by itself with exit code {code}"
+    return f"the handler's process {killed(code)}"
+
+
+def killed(code: int) -> str:
+    """What a negative exit code says."""
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
     hint = ": out of memory, most likely" if name == "SIGKILL" else ""
-    return f"the handler's process was killed by {name}{hint}"
+    return f"was killed by {name}{hint}"

@@ -26,4 +26,6 @@ def without_keys(settings: "WorkerSettings") -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name.upper() not in hidden}
     if settings.handlers:
         kept["JOBLEASE_HANDLERS"] = settings.handlers
+    if settings.commands:
+        kept["JOBLEASE_COMMANDS"] = str(settings.commands)
     return kept

@@ -20,6 +20,7 @@ from joblease.topology import CONTROL
 from joblease.trail import AuditTrail
 
 from joblease_worker import linux
+from joblease_worker.commands import BadCommands, read
 from joblease_worker.consumer import Consumer
 from joblease_worker.keeper import Keeper
 from joblease_worker.pool import ProcessPool, StartFailed
@@ -115,6 +116,13 @@ def main() -> None:
     settings = load(WorkerSettings)
     logs.configure(settings, "worker")
     set_build_info("worker")
+    if settings.commands:
+        try:
+            read(
+                settings.commands
+            )  # here, where it can be said as a program's last word; handler processes read it, too
+        except BadCommands as error:
+            sys.exit(f"joblease-worker: {error}")
     linux.adopt_orphans()  # what handler processes leave when they die
     linux.hide_memory()  # it holds the keys to broker and storage, and handlers are of the same user
     gc.collect()

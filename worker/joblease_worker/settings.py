@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from joblease.model import Name
 from joblease.settings import BrokerSettings, ProgramSettings, Seconds, StorageSettings
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, FilePath, model_validator
 
 
 class WorkerSettings(ProgramSettings, BrokerSettings, StorageSettings):
@@ -32,6 +32,8 @@ class WorkerSettings(ProgramSettings, BrokerSettings, StorageSettings):
     """How often the worker tells the dashboards that it lives."""
     handlers: str = ""
     """Modules with handlers, comma-separated; handlers of installed packages are found by their entry points."""
+    commands: Annotated[FilePath | None, BeforeValidator(lambda value: value or None)] = None
+    """A TOML file with handlers that are commands: any program is a handler (docs/handlers.md)."""
     import_timeout_seconds: Seconds = 60
     """How long importing the handlers may take before the worker gives up."""
     jobs_per_process: Annotated[int, Field(ge=0)] = 0

@@ -16,6 +16,8 @@ SIGNAL = signal.SIGRTMAX - 3
 """One that handlers have no use for."""
 LONGEST = 4_000
 """Bytes that are read."""
+_OURS = str(Path(__file__).with_name("command.py"))
+"""Waits for a command; where that stands, only the command knows."""
 _CALLED_FROM = str(Path(__file__).with_name("child.py")), (" in _call", " in _await")
 
 
@@ -56,6 +58,8 @@ class Where:
         lines = os.pread(self.fd, LONGEST, 0).decode(errors="replace").splitlines()[1:]
         file, functions = _CALLED_FROM
         handlers = [*takewhile(lambda line: not (file in line and line.endswith(functions)), lines)]
+        if any(_OURS in line for line in handlers):
+            return ""
         return "\n".join(["Where it stood (most recent call first):", *handlers]) if handlers else ""
 
     def close(self) -> None:

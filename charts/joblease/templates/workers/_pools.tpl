@@ -30,7 +30,8 @@ and the `environment` of its pods. Fails where values of one pool contradict eac
     "JOBLEASE_JOBS_PER_PROCESS" $values.jobsPerProcess
     "JOBLEASE_PROCESS_MEMORY_MIB" $values.processMemoryMib
     "JOBLEASE_IMPORT_TIMEOUT_SECONDS" $values.importTimeoutSeconds
-    "JOBLEASE_HANDLERS" (join "," $values.handlers) }}
+    "JOBLEASE_HANDLERS" (join "," $values.handlers)
+    "JOBLEASE_COMMANDS" $values.commands }}
 {{- $environment := include "joblease.environment" (dict "root" $ "own" $own "extra" $values.extraEnv) | fromYamlArray }}
 {{- $name := printf "%s-worker-%s" (include "joblease.name" $) .name }}
 {{- $pools = append $pools (dict "pool" .name "name" $name "where" $where "values" $values "environment" $environment) }}
