@@ -20,10 +20,9 @@ from joblease.trail import AuditTrail
 from joblease_dashboard.access.access import Access
 from joblease_dashboard.access.sessions import Sessions
 from joblease_dashboard.actions.actions import Actions
-from joblease_dashboard.actions.intake import Intake, Many
-from joblease_dashboard.actions.keyed import Keyed
 from joblease_dashboard.actions.bulk import Bulk
 from joblease_dashboard.actions.intake import Intake
+from joblease_dashboard.actions.keyed import Keyed
 from joblease_dashboard.actions.many import Many
 from joblease_dashboard.actions.record import Record
 from joblease_dashboard.actions.resources import Resources

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from joblease.jobrequest import NOT_REPEATED
 from joblease.names import OWNERS, RETRY_OF, retry_name
 from joblease.states import Kind, State
 
@@ -29,8 +30,6 @@ PATCH = "patch"
 MOST = 10_000
 """Jobs that one request does something to."""
 MOST_FAILED = 100
-HIDDEN = ("cancel", "suspend")
-"""What a retry does not repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ class Bulk:
         known = await self._resources.get(identity(request), namespace, job.name)
         if known["metadata"]["uid"] != job.uid:
             raise Problem(409, "Replaced", f"job {job.name} was deleted, and there is another one of that name")
-        spec = {name: value for name, value in known["spec"].items() if name not in HIDDEN}
+        spec = {name: value for name, value in known["spec"].items() if name not in NOT_REPEATED}
         labels = {key: value for key, value in (known["metadata"].get("labels") or {}).items() if key not in OWNERS}
         name = retry_name(job.name, job.uid)
         await self._submitting.submit(request, namespace, name, labels, {RETRY_OF: job.name}, spec, job.uid)
