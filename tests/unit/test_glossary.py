@@ -60,7 +60,7 @@ def test_every_name_of_the_glossary_is_one(heading: str) -> None:
     code += (ROOT / "core/joblease/topology.py").read_text()
     for word, _, names in rows(heading):
         for name in re.findall(r"`([^`]+)`", names):
-            if name.startswith("joblease_") or re.fullmatch(r"joblease\.\w+", name):
+            if name.startswith("joblease_") or name in ("joblease.keys", "joblease.leases", "joblease.trail"):
                 assert importlib.util.find_spec(name), (word, name)
             else:
                 plain = re.sub(r" \d+$", "", name)
