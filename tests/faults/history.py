@@ -28,7 +28,8 @@ class Activity:
     wall: float
     """Unix time."""
     token: str = ""
-    """Of a step: what its row in the trail has as `data.token`. Of a process that outlived its run: that run."""
+    """Of a step: what its row in the trail has as `data.token`. Of a start: epoch and number of the last checkpoint. Of
+    a process that outlived its run: that run."""
     pid: int = 0
     started: str = ""
     """When the process started, as the kernel counts it: a process id alone is used again."""

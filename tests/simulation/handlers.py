@@ -200,7 +200,8 @@ class SimulatedProcess:
             return
         parameters, note = job["parameters"], self._machine.witness.note
         run = f"{self.pid}.{self._machine.dice.getrandbits(40):x}"
-        note(job, run, "start")
+        last = job["last_checkpoint"]
+        note(job, run, "start", f"{last['epoch']}.{last['number']}" if last else "")
         for number in range(1, parameters["steps"] + 1):
             until = math.inf if parameters.get("hangs") else boot_seconds() + parameters["seconds"]
             while boot_seconds() < until:
@@ -214,6 +215,7 @@ class SimulatedProcess:
                 self._machine.kill_tree(self.pid)
                 return
             note(job, run, "step", f"{run}.{number}")
+            step({"checkpoint": {"epoch": job["epoch"], "number": number}})
             step(
                 {
                     "step": number,

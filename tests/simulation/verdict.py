@@ -30,6 +30,8 @@ from simulation.storage import Row
 QUEUES = (jobs_queue("default"), *defer_queues("default", 2), f"{EVENTS}.index", f"{EVENTS}.operator")
 OWN_FAILURES = ("as asked", "killed", "did not end within activeDeadlineSeconds")
 """How a simulated handler fails; its guardian kills it, too."""
+FEW = 10
+"""Steps that fit into a transaction; of more, the checkpoint comes with the last ones."""
 TIMED = (checker.one_run_per_job, checker.limit_per_group, checker.runs_are_told)
 """What does not hold with clocks that are worse than promised."""
 
@@ -74,6 +76,7 @@ class Scene:
         yield from ends_are_told(history)
         yield from keys_run_once(history, self._keys)
         yield from runs_end_before_the_next(history)
+        yield from runs_go_on(history)
         yield from self._whole_statuses(history)
         yield from self._exact_statistics(history)
         onlooker = self._services.onlooker
@@ -218,6 +221,22 @@ def only_their_own_failures(history: History) -> Iterator[str]:
             handed = before.status == Status.INTERRUPTED and before.message.endswith(AGAIN)
             if handed and event.status == Status.STARTED and event.attempt != before.attempt:
                 yield f"job {job_id}: attempt {before.attempt} was handed back, and became {event.attempt}"
+
+
+def runs_go_on(history: History) -> Iterator[str]:
+    """A run begins with a checkpoint no older than the last step in the trail, unless steps were many or long."""
+    for note in history.activities:
+        if note.kind != "start":
+            continue
+        found = tuple(map(int, note.token.split("."))) if note.token else (0, 0)
+        if found[0] >= note.epoch:
+            yield f"job {note.job_id}: the run of epoch {note.epoch} began with a checkpoint of epoch {found[0]}"
+        for event in reversed(history.events.get(note.job_id, [])):
+            if event.epoch < note.epoch and event.status.startswith("Step "):
+                step = event.epoch, int(event.status.removeprefix("Step "))
+                if step > found and step[1] <= FEW and not event.message:
+                    yield f"job {note.job_id}: the run of epoch {note.epoch} began at {found}, its last step was {step}"
+                break
 
 
 def replace_time(event: JobEvent, real: float) -> JobEvent:
