@@ -130,14 +130,13 @@ class Engine:
                 return
             job = self._first_seen(body)
         news, status = job.see(kind, body), body.get("status") or {}
-        # Of an ended job, an older status may be heard of only now: to go on from that would write it again.
-        behind = job.settled and status.get("observedGeneration") != job.generation and outcome(status) is not None
+        # Of an ended job, an older status may be heard of only now: to go on from that would write it again. And an
+        # operator that led before, or thought so, may have died before it was through with the outcome.
+        older = status.get("observedGeneration") != job.generation and outcome(status) is not None
+        behind = job.settled and (older or unfinished(status))
         if behind:
             job.written = status
-        overwritten = job.settled and unfinished(status)  # by an operator that led before, or thought so
-        if overwritten:
-            job.reopen(status)
-        if news or behind or overwritten:
+        if news or behind:
             self._queue.add(uid)
 
     def _first_seen(self, body: Body) -> Job:

@@ -134,10 +134,6 @@ class Job:
         """Forget what the final status says: it is written, once and for all."""
         self.settled, self.written, self.message, self.result = True, {}, "", None
 
-    def reopen(self, status: Body) -> None:
-        """Somebody has written another status over the final one: what that said is in the trail."""
-        self.settled, self.written, self.state, self.sequence = False, status, None, 0
-
     def apply(self, event: JobEvent) -> None:
         """Take note of an event, unless it is old news; of an ended job there is no other, it has its outcome."""
         if self.finished or event.sequence <= self.sequence:

@@ -61,9 +61,17 @@ def reason_of(job: Job, waiting: tuple[State, str] | None) -> tuple[State, str]:
 
 
 def following(status: Body, generation: int) -> Body:
-    """The status of an ended job, brought up to a new generation of its resource."""
-    conditions = [{**each, "observedGeneration": generation} for each in status.get("conditions") or []]
-    return {**status, "observedGeneration": generation, "conditions": conditions}
+    """The status of an ended job, brought up to a new generation of its resource; without an operator's trouble."""
+    conditions = [
+        {**each, "message": _without_trouble(each["message"]), "observedGeneration": generation}
+        for each in status.get("conditions") or []
+    ]
+    message = _without_trouble(status.get("message", ""))
+    return {**status, "message": message, "observedGeneration": generation, "conditions": conditions}
+
+
+def _without_trouble(message: str) -> str:
+    return message.partition(TROUBLE)[0].removesuffix("; ")
 
 
 def safe(status: Body) -> Body:

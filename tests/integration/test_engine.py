@@ -70,8 +70,9 @@ async def test_a_status_over_which_a_dying_operator_wrote_is_mended(
         await jobs.trail.append(head, [done], state=State.COMPLETED)
         status = (await cluster.reaches(name, "Completed"))["status"]
         await until(lambda: running.jobs[uid].settled)
-        conditions = [{**each, "message": f"{TROUBLE}storage is away"} for each in status["conditions"]]
-        broken = {**status, "message": "", "result": None, "conditions": conditions}
+        message = f"all done; {TROUBLE}storage is away"
+        conditions = [{**each, "message": message if each["message"] else ""} for each in status["conditions"]]
+        broken = {**status, "message": message, "conditions": conditions}
         cluster.change_status(name, broken)
         async with asyncio.timeout(20):
             while "tries again" in str(found := await asyncio.to_thread(cluster.get, name)) or "rows" not in str(found):
