@@ -87,13 +87,19 @@ async def test_the_commands_for_programs_work(
 ) -> None:
     api_server.service_account_kubeconfig("shop", "nightly", tmp_path / "nightly")
     token = yaml.safe_load((tmp_path / "nightly").read_text())["users"][0]["user"]["token"]
-    answers = [await curl(http, line.replace("$TOKEN", token)) for line in blocks("sh")[0].splitlines()[1:]]
-    assert [answer.status_code for answer in answers] == [200, 200]
-    assert answers[0].json() == {"jobs": []}
-    created = [each for each in cluster.all() if each["metadata"]["uid"] == answers[1].json()["jobId"]]
-    assert created[0]["spec"] == {"handler": "demo", "parameters": {"steps": 3}, **_defaults(created[0]["spec"])}
-    by = created[0]["metadata"]["annotations"]["joblease.dev/requested-by"]
+    lines = [line.replace("$TOKEN", token) for line in blocks("sh")[0].splitlines()[1:]]
+    made, many, listed = [await curl(http, line) for line in lines]
+    assert (made.status_code, listed.status_code) == (201, 200)
+    assert listed.json() == {"jobs": []}
+    assert [each["status"] for each in many.json()["results"]] == [201, 422]
+    created = next(each for each in cluster.all() if each["metadata"]["uid"] == made.json()["jobId"])
+    assert created["spec"] == {"handler": "demo", "parameters": {"steps": 3}, **_defaults(created["spec"])}
+    by = created["metadata"]["annotations"]["joblease.dev/requested-by"]
     assert by == "system:serviceaccount:shop:nightly"
+    assert (await curl(http, lines[0])).json() == {**made.json(), "created": False}
+    (line,) = blocks("sh")[1].splitlines()
+    selected = await curl(http, line.replace("$TOKEN", token))
+    assert (selected.status_code, selected.json()["matched"]) == (200, 0)
 
 
 async def curl(http: httpx.AsyncClient, line: str) -> httpx.Response:
@@ -103,15 +109,18 @@ async def curl(http: httpx.AsyncClient, line: str) -> httpx.Response:
     data = [value for flag, value in pairwise(command) if flag == "-d"]
     headers = dict(v.split(": ", 1) for flag, v in pairwise(command) if flag == "-H")
     address = next(word for word in command if word.startswith("http"))
+    if body := next((value for flag, value in pairwise(command) if flag == "--json"), None):
+        return await http.post(address, headers={**headers, "Content-Type": "application/json"}, content=body)
     fields = dict(each.split("=", 1) for each in data)
     return await http.request("POST" if data else "GET", address, headers=headers, data=fields or None)
 
 
 @pytest.mark.parametrize("http", [{}], indirect=True)
-async def test_the_command_without_access_control_works(http: httpx.AsyncClient) -> None:
-    """The dashboard lets it in, and the API server takes the job."""
-    answer = await curl(http, blocks("sh")[1])
-    assert (answer.status_code, answer.json()["action"]) == (200, "submit")
+async def test_the_commands_without_access_control_work(http: httpx.AsyncClient) -> None:
+    """The dashboard lets them in, and the API server takes the jobs."""
+    by_api, by_form = [await curl(http, line) for line in blocks("sh")[2].splitlines()]
+    assert (by_api.status_code, by_api.json()["created"]) == (201, True)
+    assert (by_form.status_code, by_form.json()["action"]) == (200, "submit")
 
 
 def _defaults(spec: dict[str, object]) -> dict[str, object]:
@@ -123,7 +132,8 @@ def test_every_page_and_setting_exists() -> None:
     told = {path: name for name, path in re.findall(r"^\*\*([^*]+)\*\* \(`(/[^`]*)`\)", GUIDE, re.MULTILINE)}
     assert {path: told.get(path) for path in NAVIGATION} == NAVIGATION
     unnamed = {path: name for path, name in told.items() if path not in NAVIGATION}
-    assert unnamed == {"/jobs/<id>": "A job", "/queues/letters": "Dead letters"}  # the others are in the navigation
+    others = {"/jobs/<id>": "A job", "/queues/letters": "Dead letters", "/api/docs": "API"}
+    assert unnamed == others  # which are not in the navigation
     settings = {f"JOBLEASE_{name.upper()}" for name in DashboardSettings.model_fields}
     assert set(re.findall(r"JOBLEASE_[A-Z_]+[A-Z]", GUIDE)) <= settings
 

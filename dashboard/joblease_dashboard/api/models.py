@@ -48,7 +48,10 @@ class Submission(Model):
 class Batch(Model):
     """Jobs to be made; each has an answer of its own."""
 
-    requests: Annotated[list[Submission], Field(min_length=1, max_length=MAX_BATCH)]
+    requests: Annotated[
+        list[Submission | Any],
+        Field(min_length=1, max_length=MAX_BATCH, description="One that is no submission is told so in its place."),
+    ]
 
 
 class Again(Model):

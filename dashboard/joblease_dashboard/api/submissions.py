@@ -41,6 +41,8 @@ async def batch(sources: "Sources", request: "Request") -> Response:
     checked = _checked(request)
     async with body_of(request, MAX_BATCH_BYTES, "a batch", MAX_HEARD_BYTES) as body:
         texts = elements(text_of(request, body), "requests", MAX_BATCH)
+        if not texts:
+            raise Problem(422, "Does not fit", "requests: 1 at least", field="requests")
         answers = await sources.intake.batch(request, texts, partial(_wanted, checked=checked))
     results = [_result(each) for each in answers]
     return JSONResponse({"results": results})
