@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from joblease import values
@@ -164,12 +163,24 @@ def find(name: str) -> Callable[..., Any]:
         raise UnknownHandler(f"no handler {name!r}; known here: {', '.join(sorted(_registry)) or 'none'}") from None
 
 
+def name_of(function: Callable[..., Any]) -> str:
+    """The name that a function is registered as. Raises `TypeError` when it has none, `ValueError` when several."""
+    names = [name for name, known in _registry.items() if known is function]
+    if not names:
+        raise TypeError(f"{function!r} is no handler: register it with @handler('a-name'), or pass a handler's name")
+    if len(names) > 1:
+        raise ValueError(f"{function!r} is registered as {', '.join(names)}: pass the name that is meant")
+    return names[0]
+
+
 def load_handlers(modules: Iterable[str] | None = None) -> list[str]:
     """Import all handlers and return their names.
 
     They come from entry points of the group `joblease.handlers` and from the modules in `JOBLEASE_HANDLERS`
     (comma-separated). An import that fails is raised: a worker without its handlers must not start.
     """
+    from importlib.metadata import entry_points  # costs a program that only names a handler a tenth of its start
+
     if modules is None:
         modules = [name.strip() for name in os.environ.get(MODULES_VARIABLE, "").split(",") if name.strip()]
     for entry_point in entry_points(group=ENTRY_POINTS):

@@ -8,7 +8,7 @@ from typing import Any
 import joblease
 import pytest
 from joblease import JobCancelled, JobContext, handler
-from joblease.handlers import ENDINGS, UnknownHandler, find, load_handlers
+from joblease.handlers import ENDINGS, UnknownHandler, find, load_handlers, name_of
 from joblease.jobrequest import JobRequestSpec
 
 
@@ -30,6 +30,17 @@ def test_a_module_that_cannot_be_imported_is_an_error(monkeypatch: pytest.Monkey
     monkeypatch.setenv("JOBLEASE_HANDLERS", "there_is_no_such_module")
     with pytest.raises(ModuleNotFoundError, match="there_is_no_such_module"):
         load_handlers()
+
+
+def test_a_function_tells_its_one_name() -> None:
+    def run(job: JobContext) -> None: ...
+
+    with pytest.raises(TypeError, match=r"run.* is no handler: register it"):
+        name_of(run)
+    assert name_of(handler("named-once")(run)) == "named-once"
+    handler("named-twice")(run)
+    with pytest.raises(ValueError, match="registered as named-once, named-twice"):
+        name_of(run)
 
 
 def test_an_unknown_handler_is_named_with_those_that_are_known() -> None:

@@ -3,7 +3,7 @@ from typing import Annotated, Any
 
 import pytest
 from joblease import JobContext, PermanentError
-from joblease_worker.parameters import describe, fit
+from joblease.parameters import describe, fit
 from pydantic import BaseModel, Field
 
 

@@ -9,12 +9,12 @@ import pytest
 import yaml
 from joblease import JobContext, PermanentError
 from joblease.jobrequest import JobRequestSpec
+from joblease.parameters import fit
 from joblease.settings import variables
 from joblease_dashboard.api.openapi import DOCUMENT
 from joblease_dashboard.api.routes import ROUTES
 from joblease_dashboard.settings import DashboardSettings
 from joblease_operator.settings import OperatorSettings
-from joblease_worker.parameters import fit
 from joblease_worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parent.parent.parent

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from joblease import values
 from joblease.clock import boot_seconds
 from joblease.handlers import JobCancelled, JobContext, PermanentError, find, handler, load_handlers
+from joblease.parameters import describe, fit
 from joblease.states import State
 
 from joblease_worker import frames, linux, where
@@ -38,7 +39,6 @@ from joblease_worker.ending import STOPPED, UNSTARTED
 from joblease_worker.failure import failure
 from joblease_worker.leftovers import Leftovers, Surroundings
 from joblease_worker.log_lines import log_to_stderr
-from joblease_worker.parameters import describe, fit
 from joblease_worker.speech import Run
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Fits a job's parameters to its handler's signature, before the handler is called.
+"""Fits a job's parameters to its handler's signature: where it is submitted, and before the handler is called.
 
 A wrong parameter is the submitter's mistake, not the handler's: it is reported by name, all of them at once, and the
 job fails without another attempt. An annotation that cannot be resolved, or that pydantic has no opinion about, is
@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from joblease import values
 from joblease.handlers import PermanentError
-from pydantic import TypeAdapter, ValidationError
 
 Handler = Callable[..., Any]
 
