@@ -47,9 +47,10 @@ uuid.uuid1 = lambda node=None, clock_seq=None: uuid.uuid4()  # noqa: ARG005
 class CountingTransport(AioHttpTransport):  # type: ignore[misc] # azure-core loads it lazily, so mypy sees Any
     """Counts what is really sent, the SDK's own retries included."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, timeout: float) -> None:
+        """`timeout`, in seconds, bounds connecting and each wait for an answer: clients hand theirs to no transport."""
         # Without proxies there is nothing to learn from the environment, and aiohttp reads ~/.netrc for each request.
-        super().__init__(use_env_settings=bool(getproxies()))
+        super().__init__(connection_timeout=timeout, read_timeout=timeout, use_env_settings=bool(getproxies()))
         self._service = service
 
     async def send(self, request: Any, **config: Any) -> Any:
@@ -138,11 +139,9 @@ def _identity() -> "DefaultAzureCredential":
 
 
 def _options(service: str, timeout: float, retries: int) -> dict[str, Any]:
-    transport: AsyncHttpTransport[Any, Any] = CountingTransport(service)
+    transport: AsyncHttpTransport[Any, Any] = CountingTransport(service, timeout)
     return {
         "transport": transport,
-        "connection_timeout": timeout,
-        "read_timeout": timeout,
         "retry_total": retries,
         "retry_backoff_factor": 0.2,
         "logging_enable": False,
