@@ -6,7 +6,7 @@ worker's keeper decides what to do about it and when.
 
 Each job takes a lease and gives it back. The SDK makes a client for each blob and reads every header of each answer,
 which takes more than a third of such a request's processor time. So these requests are made here, and only they:
-signing, timeouts and connections stay with the SDK's pipeline.
+signing, timeouts and connections stay with the SDK (`pipeline`).
 
 Their format: https://learn.microsoft.com/rest/api/storageservices/lease-blob
 """
@@ -26,6 +26,7 @@ from azure.core.exceptions import (
 from azure.core.rest import HttpRequest
 
 from joblease.errors import ErrorClass, TransientError, classify
+from joblease.pipeline import send
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -191,8 +192,7 @@ class LeaseBlobs:
             f"{url}/{quote(blob)}?{'&'.join(filter(None, (query, token)))}",
             headers={"x-ms-version": container.api_version, "Accept": "application/xml", **headers},
         )
-        # Through the client's policies. Its own `_send_request` does the same with a copy of the request.
-        response = await container._client._client.send_request(request)  # noqa: SLF001
+        response = await send(container, request)
         if response.status_code >= 300:
             raise HttpResponseError(response.headers.get("x-ms-error-code") or response.reason, response=response)
 

@@ -2,7 +2,7 @@
 
 The fence is such a transaction, so this is the request that JobLease makes most often. The SDK builds and reads its
 multipart bodies with Python's mail package, which takes three quarters of the processor time of a write. So the bodies
-are made and read here, and only they: signing, retries, timeouts and connections stay with the SDK's pipeline.
+are made and read here, and only they: signing, retries, timeouts and connections stay with the SDK (`pipeline`).
 
 The format: https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions
 """
@@ -17,6 +17,8 @@ from uuid import uuid4
 
 from azure.core.exceptions import HttpResponseError
 from azure.core.rest import HttpRequest
+
+from joblease.pipeline import send
 
 if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
@@ -61,10 +63,8 @@ async def submit(table: "TableClient", writes: Sequence[Write]) -> list[str]:
         headers={**_HEADERS, "Content-Type": f"multipart/mixed; boundary=batch_{name}"},
         content=_body(table, writes, name).encode(),
     )
-    # Through the client's policies. Its own `send_request` does the same, with a copy of the request. Streamed, so that
-    # no policy tries to make sense of the answer.
-    response = await table._client._client.send_request(request, stream=True)  # noqa: SLF001
-    text = (await response.read()).decode()
+    response = await send(table, request)
+    text = response.content.decode()
     answers = [(int(status), head) for status, head in _ANSWER.findall(text)]
     refused = next((status for status, _ in answers if status >= 300), None)
     if response.status_code != _ACCEPTED or refused or len(answers) != len(writes):
