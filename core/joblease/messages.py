@@ -22,7 +22,7 @@ def now() -> datetime:
 
 def rfc3339(moment: datetime) -> str:
     """A time in UTC with microseconds, always of the same length, so that text order is time order."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 Moment = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
