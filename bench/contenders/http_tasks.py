@@ -12,29 +12,25 @@ from contenders.raw_tasks import serve
 from contenders.record import note
 from contenders.storage_work import CONNECTION_STRING
 from joblease.messages import JobMessage
-from joblease.storage import LOCKS_CONTAINER
 
 TRANSACTION = b"POST /t HTTP/1.1\r\n" + b"." * 1_500 + b"\r\nPUT /t HTTP/1.1\r\n" + b"." * 1_500
 """About as long as one of two operations."""
 FIELDS = {"x-ms-version": "2024-11-04", "x-ms-date": "." * 29, "Authorization": "." * 76}
-ACQUIRE = {**FIELDS, "x-ms-lease-action": "acquire", "x-ms-lease-duration": "60", "x-ms-proposed-lease-id": "." * 36}
 
 
 async def work(concurrency: int) -> None:
     account = dict(item.split("=", 1) for item in os.environ[CONNECTION_STRING].rstrip(";").split(";"))
-    locks, batch = f"{account['BlobEndpoint']}/{LOCKS_CONTAINER}/job", f"{account['TableEndpoint']}/$batch"
+    batch = f"{account['TableEndpoint']}/$batch"
     async with aiohttp.ClientSession() as session:
 
-        async def ask(method: str, url: str, fields: dict[str, str], body: bytes | None = None) -> None:
-            async with session.request(method, url, headers=fields, data=body) as answer:
+        async def ask() -> None:
+            async with session.post(batch, headers=FIELDS, data=TRANSACTION) as answer:
                 await answer.read()
                 answer.raise_for_status()
 
-        async def do(job: JobMessage) -> None:
-            await ask("PUT", f"{locks}/{job.job_id}?comp=lease", ACQUIRE)
-            await ask("POST", batch, FIELDS, TRANSACTION)
-            await ask("POST", batch, FIELDS, TRANSACTION)
-            await ask("DELETE", f"{locks}/{job.job_id}", FIELDS)
+        async def do(_: JobMessage) -> None:
+            await ask()
+            await ask()
             note()
 
         await serve(concurrency, do)

@@ -11,14 +11,12 @@ from pathlib import Path
 
 from contenders.record import note
 from joblease.head import Head
-from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import JobMessage, Status
 from joblease.settings import StorageSettings
 from joblease.states import State
 from joblease.storage import TRAIL_TABLE, Storage
 from joblease.trail import AuditTrail, NewEvent
 
-LEASE_SECONDS = 60
 Do = Callable[[JobMessage], Awaitable[None]]
 
 
@@ -42,7 +40,6 @@ class Raw:
     """The clients of one process."""
 
     def __init__(self, storage: Storage) -> None:
-        self._blobs = LeaseBlobs(storage.locks())
         self._trail = AuditTrail(storage.table(TRAIL_TABLE))
         self._worker = str(os.getpid())
 
@@ -54,14 +51,12 @@ class Raw:
             sequence=job.head.sequence,
             etag=job.head.etag,
         )
-        grant = await self._blobs.acquire(job_blob(job.job_id), LEASE_SECONDS)
         started = NewEvent(Status.STARTED, "attempt 1 of 3")
         head, _ = await self._trail.append(
             head, [started], state=State.RUNNING, epoch=1, attempt=1, worker=self._worker
         )
         completed = NewEvent(Status.COMPLETED, "attempt 1 completed", 100)
         await self._trail.append(head, [completed], state=State.COMPLETED)
-        await self._blobs.release(grant, delete=True)
         note()
 
 
