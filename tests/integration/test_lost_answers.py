@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from azure.core.exceptions import ServiceResponseError
 from joblease.head import Head
 from joblease.leases import session_blob
 from joblease.messages import JobEvent, JobMessage, Status, now
@@ -76,6 +77,41 @@ async def test_a_claim_that_was_taken_over_is_none(jobs: Jobs, trail: AuditTrail
     message = await jobs.submit("noop", publish=False)
     with pytest.raises(Fenced, match="at epoch 2"):
         await claim(trail, message, "worker-1", leases, held)
+
+
+class Silent(AuditTrail):
+    """Gives no answer to its first three writes; the first of them takes effect."""
+
+    asked = 0
+
+    async def append(
+        self, before: Head, events: Sequence[NewEvent], *, write: str = "", **changes: Any
+    ) -> tuple[Head, list[JobEvent]]:
+        self.asked += 1
+        if self.asked == 1:
+            await super().append(before, events, write=write, **changes)
+        if self.asked <= 3:
+            raise ServiceResponseError("the connection was lost")
+        return await super().append(before, events, write=write, **changes)
+
+
+async def test_a_claim_is_asked_for_until_storage_answers(jobs: Jobs, leases: RunLeases) -> None:
+    """One that went through unheard would bind the job to this worker, which did not run it."""
+    silent = Silent(jobs.storage.table(TRAIL_TABLE))
+    message = await jobs.submit("noop", publish=False)
+    claimed = await claim(silent, message, "worker-1", leases, held)
+    assert (silent.asked, claimed.head.epoch, claimed.head.session) == (4, 1, "mine")
+    assert [event.status for event in claimed.events] == ["Started"]
+    assert [event.status for event in await jobs.trail.history(message.job_id)].count("Started") == 1
+
+
+async def test_a_claim_is_given_up_with_the_session(jobs: Jobs, leases: RunLeases) -> None:
+    silent = Silent(jobs.storage.table(TRAIL_TABLE))
+    message = await jobs.submit("noop", publish=False)
+    leases._use.leases[0].deadline = 0
+    with pytest.raises(Fenced, match="session was lost"):
+        await claim(silent, message, "worker-1", leases, held)
+    assert silent.asked == 0
 
 
 async def test_a_job_is_not_taken_from_a_session_that_is_held(jobs: Jobs, leases: RunLeases) -> None:
