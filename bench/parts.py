@@ -121,13 +121,14 @@ def program(name: str, folder: Path, variables: Mapping[str, str]) -> Iterator[i
 
 
 @contextmanager
-def dashboard(folder: Path) -> Iterator[int]:
-    """A fresh dashboard that refuses nobody for asking often; its process id."""
+def dashboard(folder: Path, more: Mapping[str, str] | None = None) -> Iterator[int]:
+    """A fresh dashboard that refuses nobody for asking often, with `more` settings; its process id."""
     variables = {
         "JOBLEASE_DASHBOARD_PORT": str(DASHBOARD_PORT),
         "JOBLEASE_METRICS_PORT": str(PORTS["dashboard"]),
         "JOBLEASE_DASHBOARD_REQUESTS_PER_SECOND": "100000",
         "JOBLEASE_LOG_FORMAT": "json",
+        **(more or {}),
     }
     with program("dashboard", folder, variables) as pid:
         yield pid

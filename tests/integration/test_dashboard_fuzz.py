@@ -86,7 +86,7 @@ async def test_every_answer_is_as_documented(dashboard: Program, token: str, tmp
         Path(sys.executable).parent / "schemathesis", "run", f"http://127.0.0.1:{dashboard.port}/openapi.json",
         "--header", f"Authorization: Bearer {token}", "--max-examples", str(EXAMPLES), "--checks", "all",
         "--exclude-checks", EXCLUDED, "--exclude-path", "/api/stream", "--continue-on-failure", "--no-color",
-        "--suppress-health-check", "all", "--workers", "4",
+        "--suppress-health-check", "all",
     )  # fmt: skip
     process = await asyncio.create_subprocess_exec(
         *command, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT

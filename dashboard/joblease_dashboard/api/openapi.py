@@ -7,7 +7,20 @@ from joblease import __version__
 from joblease_dashboard.access.sessions import COOKIE
 from joblease_dashboard.api import events, jobs
 from joblease_dashboard.api.operations import JOB_ID, answers, parameter, reference
-from joblease_dashboard.api.schemas import EVENT, JOB, NUMBER, PRESENT_JOB, STATE, STATS, TEXT, TIME, object_of
+from joblease_dashboard.api.schemas import (
+    DEAD_LETTER,
+    EVENT,
+    JOB,
+    NUMBER,
+    PRESENT_JOB,
+    QUEUE,
+    STATE,
+    STATS,
+    TEXT,
+    TIME,
+    WORKER,
+    object_of,
+)
 from joblease_dashboard.api.writes import SCHEMAS, WRITES
 from joblease_dashboard.read_model.statistics import WINDOWS
 
@@ -35,6 +48,11 @@ def _events(summary: str) -> dict[str, Any]:
     parameters = [*_page_parameters(events.PAGE_SIZE), parameter("status", "Only this status; `Step`: any step.")]
     responses = answers(_list("events", "Event"), 400, 503)
     return {"get": {"summary": summary, "parameters": parameters, "responses": responses}}
+
+
+def _whole(summary: str, name: str, of: str) -> dict[str, Any]:
+    rows = object_of([name], **{name: {"type": "array", "items": reference(of)}})
+    return {"get": {"summary": summary, "responses": answers(rows, 400, 503)}}
 
 
 DOCUMENT: dict[str, Any] = {
@@ -80,6 +98,9 @@ DOCUMENT: dict[str, Any] = {
             **WRITES["/api/requests"],
         },
         **{path: each for path, each in WRITES.items() if path != "/api/requests"},
+        "/api/workers": _whole("The workers, as they were heard of last", "workers", "Worker"),
+        "/api/queues": _whole("The broker's queues", "queues", "Queue"),
+        "/api/dead-letters": _whole("The oldest 100 messages that could not be processed", "deadLetters", "DeadLetter"),
         "/api/stats": {
             "get": {
                 "summary": "Jobs that ended, and how long they had waited and run, over a window",
@@ -102,7 +123,16 @@ DOCUMENT: dict[str, Any] = {
     },
     "security": [{"token": []}, {"session": []}],
     "components": {
-        "schemas": {"Event": EVENT, "Job": JOB, "PresentJob": PRESENT_JOB, "Stats": STATS, **SCHEMAS},
+        "schemas": {
+            "Event": EVENT,
+            "Job": JOB,
+            "PresentJob": PRESENT_JOB,
+            "Worker": WORKER,
+            "Queue": QUEUE,
+            "DeadLetter": DEAD_LETTER,
+            "Stats": STATS,
+            **SCHEMAS,
+        },
         "securitySchemes": {
             "token": {"type": "http", "scheme": "bearer", "description": "A Kubernetes token, in mode `kubernetes`."},
             "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "Of somebody who signed in."},

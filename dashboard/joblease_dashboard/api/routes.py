@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from joblease_dashboard.actions.bulk import PATCH
 from joblease_dashboard.actions.kinds import ACTIONS
-from joblease_dashboard.api import changes, selected, submissions
+from joblease_dashboard.api import changes, installation, selected, submissions
 from joblease_dashboard.api.events import events
 from joblease_dashboard.api.jobs import job, jobs
 from joblease_dashboard.api.present import present
@@ -26,6 +26,9 @@ ROUTES: dict[str, dict[str, Answer]] = {
     **{f"/api/requests:{name}": {"POST": partial(selected.act, name)} for name in (*ACTIONS, PATCH)},
     "/api/requests/{job_id}": {"GET": present, "PATCH": changes.patch},
     **{f"/api/requests/{{job_id}}/{name}": {"POST": partial(changes.act, each)} for name, each in ACTIONS.items()},
+    "/api/workers": {"GET": installation.workers},
+    "/api/queues": {"GET": installation.queues},
+    "/api/dead-letters": {"GET": installation.dead_letters},
     "/api/stats": {"GET": statistics},
     "/api/stream": {"GET": stream},
 }

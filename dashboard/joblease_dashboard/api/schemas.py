@@ -75,3 +75,43 @@ STATS = object_of(
     successRate={"type": ["number", "null"], "minimum": 0, "maximum": 1},
     points={"type": "array", "items": POINT},
 )
+COUNT = {"type": ["integer", "null"], "minimum": 0, "description": "null: it is not known, or there is no such queue."}
+WORKER = object_of(
+    ["worker", "state", "queue", "concurrency", "jobs", "seenAt", "startedAt", "release", "handlers"],
+    worker=TEXT,
+    state={**TEXT, "enum": ["serving", "draining", "stopped", "missing"]},
+    queue=TEXT,
+    concurrency=NUMBER,
+    jobs={"type": "array", "items": TEXT, "description": "Ids of those that it runs."},
+    seenAt=TIME,
+    startedAt=TIME,
+    release=TEXT,
+    handlers={
+        "type": "array",
+        "items": object_of(
+            ["name", "description", "parameters"],
+            name=TEXT,
+            description=TEXT,
+            parameters={"type": "object", "description": "JSON schema of the parameters."},
+        ),
+    },
+)
+QUEUE = object_of(
+    ["queue", "purpose", "ready", "unacknowledged", "deferred", "consumers"],
+    queue=TEXT,
+    purpose=TEXT,
+    ready=COUNT,
+    unacknowledged=COUNT,
+    deferred={**COUNT, "description": "Messages that wait for a lease; null: there are none of that kind."},
+    consumers=NUMBER,
+)
+DEAD_LETTER = object_of(
+    ["id", "reason", "queue", "jobId", "name", "runs", "body"],
+    id=TEXT,
+    reason=TEXT,
+    queue={**TEXT, "description": "Where a replay puts it; empty when it cannot be read."},
+    jobId=TEXT,
+    name=TEXT,
+    runs={"type": "boolean", "description": "Whether it would run the job; otherwise it only tells of it."},
+    body={**TEXT, "description": "4096 characters of it at most."},
+)
