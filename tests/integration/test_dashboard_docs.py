@@ -97,7 +97,11 @@ async def test_the_commands_for_programs_work(
     by = created["metadata"]["annotations"]["joblease.dev/requested-by"]
     assert by == "system:serviceaccount:shop:nightly"
     assert (await curl(http, lines[0])).json() == {**made.json(), "created": False}
-    (line,) = blocks("sh")[1].splitlines()
+    (keyed,) = blocks("sh")[1].replace("$TOKEN", token).splitlines()
+    first, again = [await curl(http, keyed) for _ in range(2)]
+    assert (first.status_code, again.status_code, first.json()["key"]) == (201, 200, "order-17")
+    assert again.json() == {**first.json(), "created": False}
+    (line,) = blocks("sh")[2].splitlines()
     selected = await curl(http, line.replace("$TOKEN", token))
     assert (selected.status_code, selected.json()["matched"]) == (200, 0)
 
@@ -118,7 +122,7 @@ async def curl(http: httpx.AsyncClient, line: str) -> httpx.Response:
 @pytest.mark.parametrize("http", [{}], indirect=True)
 async def test_the_commands_without_access_control_work(http: httpx.AsyncClient) -> None:
     """The dashboard lets them in, and the API server takes the jobs."""
-    by_api, by_form = [await curl(http, line) for line in blocks("sh")[2].splitlines()]
+    by_api, by_form = [await curl(http, line) for line in blocks("sh")[3].splitlines()]
     assert (by_api.status_code, by_api.json()["created"]) == (201, True)
     assert (by_form.status_code, by_form.json()["action"]) == (200, "submit")
 

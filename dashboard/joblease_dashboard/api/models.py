@@ -8,6 +8,7 @@ from joblease.states import REASONS, State
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+KEY_HEADER = "Idempotency-Key"
 MAX_BATCH = 1_000
 STATES = (State.SUBMITTED, *REASONS)
 """Of a `JobRequest`: the first is that of one that no operator has noticed yet."""

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from joblease_dashboard.actions.bodies import body_of
 from joblease_dashboard.actions.intake import Wanted
 from joblease_dashboard.api.documents import MAX_BATCH_BYTES, MAX_BYTES, MAX_HEARD_BYTES, elements, read, text_of
-from joblease_dashboard.api.models import MAX_BATCH, MAX_NOTES, Submission
+from joblease_dashboard.api.models import KEY_HEADER, MAX_BATCH, MAX_NOTES, Submission
 from joblease_dashboard.api.parameters import bad, check_known
 from joblease_dashboard.problems import Problem
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from joblease_dashboard.actions.submitting import Submitted
     from joblease_dashboard.api.sources import Sources
-
-KEY_HEADER = "Idempotency-Key"
 
 
 async def submit(sources: "Sources", request: "Request") -> Response:

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from joblease.limits import KEY_PATTERN, MAX_KEY
 from pydantic.json_schema import models_json_schema
 
 from joblease_dashboard.actions.bulk import PATCH
 from joblease_dashboard.actions.kinds import ACTIONS
 from joblease_dashboard.api.models import (
+    KEY_HEADER,
     MAX_BATCH,
     Again,
     Batch,
@@ -20,6 +22,7 @@ from joblease_dashboard.api.models import (
     Submission,
 )
 from joblease_dashboard.api.operations import JOB_ID, REFERENCE, answers, body, parameter, reference
+from joblease_dashboard.api.schemas import TEXT
 
 _SENT = (Submission, Batch, Again, Changes, Selected, SelectedChanges)
 _GIVEN = (Results, Changed, Outcome, ProblemDetails)
@@ -36,6 +39,12 @@ _UNCHECKED = parameter(
     "Whether to take a job whose handler no worker of its queue knows, or whose parameters do not fit it.",
     {"type": "boolean", "default": False},
 )
+_KEY = {
+    "name": KEY_HEADER,
+    "in": "header",
+    "description": "As `spec.key`: the first submission with it makes the job, every later one is answered with that.",
+    "schema": {**TEXT, "minLength": 1, "maxLength": MAX_KEY, "pattern": KEY_PATTERN},
+}
 
 
 _NAMED = [
@@ -84,7 +93,7 @@ WRITES: dict[str, dict[str, Any]] = {
     "/api/requests": {
         "post": {
             "summary": "Submit a job: a JobRequest is made in the caller's name",
-            "parameters": [_UNCHECKED],
+            "parameters": [_UNCHECKED, _KEY],
             "requestBody": body("Submission", _JOB),
             "responses": answers(
                 reference("MadeJob"), *_REFUSALS, also={"201": "It was made now. `Location` leads to it."}
