@@ -138,3 +138,18 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(text)
     except ValueError:
         return None
+
+
+def user_of(found: Merged) -> dict[str, Any]:
+    """The credentials of the context, as they are written; its `tokenFile` is an absolute path. Raises `Unusable`."""
+    parts: dict[str, dict[str, dict[str, Any]]] = {"contexts": {}, "users": {}}
+    for path in map(Path, found.files.split(os.pathsep)):
+        content = _read(path)
+        for kind, named in parts.items():
+            for each in content.get(kind) or []:
+                value = dict(each.get(kind[:-1]) or {})
+                if "tokenFile" in value:
+                    value["tokenFile"] = str(path.parent / value["tokenFile"])
+                named.setdefault(str(each.get("name")), value)
+    context = parts["contexts"].get(found.context or "", {})
+    return parts["users"].get(str(context.get("user")), {})

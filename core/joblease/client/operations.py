@@ -1,0 +1,130 @@
+"""What a client does, as steps: submit, look, change. How a job is followed is told in `following`."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from joblease.client.errors import JobLeaseError, refusal
+from joblease.client.exchange import TRY_AGAIN, exchange, pauses
+from joblease.client.seen import Snapshot, snapshot_of
+from joblease.client.steps import Call, Pause, Show, Steps
+from joblease.client.submission import Submission, new_id
+
+BATCH = 1_000
+BATCH_BYTES = 7 << 20
+"""Of JSON; the API takes 8 MiB."""
+BATCH_SECONDS = 120.0
+ROUNDS = 5
+"""Tries of those of a batch that could not be made just then."""
+PAGE = 200
+
+
+class Ref(NamedTuple):
+    """Which job is meant; namespace and name, when they are known, find it also before its trail has begun."""
+
+    job_id: str
+    namespace: str = ""
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"job {self.name or self.job_id}"
+
+    def call(self, method: str, more: str = "", body: Any = None, seconds: float = 30) -> Call:
+        """A request about it."""
+        query = {"namespace": self.namespace, "name": self.name} if self.namespace and self.name else {}
+        return Call(method, f"/api/requests/{quote(self.job_id, safe='')}{more}", query, _json(body), seconds=seconds)
+
+
+def submit(item: Submission, defaults: Mapping[str, Any], seconds: float) -> Steps[dict[str, Any]]:
+    """What the API says of the job."""
+    call = Call("POST", "/api/requests", content=_json(item.body(defaults)), seconds=seconds)
+    made: dict[str, Any] = yield from exchange(call, f"a job of {item.handler}")
+    return made
+
+
+def submit_many(
+    items: Sequence[Submission], defaults: Mapping[str, Any], seconds: float
+) -> Steps[list[dict[str, Any] | JobLeaseError]]:
+    """What the API says of each job, or why there is none, in their order."""
+    found: dict[int, dict[str, Any] | JobLeaseError] = {}
+    bodies = [_json(item.body(defaults)) or b"" for item in items]
+    lost: JobLeaseError | None = None
+    for chunk in _chunks(bodies):
+        places = chunk
+        try:
+            for pause in (*_some(pauses(), ROUNDS - 1), None):
+                content = b'{"requests":[' + b",".join(bodies[place] for place in places) + b"]}"
+                call = Call("POST", "/api/requests:batch", content=content, seconds=max(seconds, BATCH_SECONDS))
+                results = (yield from exchange(call, f"a batch of {len(places)} jobs"))["results"]
+                again = []
+                for place, each in zip(places, results, strict=True):
+                    found[place] = each.get("job") or refusal(each["problem"], f"a job of {items[place].handler}")
+                    if each["status"] in TRY_AGAIN:
+                        again.append(place)
+                places = again
+                if not places or pause is None:
+                    break
+                yield Pause(pause)
+        except JobLeaseError as error:  # nothing is gained by waiting as long for each of the others
+            lost = error
+            break
+    return [found.get(place) or lost or JobLeaseError("not sent") for place in range(len(items))]
+
+
+def _chunks(bodies: Sequence[bytes]) -> Iterator[list[int]]:
+    chunk: list[int] = []
+    size = 0
+    for place, body in enumerate(bodies):
+        if chunk and (len(chunk) == BATCH or size + len(body) > BATCH_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(place)
+        size += len(body) + 1
+    if chunk:
+        yield chunk
+
+
+def _some(pauses: Iterator[float], count: int) -> Iterator[float]:
+    return (next(pauses) for _ in range(count))
+
+
+def look(ref: Ref, seconds: float) -> Steps[Snapshot]:
+    """How the job stands."""
+    found = yield from exchange(ref.call("GET", seconds=seconds), str(ref))
+    return snapshot_of(found["job"], found.get("result"), found.get("error"))
+
+
+def jobs(query: Mapping[str, str], seconds: float) -> Steps[None]:
+    """Shows all jobs that a query means, page by page."""
+    token = ""
+    while True:
+        asked = {**query, **({"page_token": token} if token else {})}
+        page = yield from exchange(Call("GET", "/api/requests", asked, seconds=seconds), "the list of jobs")
+        for row in page["jobs"]:
+            yield Show(snapshot_of(row))
+        if not (token := page.get("nextPageToken", "")):
+            return
+
+
+def act(ref: Ref, verb: str, seconds: float) -> Steps[None]:
+    """Cancel, suspend or resume it."""
+    yield from exchange(ref.call("POST", f"/{verb}", seconds=seconds), f"{verb} of {ref}")
+
+
+def retry(ref: Ref, seconds: float) -> Steps[dict[str, Any]]:
+    """What the API says of the new job."""
+    call = ref.call("POST", "/retry", {"submissionId": new_id()}, seconds)
+    made: dict[str, Any] = yield from exchange(call, f"retry of {ref}")
+    return made
+
+
+def change(ref: Ref, sets: Mapping[str, int], seconds: float) -> Steps[None]:
+    """Change priority or time to live."""
+    yield from exchange(ref.call("PATCH", "", sets, seconds), f"change of {ref}")
+
+
+def _json(value: Any) -> bytes | None:
+    if value is None:
+        return None
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
