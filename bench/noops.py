@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from joblease.head import Head, hint_of
+from joblease.leases import LeaseBlobs, job_blob
 from joblease.messages import JobMessage, Status, now
 from joblease.settings import StorageSettings
 from joblease.states import State
@@ -33,16 +34,18 @@ def message(head: Head) -> JobMessage:
     )  # fmt: skip
 
 
-async def submit(count: int) -> list[JobMessage]:
-    """Write the trail of new jobs. The messages are not published."""
+async def submit(count: int, *, blobs: bool = False) -> list[JobMessage]:
+    """Write the trail of new jobs, and make a blob for each if asked to. The messages are not published."""
     made: list[JobMessage] = []
     async with Storage(StorageSettings()) as storage:
         await storage.create_tables(TRAIL_TABLE)
         await storage.create_locks()
-        trail = AuditTrail(storage.table(TRAIL_TABLE))
+        trail, locks = AuditTrail(storage.table(TRAIL_TABLE)), LeaseBlobs(storage.locks())
 
         async def one(_: int) -> None:
             head, _written = await trail.append(new_head(), ADMITTED, state=State.QUEUED)
+            if blobs:
+                await locks.create(job_blob(head.job_id), {})
             made.append(message(head))
 
         await each(count, one, AT_ONCE)

@@ -2,7 +2,7 @@
 
 One worker on a storage account that answers at once (`storage_double.py`), and on a real RabbitMQ, does no-op jobs. It
 is compared with one worker each of three task libraries: with a bare no-op and late acknowledgement, which is less than
-JobLease does, and with the same storage requests in the task. The requests alone, by JobLease's own clients, show what
+JobLease does, and with a lease and the same rows in the task. Our own requests alone, by JobLease's own clients, show what
 is left when everything but them is taken away.
 """
 
@@ -105,7 +105,7 @@ def report(found: Found, rounds: int) -> Report:
         notes=[
             f"One worker of each, {CONCURRENCY} jobs at once, of {JOBS[REQUESTS]} queued ones (bare: {JOBS[NOTHING]}).",
             "CPU is user and system time of the worker with all its processes; broker and double are beside it.",
-            "A job costs JobLease 4 storage requests here, and 6 where its group has a limit.",
+            "A job costs JobLease 2 storage requests here, and 4 where its group has a limit; it costs the others 4.",
             "Bare HTTP: the same requests ready-made and unsigned, by aiohttp; no broker, nothing encoded or read.",
             "It is the floor: a worker that makes these requests costs at least that and a bare no-op together.",
         ],
