@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -230,6 +231,23 @@ async def test_a_client_that_goes_away_in_the_middle_has_made_nothing(dashboard:
         assert status_of(answer) in (0, 400)
     assert len(cluster.all()) == before
     assert status_of(await dashboard.raw(head.encode() + body, 2)) == 201
+    dashboard.check()
+
+
+async def test_all_bodies_that_are_there_have_a_bound_together(dashboard: Dashboard, cluster: Cluster) -> None:
+    head = f"POST /api/requests:batch HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {dashboard.mallory}\r\n"
+    head += "Content-Type: application/json\r\nContent-Length: 8000000\r\n\r\n"
+    unfinished = head.encode() + b" " * 7_900_000
+    before = len(cluster.all())
+    async with asyncio.timeout(100):
+        answers = await asyncio.gather(*(dashboard.raw(unfinished, 5) for _ in range(8)))
+    told = Counter(status_of(answer) for answer in answers)
+    assert (set(told), told[0] >= 3) == ({0, 408}, True)  # those that fit may still be sent to their end
+    assert len(cluster.all()) == before
+    async with dashboard.client(dashboard.mallory) as http:  # and what they held was given back
+        many = {"requests": [a_job(dashboard, spec={"parameters": {"x": "x" * 60_000}}) for _ in range(100)]}
+        results = (await http.post("/api/requests:batch", json=many, timeout=60)).json()["results"]
+    assert {each["status"] for each in results} == {201}
     dashboard.check()
 
 

@@ -17,7 +17,7 @@ MAX_ARRIVING = 100
 """Bodies that arrive at once. One that comes as fast as it can takes a moment: the one that takes longest gives way."""
 MAX_BYTES = 32 << 20
 """Of all bodies that are there at once, whole or in part."""
-_arriving: dict[asyncio.Timeout, None] = {}
+_arriving: dict[asyncio.Timeout, bytearray] = {}
 _held = 0
 
 
@@ -36,7 +36,7 @@ async def body_of(request: "Request", most: int, what: str = "a body", heard: in
         raise too_long
     body, size = bytearray(), 0
     try:
-        async with _patience(what):
+        async with _patience(body, what):
             async for part in request.stream():
                 size += len(part)
                 if size > bound:
@@ -49,6 +49,8 @@ async def body_of(request: "Request", most: int, what: str = "a body", heard: in
                 _held += len(part)
                 if _held > MAX_BYTES and _arriving:
                     _drop_oldest()
+            if len(body) < size <= most:  # dropped while its last part came
+                raise TimeoutError
         if size > most:
             raise too_long
         yield body
@@ -59,10 +61,10 @@ async def body_of(request: "Request", most: int, what: str = "a body", heard: in
 
 
 @contextlib.asynccontextmanager
-async def _patience(what: str) -> AsyncIterator[None]:
+async def _patience(body: bytearray, what: str) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(ARRIVAL_SECONDS) as patience:
-            _arriving[patience] = None
+            _arriving[patience] = body
             if len(_arriving) > MAX_ARRIVING:
                 _drop_oldest()
             try:
@@ -75,7 +77,11 @@ async def _patience(what: str) -> AsyncIterator[None]:
 
 
 def _drop_oldest() -> None:
+    """Forget what has come of the one that takes longest, at once: the others need not give way for it, too."""
+    global _held  # noqa: PLW0603 - all requests together
     oldest = next(iter(_arriving))
-    del _arriving[oldest]
+    body = _arriving.pop(oldest)
+    _held -= len(body)
+    body.clear()
     if not oldest.expired():
         oldest.reschedule(asyncio.get_running_loop().time())
