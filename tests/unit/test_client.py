@@ -36,7 +36,7 @@ def resize(job: JobContext, paths: list[str], width: int = 800) -> dict[str, int
 
 
 @handler("client-anything")
-def anything(job: JobContext, **parameters: Any) -> None: ...
+def anything(job: JobContext, /, **parameters: Any) -> None: ...
 
 
 def answer(status: int, content: Any = None, **headers: str) -> Answer:
@@ -258,6 +258,7 @@ def test_a_stream_is_read_in_whatever_pieces_it_comes() -> None:
     [
         (lambda: submission(resize), TypeError, "'client-resize': missing a required argument: 'paths'"),  # type: ignore[call-overload]
         (lambda: submission(resize, paths=[], depth=1), TypeError, "unexpected keyword argument 'depth'"),  # type: ignore[call-overload]
+        (lambda: submission(resize, paths=[], key="k"), TypeError, "argument 'key'. Options are given with submission"),  # type: ignore[call-overload]
         (lambda: submission(resize, paths="a"), ValueError, "paths: Input should be a valid list"),  # type: ignore[call-overload]
         (lambda: submission(json.dumps), TypeError, "is no handler"),  # type: ignore[call-overload]
         (lambda: submission("noop", {"x": float("nan")}), ValueError, "not JSON compliant"),
@@ -292,7 +293,7 @@ def test_what_a_submission_says() -> None:
             "ttlSecondsAfterFinished": -1, "description": "d",
         },
     }  # fmt: skip
-    said = submission(anything, day=when, more={"a"})  # type: ignore[call-overload]
+    said = submission(anything, day=when, more={"a"})
     assert said.parameters == {"day": "2026-01-01T00:00:00Z", "more": ["a"]}
     assert Submission("a").id != Submission("a").id
 

@@ -133,7 +133,8 @@ def _fitted(name: str, function: Callable[..., Any], args: tuple[Any, ...], name
     try:
         bound = inspect.signature(function).bind(None, *args, **named)
     except TypeError as error:
-        raise TypeError(f"handler {name!r}: {error}") from None
+        hint = ". Options are given with submission(…).options(…)" if named.keys() & {*_SPEC, *_METADATA} else ""
+        raise TypeError(f"handler {name!r}: {error}{hint}") from None
     first, *_ = bound.arguments
     parameters: dict[str, Any] = {}
     for each, value in bound.arguments.items():
