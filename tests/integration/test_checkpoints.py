@@ -56,6 +56,19 @@ async def test_the_next_attempt_goes_on(
     assert status["result"] == {"from": 5, "rows": 9, "same": True}
 
 
+async def test_the_next_attempt_goes_on_after_the_operator_was_replaced(
+    cluster: Cluster, start_operator: Callable[..., AbstractAsyncContextManager[Program]], worker: Program,
+    submit: Callable[..., str],
+) -> None:  # fmt: skip
+    retry = {"maxAttempts": 2, "backoff": {"initialSeconds": 8, "maxSeconds": 8}}
+    async with start_operator():
+        name = submit("import", parameters={"rows": 9, "stop_at": 5}, retry=retry)
+        await cluster.reaches(name, "Retrying")
+    async with start_operator():
+        status = (await cluster.reaches(name, "Completed", "Failed"))["status"]
+    assert status["result"] == {"from": 5, "rows": 9, "same": True}
+
+
 @pytest.mark.parametrize(("how", "number"), [("killed", signal.SIGKILL), ("handed over", signal.SIGTERM)])
 async def test_another_worker_goes_on(
     jobs: Jobs, amqp_url: str, storage: str, tmp_path: Path,
