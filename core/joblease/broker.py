@@ -69,9 +69,12 @@ def newest_first() -> Callable[[], dict[str, Any]]:
     return lambda: {"x-priority": priority}
 
 
-async def acknowledge(delivery: "AbstractIncomingMessage") -> bool:
-    """Acknowledge a message, in bounded time. False when its channel is gone: then the broker delivers it again."""
-    return await _settle(delivery.ack())
+async def acknowledge(delivery: "AbstractIncomingMessage", *, with_earlier: bool = False) -> bool:
+    """Acknowledge a message, in bounded time. False when its channel is gone: then the broker delivers it again.
+
+    `with_earlier`: and each that was delivered before it on its channel, for no more than one costs.
+    """
+    return await _settle(delivery.ack(multiple=True) if with_earlier else delivery.ack())
 
 
 async def _settle(answer: Awaitable[None]) -> bool:

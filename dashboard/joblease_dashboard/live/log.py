@@ -32,6 +32,8 @@ REMEMBERED = timedelta(minutes=10)
 """How far back a dashboard that starts reads the log."""
 READ_MODEL_SECONDS = 2.0
 """How long the read model may need, in everyday use, for what the log has said."""
+ACKNOWLEDGED_AT_ONCE = 50
+"""Far fewer than the broker sends before it waits (`background.PREFETCH`)."""
 NEVER = -2
 """A number that no message has, and none comes before."""
 _NUMBER = re.compile(r"-1|[0-9]{1,18}", re.ASCII)
@@ -62,7 +64,7 @@ class Log:
         self._last_message = ""
         # When a message was read, and the number before it: the first of each stretch of time, and the last two.
         self._moments = deque([(-math.inf, -1)], maxlen=2)
-        self._resuming = True
+        self._resuming, self._unacknowledged = True, 0
         self._entries: dict[int, _Entry] = {}
         self._ids: set[str] = set()
         self._marks: dict[str, asyncio.Event] = {}
@@ -91,13 +93,16 @@ class Log:
 
     def position(self) -> dict[str, Any]:
         """Where the consumer begins: with the last message that was read, or some time back."""
-        self._resuming = True
+        self._resuming, self._unacknowledged = True, 0
         return {"x-stream-offset": self.last if self.last >= 0 else now() - REMEMBERED}
 
     async def on_event(self, delivery: "AbstractIncomingMessage") -> None:
         """Take the next message of the log."""
         self._take(int(str(delivery.headers["x-stream-offset"])), delivery.message_id or "", delivery.body)
-        await acknowledge(delivery)
+        self._unacknowledged += 1
+        if self._unacknowledged >= ACKNOWLEDGED_AT_ONCE:  # the broker keeps the log, and only waits for some of them
+            self._unacknowledged = 0
+            await acknowledge(delivery, with_earlier=True)
 
     @contextlib.contextmanager
     def mark(self, message_id: str) -> Iterator[asyncio.Event]:
