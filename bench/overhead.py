@@ -2,8 +2,8 @@
 
 One worker on a storage account that answers at once (`storage_double.py`), and on a real RabbitMQ, does no-op jobs. It
 is compared with one worker each of three task libraries: with a bare no-op and late acknowledgement, which is less than
-JobLease does, and with a lease and the same rows in the task. Our own requests alone, by JobLease's own clients, show
-what is left when everything but them is taken away.
+JobLease does, and with a lease and the same rows in the task. JobLease's requests alone, by its own clients, show what
+is left when everything but them is taken away.
 """
 
 from dataclasses import replace
