@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 KILL_SECONDS = 5
 LEFTOVER_SECONDS = 10
@@ -37,6 +38,8 @@ class Process:
         self.log = state / "logs" / f"{name}.log"
         self._state = state
         self._child: subprocess.Popen[bytes] | None = None
+        self.pid = 0
+        """Of the process that leads the group."""
 
     def start(
         self,
@@ -49,7 +52,7 @@ class Process:
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
             self.log.replace(self.log.with_suffix(".old.log"))
         with self.log.open("ab") as log:
-            self._child = subprocess.Popen(
+            self._child = self._launch(
                 list(map(str, command)),
                 cwd=folder,
                 env={**os.environ, **(environment or {})},
@@ -58,7 +61,13 @@ class Process:
                 stderr=log,
                 start_new_session=True,
             )
-        record(self._state, self.name, self._child.pid)
+        record(self._state, self.name, self.pid)
+
+    def _launch(self, command: Sequence[str], **how: Any) -> "subprocess.Popen[bytes]":
+        """Start a process, as `subprocess.Popen`, and note its number."""
+        child = subprocess.Popen(command, **how)
+        self.pid = child.pid
+        return child
 
     @property
     def running(self) -> bool:
@@ -90,21 +99,22 @@ class Process:
 
     def signal(self, number: int) -> None:
         """Send a signal to it alone, for tests of what happens when it fails."""
-        if self._child:
-            self._child.send_signal(number)
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """End it and its group at once, without a chance to tidy up."""
         if self._child:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._child.pid, signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGKILL)
             self._child.wait()
 
     def stop(self, seconds: float = 10) -> None:
         """Ask it to end, and end it for certain when it has not after some seconds."""
         if self._child is None:
             return
-        end_group(self._child.pid, seconds)
+        end_group(self.pid, seconds)
         self._child.wait()
         forget(self._state, self.name)
 

@@ -14,7 +14,7 @@ from joblease_local.supervisor import Supervisor
 
 ITSELF = "up"
 """The name under which the process that looks after all others is recorded."""
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.05
 
 
 def ready_file(state: Path) -> Path:

@@ -19,6 +19,7 @@ from joblease_local.program import Program
 from joblease_local.rabbitmq import RabbitMQ, require_rabbitmq
 from joblease_local.settings import ROOT, LocalSettings
 from joblease_local.supervisor import Part
+from joblease_local.worker import Worker
 
 MANIFESTS = ROOT / "manifests"
 ACCESS = frozenset({"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
@@ -97,7 +98,7 @@ class Stack:
         self.programs = [
             self._program("joblease-operator", "operator", self._ports["operator"]),
             *(
-                self._program("joblease-worker", name, self._ports[name], JOBLEASE_WORKER_NAME=name)
+                self._program("joblease-worker", name, self._ports[name], Worker, JOBLEASE_WORKER_NAME=name)
                 for name in self._settings.worker_names()
             ),
             self._program(
@@ -124,7 +125,7 @@ class Stack:
             part.ready()
             self._say(f"{part.name}: ready after {time.monotonic() - started:.1f} s")
 
-    def _program(self, script: str, name: str, port: int, **environment: str) -> Program:
+    def _program(self, script: str, name: str, port: int, kind: type[Program] = Program, **environment: str) -> Program:
         fixed = {
             "JOBLEASE_WORKER_QUEUE": os.environ.get("JOBLEASE_WORKER_QUEUE", "default"),
             "JOBLEASE_DASHBOARD_HOST": "127.0.0.1",
@@ -134,4 +135,4 @@ class Stack:
             "JOBLEASE_DRAIN_GRACE_SECONDS": os.environ.get("JOBLEASE_DRAIN_GRACE_SECONDS", "2"),
         }
         path = Path(sys.executable).parent / script
-        return Program(path, name, self._state, port, {**self.environment, **fixed, **environment})
+        return kind(path, name, self._state, port, {**self.environment, **fixed, **environment})

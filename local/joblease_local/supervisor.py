@@ -1,7 +1,7 @@
 """Keeps parts running: what ends by itself is started again, as Kubernetes would do.
 
-The waits grow while something keeps ending, so that a part that cannot work does not keep the machine busy; one that
-has run for a while is trusted again.
+While something keeps ending its starts are further and further apart, so that a part that cannot work does not keep
+the machine busy; one that has run for a while is started again at once, and then trusted again.
 """
 
 import math
@@ -11,7 +11,8 @@ from typing import Protocol
 
 from joblease_local.processes import PartFailed, Say
 
-LONGEST_WAIT_SECONDS = 30
+LONGEST_PAUSE_SECONDS = 30
+"""Between two starts of a part."""
 TRUSTED_SECONDS = 60
 
 
@@ -56,17 +57,17 @@ class Supervisor:
         self._say = say
 
     def look(self, now: float) -> None:
-        """Notice what has ended and start again what is due; to be called about every second."""
+        """Notice what has ended and start again what is due; to be called often."""
         for each in self._watched:
             if each.part.running:
                 if now - each.started > TRUSTED_SECONDS:
                     each.failures = 0
             elif each.due is None:
-                wait = min(2**each.failures, LONGEST_WAIT_SECONDS)
+                wait = max(0.0, each.started + min(2**each.failures, LONGEST_PAUSE_SECONDS) - now)
                 each.failures += 1
                 each.due = now + wait
-                self._say(f"{each.part.name} {each.part.ending}; starting it again in {wait} s")
-            elif now >= each.due:
+                self._say(f"{each.part.name} {each.part.ending}; starting it again in {wait:.0f} s")
+            if each.due is not None and now >= each.due:
                 each.due, each.started = None, now
                 try:
                     each.part.start()

@@ -18,7 +18,7 @@ from joblease_local.ports import free_ports, listening, owner_of, require_free
 from joblease_local.processes import PartFailed, Process, end_group, record, recorded, started_at
 from joblease_local.run import hints, ready_file
 from joblease_local.settings import LocalSettings
-from joblease_local.supervisor import LONGEST_WAIT_SECONDS, TRUSTED_SECONDS, Supervisor
+from joblease_local.supervisor import LONGEST_PAUSE_SECONDS, TRUSTED_SECONDS, Supervisor
 
 
 class StubPart:
@@ -66,18 +66,21 @@ def test_status_tells_what_keeps_ending(tmp_path: Path, capsys: pytest.CaptureFi
     assert status(settings) == 0
 
 
-def test_what_ends_is_started_again_after_a_wait() -> None:
+def test_what_ends_is_started_again_at_once_and_then_after_a_wait() -> None:
     part, said = StubPart(), list[str]()
     supervisor = Supervisor([part], said.append)
     supervisor.look(0)
     assert (part.starts, said) == (0, [])
     part.running = False
     supervisor.look(1)
-    supervisor.look(1.9)
-    assert part.starts == 0
-    assert said == ["stub ended by SIGKILL; starting it again in 1 s"]
-    supervisor.look(2)
     assert part.starts == 1
+    assert said == ["stub ended by SIGKILL; starting it again in 0 s"]
+    part.running = False
+    supervisor.look(1.5)
+    supervisor.look(2.9)
+    assert part.starts == 1
+    supervisor.look(3)
+    assert part.starts == 2
 
 
 def test_waits_grow_up_to_a_bound_while_it_keeps_ending() -> None:
@@ -86,22 +89,26 @@ def test_waits_grow_up_to_a_bound_while_it_keeps_ending() -> None:
     for _ in range(8):
         part.running = False
         supervisor.look(now)
-        now += LONGEST_WAIT_SECONDS
-        supervisor.look(now)
-    assert [int(match[0]) for line in said if (match := re.search(r"\d+(?= s)", line))] == [1, 2, 4, 8, 16, 30, 30, 30]
+        while not part.running:
+            now += 1
+            supervisor.look(now)
+    waits = [int(match[0]) for line in said if (match := re.search(r"\d+(?= s)", line))]
+    assert waits == [0, 2, 4, 8, 16, LONGEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS]
 
 
 def test_what_has_run_for_a_while_is_trusted_again() -> None:
     part, said = StubPart(), list[str]()
     supervisor = Supervisor([part], said.append)
-    for ended_at in (0.0, 2.0):
+    for ended_at in (0.0, 0.0):
         part.running = False
         supervisor.look(ended_at)
         supervisor.look(ended_at + 2)
-    supervisor.look(4 + TRUSTED_SECONDS + 1)
-    part.running = False
-    supervisor.look(100)
-    assert said[-1].endswith("in 1 s")
+    assert said[-1].endswith("in 2 s")
+    supervisor.look(2 + TRUSTED_SECONDS + 1)
+    for ended_at, words in ((100.0, "in 0 s"), (100.5, "in 2 s")):
+        part.running = False
+        supervisor.look(ended_at)
+        assert said[-1].endswith(words)
 
 
 def test_a_part_that_cannot_start_is_tried_again() -> None:

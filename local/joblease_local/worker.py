@@ -1,0 +1,63 @@
+"""The worker as a child process that is restarted as a container is: after the end of all that it has started.
+
+So the next one may close its predecessor's session at once (`JOBLEASE_WORKER_IDENTITY`). A worker that is started
+without that proof gets another identity, and waits for its predecessor's lease.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from joblease_local import warden
+from joblease_local.processes import PartFailed, Process
+from joblease_local.program import Program
+
+
+class Warded(Process):
+    """A process below a warden: it has ended when all that it has started has."""
+
+    def __init__(self, name: str, state: Path) -> None:
+        super().__init__(name, state)
+        self._words: int | None = None
+
+    def over(self) -> bool:
+        """Whether it has ended, and it is proven that nothing is left of it; true before the first start."""
+        if self._words is None:
+            return True
+        return not self.running and b"over" in os.read(self._words, 100)
+
+    def _launch(self, command: Sequence[str], **how: Any) -> "subprocess.Popen[bytes]":
+        words, tell = os.pipe()
+        arguments = [sys.executable, "-I", "-S", warden.__file__, str(tell), *command]
+        try:
+            child = super()._launch(arguments, **how, pass_fds=[tell])
+        finally:
+            os.close(tell)
+        if self._words is not None:
+            os.close(self._words)
+        self._words = words
+        told = os.read(words, 100)
+        if not told:
+            child.wait()
+            raise PartFailed(f"{self.name} cannot be started:\n{self.log_tail()}")
+        self.pid = int(told)
+        return child
+
+
+class Worker(Program):
+    """The console script `joblease-worker`."""
+
+    def __init__(self, script: Path, name: str, state: Path, port: int, environment: Mapping[str, str]) -> None:
+        super().__init__(script, name, state, port, environment)
+        self.process: Warded = Warded(name, state)
+        self._identity = str(uuid4())
+
+    def start(self) -> None:
+        """Start it; as its predecessor's successor, if that is proven to be dead."""
+        if not self.process.over():
+            self._identity = str(uuid4())
+        self.process.start([self._script], {**self._environment, "JOBLEASE_WORKER_IDENTITY": self._identity})
