@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from joblease import tracing
-from joblease.errors import ErrorClass, classify, log_level
+from joblease.errors import log_level, unforeseen
 from joblease.head import Head
 from joblease.leases import LeaseBlobs, job_blob, session_blob
 from joblease.messages import now
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_FAILURES = 10
+"""In a row, after which a round ends: each may have waited for an answer."""
 UNUSED_SECONDS = 600.0
 """A group in which no job was admitted for so long, and none waits, is not used."""
 
@@ -101,14 +103,20 @@ class Sweeper:
             self._left[job_id] = namespace, name
 
     async def _clear_what_is_left(self) -> None:
+        """One job's trouble is no other's; when many in a row fail, it is no job's, and the next round goes on."""
+        failures = 0
         for job_id, (namespace, name) in [*self._left.items()]:
             try:
-                if await self._clear(job_id, namespace, name):
-                    del self._left[job_id]
-            except Exception as error:
-                if classify(error) is ErrorClass.TRANSIENT:
-                    raise
-                log.exception("job %s cannot be cleared", job_id)  # the others can
+                done, failures = await self._clear(job_id, namespace, name), 0
+            except Exception as error:  # noqa: BLE001 - as in `run`
+                text = "job %s cannot be cleared now, trying again: %s"
+                log.log(log_level(error), text, job_id, error, exc_info=unforeseen(error))
+                done, failures = False, failures + 1
+            left = self._left.pop(job_id)
+            if not done:
+                self._left[job_id] = left  # the last one in the next round
+            if failures == MAX_FAILURES:
+                break
 
     async def _clear(self, job_id: str, namespace: str | None, name: str | None) -> bool:
         """Whether nothing is left to be done about a job in the list."""

@@ -19,6 +19,7 @@ from joblease.topology import CONTROL, DEAD, DELIVERY_LIMIT, EVENTS, REASON_HEAD
 from joblease.trail import NewEvent
 from joblease_dashboard.actions import deadletters
 from joblease_operator import dead, ending, engine, pools, sweeper
+from joblease_operator.kube import JobRequests
 from support.cluster import Cluster
 from support.engine import Operator, messages, operator, until
 from support.jobs import Jobs
@@ -441,6 +442,34 @@ async def test_an_operator_that_has_not_heard_of_a_job_does_not_end_it(
             assert [(await jobs.trail.head(uid)).state for uid in uids] == [State.SUBMITTED, State.QUEUED]
             cluster.delete(waiting)
             assert (await jobs.outcome(uids[0]))[0] is State.CANCELLED
+
+
+async def test_a_job_that_cannot_be_cleared_keeps_no_other_from_it(
+    jobs: Jobs, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with operator(jobs, cluster):
+        names = [cluster.create(suspend=True) for _ in range(3)]
+        for name in names:
+            await cluster.reaches(name, "Suspended")
+        uids = {name: cluster.get(name)["metadata"]["uid"] for name in names}
+    for name in names:
+        cluster.delete(name)
+    exists, asked, mended = JobRequests.exists, list[str](), list[bool]()
+
+    async def answers_for_all_but_the_first(requests: JobRequests, namespace: str, name: str, uid: str) -> bool:
+        asked.append(name)
+        if name == asked[0] and not mended:
+            raise TimeoutError("no answer about this one")
+        return await exists(requests, namespace, name, uid)
+
+    monkeypatch.setattr(JobRequests, "exists", answers_for_all_but_the_first)
+    async with operator(jobs, cluster, resync_seconds=0.2, sweep_seconds=60):
+        await until(lambda: len(set(asked)) == 3)
+        for name in names:
+            if name != asked[0]:
+                assert (await jobs.outcome(uids[name]))[0] is State.CANCELLED
+        mended.append(True)
+        assert (await jobs.outcome(uids[asked[0]]))[0] is State.CANCELLED
 
 
 # Specs of another release
