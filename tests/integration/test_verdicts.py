@@ -13,7 +13,7 @@ from joblease.messages import JobEvent, JobMessage, Status
 from joblease.states import State
 from joblease.topology import DEAD, DEFERRALS_HEADER, EVENTS, REASON_HEADER, defer_queue, jobs_queue
 from joblease.trail import NewEvent
-from joblease_worker.settlement import ERRORS_HEADER, UNKNOWN_HANDLER_HEADER, without_hint
+from joblease_worker.settlement import ERRORS_HEADER, LOOKS_HEADER, UNKNOWN_HANDLER_HEADER, without_hint
 from support.jobs import Jobs
 from support.worker import Worker, open_worker
 
@@ -192,6 +192,28 @@ async def test_a_message_is_passed_on_with_all_that_a_newer_operator_has_written
     del body["head"]  # whoever takes it next reads the row
     assert json.loads(copy.body) == body
     assert copy.headers.get(DEFERRALS_HEADER) == (4 if how == "deferred" else None)
+
+
+@pytest.mark.parametrize(
+    ("counted", "seconds", "then"), [("", 1, "2/1"), ("2/24", 1, "2/25"), ("2/25", 2, "2/26"), ("1/99", 1, "2/1")]
+)
+async def test_a_job_that_runs_is_asked_for_each_second_as_long_as_its_claim_may_end(
+    jobs: Jobs, channel: Any, amqp_url: str, storage: str, counted: str, seconds: int, then: str
+) -> None:
+    """For a lease's length from its first deferral under that claim, however often it was deferred before."""
+    async with open_worker(amqp_url, storage, worker_queue="other") as other:
+        session, _ = await other.session.lease()
+        job = await jobs.submit("noop", publish=False, limit=0, slot=None)
+        running: dict[str, Any] = {"state": State.RUNNING, "epoch": 2, "attempt": 1, "session": session}
+        await jobs.trail.append(await jobs.trail.head(job.job_id), [NewEvent(Status.STARTED)], **running)
+        async with open_worker(amqp_url, storage, defer_seconds=2):
+            copies: asyncio.Queue[Any] = asyncio.Queue()
+            waiting = await channel.get_queue(defer_queue("default", seconds))
+            await waiting.consume(copies.put, no_ack=True)
+            await jobs.publish(job, **{DEFERRALS_HEADER: 500, **({LOOKS_HEADER: counted} if counted else {})})
+            copy = await asyncio.wait_for(copies.get(), 30)
+    assert copy.headers[LOOKS_HEADER] == then
+    assert copy.headers[DEFERRALS_HEADER] == 501
 
 
 def test_a_body_that_is_no_job_is_passed_on_untouched() -> None:

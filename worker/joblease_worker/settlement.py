@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,9 @@ GRACE_SECONDS = 10
 """That it takes others to find a lease over that nobody renews."""
 ERRORS_HEADER = "x-joblease-errors"
 UNKNOWN_HANDLER_HEADER = "x-joblease-unknown-handler"
-_KEPT = (tracing.HEADER, ERRORS_HEADER, UNKNOWN_HANDLER_HEADER)
+LOOKS_HEADER = "x-joblease-looks"
+"""`EPOCH/COUNT`: how often the job was found running under the claim of that epoch."""
+_KEPT = (tracing.HEADER, ERRORS_HEADER, UNKNOWN_HANDLER_HEADER, LOOKS_HEADER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,9 @@ class Deferred:
     """For the metric."""
     counter: str = DEFERRALS_HEADER
     """The header that counts it, beside the one for all deferrals."""
-    soon: bool = False
-    """It comes back after a second, unless it has done so for longer than a lease lasts."""
+    soon: int | None = None
+    """It comes back after a second, unless it has done so for longer than a lease lasts because of the same claim: the
+    claim's epoch, 0 for whichever was counted last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +110,14 @@ class Settlement:
         queue = self._settings.worker_queue
         match verdict:
             case Deferred(reason, counter, soon):
-                counts = {name: count(delivery, name) + 1 for name in (DEFERRALS_HEADER, counter)}
-                soon = soon and counts[DEFERRALS_HEADER] * SOON_SECONDS <= self._settings.lease_seconds + GRACE_SECONDS
-                target = defer_queue(queue, SOON_SECONDS if soon else self._settings.defer_seconds)
-                await self._copy(delivery, "", target, without_hint(delivery.body), counts)
+                headers: dict[str, Any] = {name: count(delivery, name) + 1 for name in (DEFERRALS_HEADER, counter)}
+                seconds = self._settings.defer_seconds
+                if soon is not None:
+                    epoch, looks = _looks(delivery, soon)
+                    headers[LOOKS_HEADER] = f"{epoch}/{looks}"
+                    if looks * SOON_SECONDS <= self._settings.lease_seconds + GRACE_SECONDS:
+                        seconds = SOON_SECONDS
+                await self._copy(delivery, "", defer_queue(queue, seconds), without_hint(delivery.body), headers)
                 metrics.DEFERRALS.labels(reason).inc()
             case HandedBack():
                 await self._copy(delivery, JOBS, queue, without_hint(delivery.body), {})
@@ -131,6 +139,13 @@ class Settlement:
             await self._broker.declare(
                 lambda channel: topology.declare_pool(channel, self._settings.worker_queue, self._settings)
             )
+
+
+def _looks(delivery: "AbstractIncomingMessage", epoch: int) -> tuple[int, int]:
+    """A claim's epoch, and how often the job was found running under it, now included. `epoch`: as in `Deferred`."""
+    before = re.fullmatch(r"(\d{1,9})/(\d{1,9})", str(delivery.headers.get(LOOKS_HEADER)), re.ASCII)
+    counted, looks = map(int, before.groups()) if before else (0, 0)
+    return (counted, looks + 1) if epoch in (0, counted) else (epoch, 1)
 
 
 def without_hint(body: bytes) -> bytes:

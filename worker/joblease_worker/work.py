@@ -96,7 +96,7 @@ class Work:
     @contextlib.contextmanager
     def _taken(self, job_id: str) -> "Iterator[None]":
         if job_id in self._in_hand:  # delivered again, since the connection of the first delivery was lost
-            raise Conflict("lease", f"{self._settings.worker_name} has the job in hand", soon=True)
+            raise Conflict("lease", f"{self._settings.worker_name} has the job in hand", soon=0)
         self._in_hand.add(job_id)
         try:
             yield
