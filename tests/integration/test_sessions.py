@@ -11,6 +11,8 @@ from joblease.leases import slot_blob
 from joblease.messages import RetryPolicy
 from joblease.states import State
 from joblease.trail import NewEvent
+from joblease_worker.conflict import Conflict
+from joblease_worker.locks import take_leases
 from joblease_worker.run import Run
 from support.jobs import Jobs
 from support.worker import Worker, open_worker
@@ -149,3 +151,24 @@ async def test_a_job_that_a_worker_of_an_older_release_runs_is_left_to_it(
         state, events = await jobs.outcome(job.job_id)
     assert state is State.COMPLETED
     assert [event.status for event in events[-4:]] == ["Started", "Interrupted", "Started", "Completed"]
+
+
+async def test_a_dead_runs_slot_beyond_a_lowered_limit_is_not_taken(
+    jobs: Jobs, amqp_url: str, storage: str, group: str
+) -> None:
+    for slot in (0, 1):
+        await jobs.blobs.create(slot_blob(group, slot), {})
+    taken = await jobs.blobs.acquire(slot_blob(group, 0), 60)
+    job = await jobs.submit("noop", publish=False, group=group, limit=1)
+    dead = await jobs.blobs.acquire(slot_blob(group, 1), 60)
+    running: dict[str, Any] = {"state": State.RUNNING, "epoch": 1, "attempt": 1, "worker": "dead", "session": "gone"}
+    await jobs.trail.append(await jobs.trail.head(job.job_id), [NewEvent("Started")], **running, slot=dead)
+    async with open_worker(amqp_url, storage) as worker:
+        with pytest.raises(Conflict, match="limit 1"):
+            await take_leases(worker.keeper, worker.session, worker.trail, job, lambda _: None)
+        assert await jobs.blobs.holder(slot_blob(group, 1)) is None  # given back
+        await jobs.blobs.release(taken)
+        leases = await take_leases(worker.keeper, worker.session, worker.trail, job, lambda _: None)
+        assert leases.slot
+        assert leases.slot.blob == slot_blob(group, 0)
+        await leases.release()

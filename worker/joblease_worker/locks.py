@@ -100,6 +100,8 @@ async def _take_slot(keeper: "Keeper", session: "Session", trail: "AuditTrail", 
             continue
     head = await trail.head(message.job_id)
     if head.slot and await session.is_over(head):
+        if head.slot.blob not in (slot_blob(message.group, slot) for slot in range(message.limit)):
+            raise LeaseHeld  # the limit was lowered since
         return await keeper.acquire(head.slot.blob, {})
     if head.state is State.RUNNING:
         raise running(head)
