@@ -22,7 +22,7 @@ from joblease_local.program import Program
 from joblease_local.stack import Stack
 from jobs import Jobs, open_jobs
 from parts import BROKER, DASHBOARD_PORT, STORAGE, installation
-from processes import BENCH, BIN, attempts
+from processes import BENCH, BIN, attempts, family
 from report import Report, arguments, at_most, spread
 
 sys.path.append(str(BENCH.parent / "tests"))
@@ -39,15 +39,17 @@ API_SECONDS = 30
 
 NONE = "none: submitted to started"
 TERM, KILL, STOP, PARTITION = "worker SIGTERM", "worker kill -9", "worker SIGSTOP", "worker cut off"
+LOST = "worker's node lost"
 BROKEN = "lease broken by somebody, period 0"
 OPERATOR, RABBITMQ, AZURITE = "operator kill -9", "RabbitMQ kill -9", "Azurite restarted"
 SERVER, ETCD = "kube-apiserver kill -9", "etcd kill -9"
 WAITS = {
     NONE: "",
     TERM: "the handler's end, two writes to the trail",
-    KILL: "the lease, then the deferred message (10 s)",
-    STOP: "two missed heartbeats of the broker, the lease, the deferred message",
-    PARTITION: "two missed heartbeats of the broker, the lease, the deferred message",
+    KILL: "the end of all that it has started, the deferred message (1 s)",
+    STOP: "two missed heartbeats of the broker, the lease, the deferred message (1 s)",
+    LOST: "two missed heartbeats of the broker, the lease, the deferred message (1 s)",
+    PARTITION: "two missed heartbeats of the broker, the lease, the deferred message (1 s)",
     BROKEN: "the next renewal (20 s), the deferred message",
     OPERATOR: "the operator's start",
     RABBITMQ: "RabbitMQ's start, connections made anew",
@@ -55,7 +57,7 @@ WAITS = {
     SERVER: "the API server's start",
     ETCD: "etcd's start",
 }
-TARGETS = {KILL: LEASE_SECONDS + 10, TERM: 1, PARTITION: LEASE_SECONDS + 10}
+TARGETS = {KILL: 2, TERM: 1, LOST: LEASE_SECONDS + 2, PARTITION: LEASE_SECONDS + 2}
 """Seconds at most."""
 NOTES = (
     "From the fault to the next `Started` in the audit trail. Where a part was ended, its own start is included.",
@@ -65,7 +67,7 @@ NOTES = (
     ),
     (
         "A lease was renewed up to 20 s before its worker failed, so 40 to 60 s of it are left. Whoever gets the "
-        "message meanwhile defers it for 10 s."
+        "message meanwhile defers it for a second. Of a lost node, the worker and all that it has started is frozen."
     ),
 )
 
@@ -89,7 +91,7 @@ class Bench:
             NONE: await self._submitted(),
             TERM: await self._interrupted(self._terminated),
             BROKEN: await self._interrupted(self._broken),
-            **await self._together({KILL: self._killed, STOP: self._stopped, PARTITION: self._cut}),
+            **await self._together({KILL: self._killed, STOP: self._stopped, LOST: self._lost, PARTITION: self._cut}),
         }
         for name, part, end in (
             (OPERATOR, operator, operator.process.kill),
@@ -193,6 +195,16 @@ class Bench:
         process.signal(signal.SIGCONT)
 
     @asynccontextmanager
+    async def _lost(self, _: str, worker: str) -> AsyncIterator[None]:
+        """Nothing of it answers, and nothing is proven dead."""
+        frozen = family(self._part(worker).process.pid)
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+
+    @asynccontextmanager
     async def _cut(self, _: str, __: str) -> AsyncIterator[None]:
         for proxy in self._network:
             proxy.block()
@@ -215,7 +227,7 @@ async def _start_again(part: Any) -> None:
         if not part.running:
             break
         await asyncio.sleep(0.05)
-    part.start()
+    await asyncio.to_thread(part.start)
 
 
 @asynccontextmanager
