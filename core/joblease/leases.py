@@ -78,6 +78,11 @@ class Grant:
     lease_id: str
 
 
+def session_grant(session: str) -> Grant:
+    """A session's lease. Its id is known, so that whoever knows the session dead can give it back."""
+    return Grant(session_blob(session), session.rpartition("/")[2])
+
+
 class LeaseBlobs:
     """Requests on the container `job-locks`. None is retried here."""
 
@@ -160,6 +165,19 @@ class LeaseBlobs:
         prefix = session_blob(f"{identity}/" if identity else "")
         async for blob in self._container.list_blobs(name_starts_with=prefix, results_per_page=JOBS_PAGE):
             yield blob.name.removeprefix(session_blob("")), blob.lease.state == "leased"
+
+    async def close_sessions(self, identity: str) -> list[str]:
+        """Close all sessions of an identity, whose workers are dead: their jobs can be taken over. The sessions' names.
+
+        Raises `LeaseUnknown` when one cannot be closed yet, and what goes wrong with storage.
+        """
+        closed = []
+        async for name, _ in self.sessions(identity):
+            released = await self.release(session_grant(name), delete=True)
+            if not released and not await self.discard(session_blob(name)):  # or its lease has expired
+                raise LeaseUnknown(f"session {name} of a dead worker cannot be closed yet")
+            closed.append(name)
+        return closed
 
     async def slots(self, group: str = "") -> "AsyncIterator[tuple[str, str]]":
         """The blobs of a group's slots, or of all: each with its group."""

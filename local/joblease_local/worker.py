@@ -4,6 +4,8 @@ So the next one may close its predecessor's session at once (`JOBLEASE_WORKER_ID
 without that proof gets another identity, and waits for its predecessor's lease.
 """
 
+import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -12,9 +14,18 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from azure.core.exceptions import AzureError
+from joblease.leases import LeaseBlobs, LeaseUnknown
+from joblease.settings import StorageSettings
+from joblease.storage import Storage
+from pydantic import SecretStr, ValidationError
+
 from joblease_local import warden
 from joblease_local.processes import PartFailed, Process
 from joblease_local.program import Program
+
+CLOSE_SECONDS = 2.0
+"""For requests to storage that may be away; its successor closes the sessions as well."""
 
 
 class Warded(Process):
@@ -54,10 +65,26 @@ class Worker(Program):
     def __init__(self, script: Path, name: str, state: Path, port: int, environment: Mapping[str, str]) -> None:
         super().__init__(script, name, state, port, environment)
         self.process: Warded = Warded(name, state)
-        self._identity = str(uuid4())
+        self._identity = ""
 
     def start(self) -> None:
         """Start it; as its predecessor's successor, if that is proven to be dead."""
-        if not self.process.over():
+        if not self._identity or not self.process.over():
             self._identity = str(uuid4())
+        else:
+            self._close_sessions()
         self.process.start([self._script], {**self._environment, "JOBLEASE_WORKER_IDENTITY": self._identity})
+
+    def _close_sessions(self) -> None:
+        """Let others have the predecessor's jobs now, and not only when the next one is up, which does the same."""
+        given = self._environment.get("JOBLEASE_STORAGE_CONNECTION_STRING")
+        try:
+            settings = StorageSettings(storage_connection_string=SecretStr(given)) if given else StorageSettings()
+            asyncio.run(_close_sessions(settings, self._identity))
+        except (AzureError, LeaseUnknown, TimeoutError, ValidationError):
+            logging.getLogger(__name__).info("sessions of %s are left to its successor", self.name, exc_info=True)
+
+
+async def _close_sessions(settings: StorageSettings, identity: str) -> None:
+    async with asyncio.timeout(CLOSE_SECONDS), Storage(settings) as storage:
+        await LeaseBlobs(storage.locks()).close_sessions(identity)

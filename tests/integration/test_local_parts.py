@@ -100,7 +100,7 @@ def test_a_killed_worker_comes_back_and_nothing_outlives_a_killed_supervisor(loc
     eventually(
         lambda: recorded(local.state).get("worker-1", running["worker-1"]) != running["worker-1"], "a new worker"
     )
-    assert "worker-1 ended by SIGKILL; starting it again in 1 s" in (local.state / "logs" / "up.log").read_text()
+    assert "worker-1 ended by SIGKILL; starting it again in 0 s" in (local.state / "logs" / "up.log").read_text()
 
     os.kill(running["up"], signal.SIGKILL)
     eventually(lambda: "up" not in recorded(local.state), "the supervisor's end")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from joblease.settings import AZURITE_CONNECTION_STRING
 from joblease_local import warden
 from joblease_local.processes import PartFailed, recorded, started_at
 from joblease_local.worker import Warded, Worker
@@ -104,7 +105,8 @@ def test_a_worker_keeps_its_identity_only_with_the_proof(tmp_path: Path) -> None
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\necho $JOBLEASE_WORKER_IDENTITY\nexec sleep 600\n")
     script.chmod(0o755)
-    worker = Worker(script, "worker-1", tmp_path, 0, {})
+    nowhere = AZURITE_CONNECTION_STRING.replace(":10000/", ":1/")
+    worker = Worker(script, "worker-1", tmp_path, 0, {"JOBLEASE_STORAGE_CONNECTION_STRING": nowhere})
 
     def identities(count: int) -> list[str]:
         worker.process.until(lambda: len(worker.process.log.read_text().splitlines()) == count, 20)

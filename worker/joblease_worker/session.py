@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from joblease.clock import boot_seconds
-from joblease.leases import Grant, LeaseBlobs, LeaseUnknown, session_blob
+from joblease.leases import LeaseBlobs, session_grant
 
 if TYPE_CHECKING:
     from joblease.head import Head
@@ -41,10 +41,7 @@ class Session:
         Raises what goes wrong with storage.
         """
         if self._identity:
-            async for name, _ in self._blobs.sessions(self._identity):
-                released = await self._blobs.release(_grant(name), delete=True)
-                if not released and not await self._blobs.discard(session_blob(name)):  # or its lease has expired
-                    raise LeaseUnknown(f"session {name} of this worker's predecessor cannot be closed yet")
+            for name in await self._blobs.close_sessions(self._identity):
                 log.warning("session %s of this worker's predecessor is closed: its jobs can be taken over", name)
         await self.lease()
 
@@ -58,7 +55,7 @@ class Session:
         async with self._taking:
             if self._lease is None or not self._lease.ours or self._lease.deadline <= boot_seconds():
                 name = f"{self._identity}/{uuid4()}" if self._identity else str(uuid4())
-                grant = _grant(name)
+                grant = session_grant(name)
                 self._lease = await self._keeper.acquire(grant.blob, {"worker": self._worker}, lease_id=grant.lease_id)
                 self._name = name
             return self._name, self._lease
@@ -76,8 +73,3 @@ class Session:
             if head.slot:
                 await self._blobs.release(head.slot)
             return True
-
-
-def _grant(session: str) -> Grant:
-    """A session's lease. Its id is known, so that whoever knows the session dead can give it back."""
-    return Grant(session_blob(session), session.rpartition("/")[2])
