@@ -227,6 +227,7 @@ async def _start_again(part: Any) -> None:
         if not part.running:
             break
         await asyncio.sleep(0.05)
+    await asyncio.to_thread(part.ended)
     await asyncio.to_thread(part.start)
 
 

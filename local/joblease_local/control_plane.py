@@ -52,6 +52,9 @@ class ControlPlane:
         self.server = Process("kube-apiserver", state)
         self.kubeconfig = state / "kubeconfig"
 
+    def ended(self) -> None:
+        """Nothing is to be done."""
+
     def start(self) -> None:
         """Start what does not run of the two, etcd first."""
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -134,6 +134,9 @@ class OneProcess:
         """How it ended."""
         return self.process.ending
 
+    def ended(self) -> None:
+        """Nothing is to be done."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:

@@ -31,6 +31,9 @@ class Part(Protocol):
     def ending(self) -> str:
         """How it ended, in words."""
 
+    def ended(self) -> None:
+        """What is to be done at once when it has ended by itself, whenever it is started again. Raises nothing."""
+
     def start(self) -> None:
         """Start it, without waiting until it is of use."""
 
@@ -67,6 +70,7 @@ class Supervisor:
                 each.failures += 1
                 each.due = now + wait
                 self._say(f"{each.part.name} {each.part.ending}; starting it again in {wait:.0f} s")
+                each.part.ended()
             if each.due is not None and now >= each.due:
                 each.due, each.started = None, now
                 try:

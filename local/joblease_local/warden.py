@@ -26,11 +26,14 @@ def run(tell: int, command: list[str]) -> int:
     """Run the command to the end of all that it has started, or give up and not say so. How it ended, as `os.wait`."""
     os.set_inheritable(tell, False)  # noqa: FBT003 - whoever else could write to it could say that it is over
     adopts = _prctl(_PR_SET_CHILD_SUBREAPER, 1) == 0
+    here = os.getpid()
     pid = os.fork()
     if pid == 0:
         os.setsid()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody would know of it when the warden is killed
         try:
+            if os.getppid() != here:  # it was, before that
+                os._exit(127)
             os.execv(command[0], command)  # noqa: S606 - no shell is meant
         finally:
             os._exit(127)

@@ -34,12 +34,15 @@ class Warded(Process):
     def __init__(self, name: str, state: Path) -> None:
         super().__init__(name, state)
         self._words: int | None = None
+        self._said = b""
 
     def over(self) -> bool:
         """Whether it has ended, and it is proven that nothing is left of it; true before the first start."""
         if self._words is None:
             return True
-        return not self.running and b"over" in os.read(self._words, 100)
+        if not self.running:
+            self._said += os.read(self._words, 100)
+        return b"over" in self._said
 
     def _launch(self, command: Sequence[str], **how: Any) -> "subprocess.Popen[bytes]":
         words, tell = os.pipe()
@@ -50,7 +53,7 @@ class Warded(Process):
             os.close(tell)
         if self._words is not None:
             os.close(self._words)
-        self._words = words
+        self._words, self._said = words, b""
         told = os.read(words, 100)
         if not told:
             child.wait()
@@ -71,12 +74,12 @@ class Worker(Program):
         """Start it; as its predecessor's successor, if that is proven to be dead."""
         if not self._identity or not self.process.over():
             self._identity = str(uuid4())
-        else:
-            self._close_sessions()
         self.process.start([self._script], {**self._environment, "JOBLEASE_WORKER_IDENTITY": self._identity})
 
-    def _close_sessions(self) -> None:
-        """Let others have the predecessor's jobs now, and not only when the next one is up, which does the same."""
+    def ended(self) -> None:
+        """Let others have its jobs now, if it is proven to be dead; the next one does so, too, once it is up."""
+        if not self.process.over():
+            return
         given = self._environment.get("JOBLEASE_STORAGE_CONNECTION_STRING")
         try:
             settings = StorageSettings(storage_connection_string=SecretStr(given)) if given else StorageSettings()

@@ -76,6 +76,8 @@ async def test_its_job_goes_on_long_before_its_lease_ends(
     killed.process.signal(SIGKILL)
     await ended(killed)
     assert not alive(first)
+    await asyncio.to_thread(killed.ended)
+    assert not await jobs.is_held(job_id)
     await asyncio.to_thread(killed.start)
     async with asyncio.timeout(45):
         while (await jobs.trail.head(job_id)).epoch < 2:

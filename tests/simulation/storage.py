@@ -15,7 +15,7 @@ from azure.core.exceptions import (
     ResourceNotFoundError,
     ServiceResponseError,
 )
-from joblease.leases import Grant, LeaseHeld, LeaseLost, LeaseMissing, LeaseUnknown
+from joblease.leases import Grant, LeaseBlobs, LeaseHeld, LeaseLost, LeaseMissing, LeaseUnknown
 from joblease.storage import TRAIL_TABLE
 from joblease.transactions import Write
 
@@ -329,6 +329,8 @@ class Blobs:
         """See `LeaseBlobs`."""
         for name, metadata, _ in await self._account.ask("list", lambda: self._storage.listing("job/"), RETRIES):
             yield name.removeprefix("job/"), metadata
+
+    close_sessions = LeaseBlobs.close_sessions
 
     async def sessions(self, identity: str = "") -> AsyncIterator[tuple[str, bool]]:
         """See `LeaseBlobs`."""
