@@ -108,7 +108,7 @@ class Sweeper:
         for job_id, (namespace, name) in [*self._left.items()]:
             try:
                 done, failures = await self._clear(job_id, namespace, name), 0
-            except Exception as error:  # noqa: BLE001 - as in `run`
+            except Exception as error:
                 text = "job %s cannot be cleared now, trying again: %s"
                 log.log(log_level(error), text, job_id, error, exc_info=unforeseen(error))
                 done, failures = False, failures + 1

@@ -105,7 +105,7 @@ async def test_a_job_whose_key_is_known_does_not_run_and_ends_as_the_first_one(
     monkeypatch.setenv("KUBECONFIG", str(crd))
     cluster = Cluster(crd, kube_namespace)
     async with operator(jobs, cluster, resync_seconds=1) as running:
-        fields = {"queue": kube_namespace, "key": "order 17", "parameters": {"steps": 1}}
+        fields: dict[str, Any] = {"queue": kube_namespace, "key": "order 17", "parameters": {"steps": 1}}
         first = cluster.create(name="first", **fields)
         await cluster.reaches(first, "Queued")
         uid = running.uid(first)
