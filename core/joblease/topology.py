@@ -37,6 +37,8 @@ DEAD = "joblease.dead"
 DEAD_LOCK, DEAD_LOCK_MILLISECONDS = f"{DEAD}.lock", 30_000
 REASON_HEADER = "x-joblease-reason"
 DEFERRALS_HEADER = "x-joblease-deferrals"
+LOOKS_HEADER = "x-joblease-looks"
+"""`EPOCH/COUNT`: how often the job was found running under the claim of that epoch."""
 SOON_SECONDS = 1
 """For how long a message waits whose job's worker may have died: its session may be closed any moment."""
 DELIVERY_LIMIT = 20

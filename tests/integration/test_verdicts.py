@@ -11,9 +11,9 @@ from joblease import topology
 from joblease.leases import slot_blob
 from joblease.messages import JobEvent, JobMessage, Status
 from joblease.states import State
-from joblease.topology import DEAD, DEFERRALS_HEADER, EVENTS, REASON_HEADER, defer_queue, jobs_queue
+from joblease.topology import DEAD, DEFERRALS_HEADER, EVENTS, LOOKS_HEADER, REASON_HEADER, defer_queue, jobs_queue
 from joblease.trail import NewEvent
-from joblease_worker.settlement import ERRORS_HEADER, LOOKS_HEADER, UNKNOWN_HANDLER_HEADER, without_hint
+from joblease_worker.settlement import ERRORS_HEADER, UNKNOWN_HANDLER_HEADER, without_hint
 from support.jobs import Jobs
 from support.worker import Worker, open_worker
 

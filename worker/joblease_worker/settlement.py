@@ -17,7 +17,7 @@ from aio_pika.exceptions import DeliveryError
 from joblease import topology, tracing
 from joblease.broker import BROKEN, Broker, PublishFailed, acknowledge
 from joblease.errors import pauses
-from joblease.topology import DEAD, DEFERRALS_HEADER, JOBS, REASON_HEADER, SOON_SECONDS, defer_queue
+from joblease.topology import DEAD, DEFERRALS_HEADER, JOBS, LOOKS_HEADER, REASON_HEADER, SOON_SECONDS, defer_queue
 
 from joblease_worker import metrics
 
@@ -32,8 +32,6 @@ GRACE_SECONDS = 10
 """That it takes others to find a lease over that nobody renews."""
 ERRORS_HEADER = "x-joblease-errors"
 UNKNOWN_HANDLER_HEADER = "x-joblease-unknown-handler"
-LOOKS_HEADER = "x-joblease-looks"
-"""`EPOCH/COUNT`: how often the job was found running under the claim of that epoch."""
 _KEPT = (tracing.HEADER, ERRORS_HEADER, UNKNOWN_HANDLER_HEADER, LOOKS_HEADER)
 
 

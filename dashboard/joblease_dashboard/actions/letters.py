@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from joblease.messages import JobEvent, JobMessage
-from joblease.topology import DEFERRALS_HEADER, EVENTS, JOBS, REASON_HEADER, parked_for
+from joblease.topology import DEFERRALS_HEADER, EVENTS, JOBS, LOOKS_HEADER, REASON_HEADER, parked_for
 from pydantic import ValidationError
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractIncomingMessage
 
 SHOWN_BYTES = 4_096
-DROPPED_HEADERS = (REASON_HEADER, DEFERRALS_HEADER, "x-joblease-errors", "x-death", "x-delivery-count")
+DROPPED_HEADERS = (REASON_HEADER, DEFERRALS_HEADER, LOOKS_HEADER, "x-joblease-errors", "x-death", "x-delivery-count")
 
 
 @dataclass(frozen=True, slots=True)
