@@ -162,7 +162,7 @@ def test_a_rolling_upgrade_with_the_previous_releases_values_while_a_job_runs(tm
     rolled_out()
     assert "Attempt" not in columns()
 
-    name = submit(parameters={"steps": 60, "seconds": 1})
+    name = submit(parameters={"steps": 120, "seconds": 1})
     before = running(name)
     helm("upgrade", "joblease", str(now), "--reset-values", *values)
     rolled_out()
