@@ -64,6 +64,7 @@ async def check(page: Page, name: str) -> None:
         await page.wait_for_timeout(300)  # for the eye alone: charts have been drawn
         file = name.strip("/").replace("?", "-").replace("/", "-") or "overview"
         await page.screenshot(path=f"{SCREENSHOTS}/{file}.png", full_page=True)
+    await page.wait_for_load_state()  # a link that was clicked leads to a document that has no content at first
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than the window"
     await page.evaluate(AXE.read_text())
     found = await page.evaluate(RULES)
