@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import web
@@ -39,12 +40,13 @@ class Rows:
         self._database = database
         self.table_name, self.url = table, ""
         self._client = self
+        self._pipeline = SimpleNamespace(_impl_policies=(), _transport=self)  # for `joblease.pipeline`
         database.execute(
             f"create table if not exists {table} (partition text, row text, fields text, primary key (partition, row))"
             " without rowid"
         )
 
-    async def send_request(self, request: HttpRequest, **_: Any) -> "Answer":
+    async def send(self, request: HttpRequest, **_: Any) -> "Answer":
         content: Any = request.content
         rows = [json.loads(body) for body in _ROW.findall(content.decode())]
         self._write(rows)
@@ -66,12 +68,9 @@ class Rows:
 class Answer:
     """To a transaction, as the SDK gives it."""
 
-    body: bytes
+    content: bytes
     status_code: int = 202
     reason: str = ""
-
-    async def read(self) -> bytes:
-        return self.body
 
 
 def condition(text: str) -> tuple[str, list[str]]:
