@@ -25,6 +25,7 @@ def example(heading: str, number: int = 0) -> str:
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[joblease.testing.Installation]:
+    monkeypatch.delitem(_registry, "resize-images", raising=False)  # another example's
     shop = ModuleType("shop_jobs")
     monkeypatch.setitem(sys.modules, "shop_jobs", shop)
     exec(compile(example("A script"), "shop_jobs.py", "exec"), shop.__dict__)
