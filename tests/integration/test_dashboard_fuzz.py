@@ -89,6 +89,7 @@ async def test_every_answer_is_as_documented(dashboard: Program, token: str, tmp
         "--header", f"Authorization: Bearer {token}", "--max-examples", str(EXAMPLES), "--checks", "all",
         "--exclude-checks", EXCLUDED, "--exclude-path", "/api/stream", "--continue-on-failure", "--no-color",
         "--suppress-health-check", "all", "--request-timeout", str(BATCH_SECONDS),
+        "--max-response-time", str(BATCH_SECONDS),
     )  # fmt: skip
     process = await asyncio.create_subprocess_exec(
         *command, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
