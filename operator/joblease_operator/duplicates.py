@@ -6,8 +6,8 @@ The first `JobRequest` of a key may have been deleted long ago: its outcome is i
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from joblease.content import content_of
 from joblease.head import Head
-from joblease.keys import content_of
 from joblease.messages import Status, now
 from joblease.states import State
 from joblease.trail import AuditTrail, NewEvent, UnknownJob

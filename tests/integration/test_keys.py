@@ -6,8 +6,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from joblease.content import content_of
 from joblease.jobrequest import JobRequestSpec
-from joblease.keys import KeyEntry, content_of
+from joblease.keys import KeyEntry
 from joblease.messages import now
 from joblease.states import State
 from joblease.trail import NewEvent

@@ -3,16 +3,18 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import httpx
 from pydantic import ValidationError
 
+from joblease.content import content_of, differences
 from joblease.handlers import PermanentError, find
 from joblease.jobrequest import NOT_REPEATED, JobRequestSpec
 from joblease.parameters import fit
 from joblease.states import Kind
-from joblease.testing.engine import Engine, MemoryJob, content_of, unknown
+from joblease.testing.engine import Engine, MemoryJob, unknown
 
 _JOB = re.compile(r"/api/(requests|jobs)/([^/]+)(?:/(\w+))?")
 
@@ -85,7 +87,7 @@ class Api:
         metadata = body["metadata"]
         namespace = metadata.get("namespace", "default")
         spec = _checked(body["spec"])
-        content, submission_id = content_of(body["spec"]), body.get("submissionId", "")
+        content, submission_id = content_of(spec), body.get("submissionId", "")
         for job in self._engine.jobs.values():
             if submission_id and job.submission_id == submission_id:
                 return job, False
@@ -142,15 +144,10 @@ def _checked(spec: Any) -> JobRequestSpec:
 
 
 def _compare(job: MemoryJob, content: Mapping[str, str]) -> None:
-    differences = [
-        {"field": name, "first": job.content.get(name, ""), "now": content.get(name, "")}
-        for name in sorted({*job.content, *content})
-        if job.content.get(name) != content.get(name)
-    ]
-    if differences:
-        said = "; ".join(f"{each['field']}: first {each['first']}, now {each['now']}" for each in differences)
+    if found := differences(job.content, content):
+        said = "; ".join(map(str, found))
         detail = f"key {job.spec.key!r} of handler {job.spec.handler} is that of job {job.job_id}, other work: {said}"
-        raise _Problem(409, detail, field="spec.key", jobId=job.job_id, differences=differences)
+        raise _Problem(409, detail, field="spec.key", jobId=job.job_id, differences=[asdict(each) for each in found])
 
 
 def _made(job: MemoryJob, *, created: bool) -> dict[str, Any]:

@@ -18,18 +18,6 @@ from joblease.names import job_name
 from joblease.parameters import fit
 from joblease.states import State
 
-NOT_THE_WORK = {
-    "handler",
-    "description",
-    "priority",
-    "ttlSecondsAfterFinished",
-    "suspend",
-    "cancel",
-    "key",
-    "keyTTLSeconds",
-}
-"""Fields in which two submissions of one key may differ."""
-
 
 @dataclass(slots=True)
 class MemoryJob:
@@ -166,14 +154,6 @@ def _awaited(value: Any) -> Any:
 
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, wait()).result()
-
-
-def content_of(spec: Mapping[str, Any]) -> dict[str, str]:
-    """What two submissions of one key have to have in common."""
-    kept = {name: value for name, value in spec.items() if name not in NOT_THE_WORK}
-    parameters = kept.pop("parameters", {})
-    kept |= {f"parameters.{name}": value for name, value in parameters.items()}
-    return {name: json.dumps(value, sort_keys=True) for name, value in kept.items()}
 
 
 def unknown(handler: str) -> str:

@@ -5,10 +5,12 @@ without a job goes on where the first one may have died: the name is the same, a
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from joblease.content import content_of
 from joblease.jobrequest import JobRequestSpec
-from joblease.keys import KeyEntry, Keys, content_of
+from joblease.keys import KeyEntry, Keys
 
 from joblease_dashboard.actions.resources import CONFLICT, Created
 from joblease_dashboard.problems import Problem
@@ -81,5 +83,5 @@ def _check(entry: KeyEntry, asked: JobRequestSpec) -> None:
         + ". Nothing was submitted; use another key",
         field="spec.key",
         **({"jobId": entry.job_id} if entry.job_id else {}),
-        differences=[{"field": each.field, "first": each.first, "now": each.now} for each in differences[:SHOWN]],
+        differences=[asdict(each) for each in differences[:SHOWN]],
     )
