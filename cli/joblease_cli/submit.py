@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from joblease.jobrequest import KIND, NOT_REPEATED, JobRequestSpec, check_parameters
+from joblease.jobrequest import KIND, JobRequestSpec, check_parameters, repeated
 from joblease.limits import MAX_PARAMETERS_BYTES
-from joblease.names import OWNERS, RETRY_OF, job_name, retry_name
+from joblease.names import RETRY_OF, job_name, retry_labels, retry_name
 from joblease.states import Kind, State
 from joblease.tracing import ANNOTATION, child_of
 from pydantic import ValidationError
@@ -49,9 +49,8 @@ def retry(jobs: JobRequests, options: Namespace) -> Exit:
                 "Follow it, cancel it first, or run a second one beside it with --force",
                 Exit.REFUSED,
             )
-        spec = {field: value for field, value in old.spec.items() if field not in NOT_REPEATED}
-        labels = {key: value for key, value in (old.metadata.get("labels") or {}).items() if key not in OWNERS}
-        new = _resource({"name": retry_name(old.name)}, spec, {**labels, **dict(options.labels)}, {RETRY_OF: old.name})
+        labels = {**retry_labels(old.metadata), **dict(options.labels)}
+        new = _resource({"name": retry_name(old.name)}, repeated(old.spec), labels, {RETRY_OF: old.name})
         job = jobs.create(new)
         print_created(job, options.output)
         return follow.as_asked(jobs, job, options)

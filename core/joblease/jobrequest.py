@@ -21,9 +21,6 @@ PLURAL = "jobrequests"
 MAX_MESSAGE = 1_024
 """Characters of a message in the status; the API server refuses a status with a longer one."""
 
-NOT_REPEATED = ("cancel", "suspend", "key", "keyTTLSeconds")
-"""Fields of a spec that another job like it does not have: with the same key, it would not run."""
-
 NEVER = -1
 """A time to live that does not end."""
 MAX_TTL = 315_360_000
@@ -103,6 +100,12 @@ class JobRequestStatus(Model):
     message: Annotated[str, Field(max_length=MAX_MESSAGE)] | None = None
     result: Any = None
     conditions: list[Condition] = Field(default=[])
+
+
+def repeated(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec, as written in JSON, of another job like this one. With the same key, that would not run."""
+    own = ("cancel", "suspend", "key", "keyTTLSeconds")
+    return {name: value for name, value in spec.items() if name not in own}
 
 
 def parameters_size(parameters: Mapping[str, Any]) -> int:

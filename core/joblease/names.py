@@ -4,12 +4,14 @@ import hashlib
 import re
 import secrets
 import string
+from collections.abc import Mapping
+from typing import Any
 
 from joblease.jobrequest import GROUP
 
 RETRY_OF = f"{GROUP}/retry-of"
 """Annotation: the job whose spec this one repeats."""
-OWNERS = frozenset({"app.kubernetes.io/instance", "app.kubernetes.io/managed-by"})
+_OWNERS = frozenset({"app.kubernetes.io/instance", "app.kubernetes.io/managed-by"})
 """Labels by which Argo CD and Helm know what is theirs to delete; a retry is not."""
 _SUFFIX = 5
 _LONGEST = 253
@@ -36,6 +38,11 @@ def stem(handler: str) -> str:
 def job_name(handler: str, seed: str = "", *, of_many: bool = False) -> str:
     """A name for a job that was given none; unique also among millions (`of_many`)."""
     return f"{stem(handler)}-{suffix(seed, 2 * _SUFFIX if of_many else _SUFFIX)}"
+
+
+def retry_labels(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Labels for another try of the job with this metadata."""
+    return {key: value for key, value in (metadata.get("labels") or {}).items() if key not in _OWNERS}
 
 
 def retry_name(name: str, seed: str = "") -> str:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from joblease.content import content_of, differences
 from joblease.handlers import PermanentError, find
-from joblease.jobrequest import NOT_REPEATED, JobRequestSpec
+from joblease.jobrequest import JobRequestSpec, repeated
 from joblease.parameters import fit
 from joblease.states import Kind
 from joblease.testing.engine import Engine, MemoryJob, unknown
@@ -110,7 +110,7 @@ class Api:
         if not job.state.terminal:
             raise _Problem(409, f"job {job.name} is {job.state}: it has not ended")
         spec = job.spec.model_dump(by_alias=True, exclude=None)
-        again = JobRequestSpec.model_validate({name: each for name, each in spec.items() if name not in NOT_REPEATED})
+        again = JobRequestSpec.model_validate(repeated(spec))
         made = MemoryJob(job.namespace, self._engine.new_name(again.handler), again, job.content, "")
         self._engine.add(made)
         return made

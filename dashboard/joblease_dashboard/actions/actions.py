@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from joblease.jobrequest import NOT_REPEATED
+from joblease.jobrequest import repeated
 from joblease.messages import JobEvent
 from joblease.names import RETRY_OF, job_name, retry_name
 from starlette.requests import Request
@@ -87,7 +87,7 @@ class Actions:
     async def retry(self, request: Request, job: "Row", events: list[JobEvent], seed: str) -> Submitted:
         """Make another job with the same spec; one for a `seed`. Raises `Problem`."""
         facts = repeatable(job["name"], events)
-        spec = {name: value for name, value in facts.items() if name not in ("traceparent", *NOT_REPEATED)}
+        spec = {name: value for name, value in repeated(facts).items() if name != "traceparent"}
         name, notes = retry_name(job["name"], seed), {RETRY_OF: job["name"]}
         return await self.make(request, "retry", job["namespace"], name, spec, seed, notes, job["jobId"])
 

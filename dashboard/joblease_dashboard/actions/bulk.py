@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from joblease.jobrequest import NOT_REPEATED
-from joblease.names import OWNERS, RETRY_OF, retry_name
+from joblease.jobrequest import repeated
+from joblease.names import RETRY_OF, retry_labels, retry_name
 from joblease.states import Kind, State
 
 from joblease_dashboard.access.identity import identity
@@ -123,8 +123,7 @@ class Bulk:
         known = await self._resources.get(identity(request), namespace, job.name)
         if known["metadata"]["uid"] != job.uid:
             raise Problem(409, "Replaced", f"job {job.name} was deleted, and there is another one of that name")
-        spec = {name: value for name, value in known["spec"].items() if name not in NOT_REPEATED}
-        labels = {key: value for key, value in (known["metadata"].get("labels") or {}).items() if key not in OWNERS}
+        spec, labels = repeated(known["spec"]), retry_labels(known["metadata"])
         name = retry_name(job.name, job.uid)
         await self._submitting.submit(request, namespace, name, labels, {RETRY_OF: job.name}, spec, job.uid)
 
