@@ -130,10 +130,14 @@ def spec_of(form: Mapping[str, str]) -> dict[str, Any]:
 
 def _complaint(error: "ErrorDetails") -> str:
     """What is wrong with a field: what is expected, and what was given."""
-    where, expected = ".".join(map(str, error["loc"])), error["msg"]
+    return f"{'.'.join(map(str, error['loc']))}: {expected(error)}, not {_short(error['input'])}"
+
+
+def expected(error: "ErrorDetails") -> str:
+    """What a field is to be."""
     if error["type"].startswith(("datetime", "timezone")):
-        expected = "a time with its zone is expected, as 2026-11-24T12:00:00Z"
-    return f"{where}: {expected}, not {_short(error['input'])}"
+        return "a time with its zone is expected, as 2026-11-24T12:00:00Z"
+    return error["msg"]
 
 
 def repeatable(name: str, events: Iterable[JobEvent]) -> dict[str, Any]:

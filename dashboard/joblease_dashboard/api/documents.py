@@ -17,6 +17,7 @@ from joblease.model import Model
 from pydantic import ValidationError
 
 from joblease_dashboard.actions.bodies import body_of
+from joblease_dashboard.actions.submission import expected
 from joblease_dashboard.problems import Problem
 
 if TYPE_CHECKING:
@@ -148,9 +149,7 @@ def _misfit(errors: "Iterable[ErrorDetails]") -> Problem:
 def _expected(error: "ErrorDetails") -> str:
     if error["type"] == "extra_forbidden":
         return "there is no such field"
-    if error["type"].startswith(("datetime", "timezone")):
-        return "a time with its zone is expected, as 2026-11-24T12:00:00Z"
-    return error["msg"].removeprefix("Value error, ")
+    return expected(error).removeprefix("Value error, ")
 
 
 def _cut(text: str) -> str:

@@ -28,8 +28,8 @@ async def workers(sources: "Sources", request: "Request") -> Response:
 async def queues(sources: "Sources", request: "Request") -> Response:
     """The broker's queues."""
     await _check(sources, request)
-    pools = {"default"} | sources.workers.queues() | sources.board.queues()
-    return JSONResponse({"queues": await depths(sources.broker, sources.workers, pools, sources.defer_seconds)})
+    rows = await depths(sources.broker, sources.workers, sources.board, sources.defer_seconds)
+    return JSONResponse({"queues": rows})
 
 
 async def dead_letters(sources: "Sources", request: "Request") -> Response:

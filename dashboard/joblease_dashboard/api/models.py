@@ -7,7 +7,8 @@ from joblease.model import Model, Name
 from joblease.states import REASONS, State
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+from joblease_dashboard.actions.submission import LABEL, LONGEST_NAME
+
 KEY_HEADER = "Idempotency-Key"
 MAX_BATCH = 1_000
 STATES = (State.SUBMITTED, *REASONS)
@@ -30,7 +31,8 @@ class Metadata(Model):
 
     namespace: Namespace = "default"
     name: Annotated[
-        str | None, Field(pattern=rf"^{LABEL}(\.{LABEL})*$", max_length=253, description="Made up when absent.")
+        str | None,
+        Field(pattern=rf"^{LABEL}(\.{LABEL})*$", max_length=LONGEST_NAME, description="Made up when absent."),
     ] = None
     labels: dict[str, str] = Field(default={}, max_length=1_000)
     annotations: dict[str, str] = Field(default={}, max_length=1_000)

@@ -1,6 +1,5 @@
 """How many messages wait, from the broker itself, without its management interface."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aio_pika.exceptions import ChannelClosed
@@ -10,17 +9,19 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel
     from joblease.broker import Broker
 
+    from joblease_dashboard.live.board import Board
     from joblease_dashboard.live.workers import Workers
 
 PURPOSES = {"index": "dashboard"}
 
 
-async def depths(
-    broker: "Broker", workers: "Workers", pools: Iterable[str], defer_seconds: int
-) -> list[dict[str, Any]]:
-    """Each queue: messages ready, messages that workers hold, consumers. Raises `PublishFailed`."""
+async def depths(broker: "Broker", workers: "Workers", board: "Board", defer_seconds: int) -> list[dict[str, Any]]:
+    """Each queue: messages ready, messages that workers hold, consumers. Raises `PublishFailed`.
+
+    The pools are those that have workers or open jobs.
+    """
     rows: list[dict[str, Any]] = []
-    for pool in sorted(pools):
+    for pool in sorted({"default"} | workers.queues() | board.queues()):
         waiting = [await _depth(broker, each) for each in defer_queues(pool, defer_seconds)]
         deferred = sum(found[0] for found in waiting if found)
         row = await _row(broker, jobs_queue(pool), f"jobs for the workers of {pool}")

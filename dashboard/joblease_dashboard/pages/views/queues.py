@@ -11,8 +11,5 @@ from joblease_dashboard.pages.page import Rooms
 async def queues(rooms: Rooms, request: Request) -> Response:
     """The queues. Needs the right to list jobs of all namespaces."""
     await rooms.access.require(request, "list", "")
-    pools = {"default"} | rooms.workers.queues() | rooms.board.queues()
-    return rooms.render.page(
-        request, "queues.html",
-        queues=await depths(rooms.broker, rooms.workers, pools, rooms.defer_seconds), dead=DEAD,
-    )  # fmt: skip
+    rows = await depths(rooms.broker, rooms.workers, rooms.board, rooms.defer_seconds)
+    return rooms.render.page(request, "queues.html", queues=rows, dead=DEAD)
