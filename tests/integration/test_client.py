@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -25,7 +26,7 @@ from joblease.client import (
 from joblease.states import State
 from support.attack import Dashboard
 from support.cluster import Cluster
-from support.programs import Program
+from support.programs import Program, program
 from support.tcp_proxy import TcpProxy
 
 
@@ -107,6 +108,18 @@ async def test_events_come_while_the_job_runs(client: AsyncClient, operator: Pro
     with pytest.raises(Refused, match="cancel of job") as late:
         await job.cancel()
     assert late.value.status == 409
+
+
+async def test_a_dashboard_without_access_control_takes_jobs(
+    dashboard: Dashboard, crd: Path, kube_namespace: str, cluster: Cluster, tmp_path: Path
+) -> None:
+    """That of `make up`, which acts as whoever has started it."""
+    variables = {**dashboard.variables, "KUBECONFIG": str(crd), "JOBLEASE_DASHBOARD_ACCESS": "none"}
+    async with program("joblease-dashboard", variables, tmp_path / "log") as running:
+        await running.ready()
+        async with AsyncClient(f"http://127.0.0.1:{running.port}", namespace=kube_namespace) as client:
+            job = await client.submit("echo", {"width": 3}, suspend=True)
+    assert cluster.get(job.name)["metadata"]["uid"] == job.job_id
 
 
 async def test_a_failure_is_raised_and_the_job_can_be_retried(

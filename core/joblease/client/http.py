@@ -61,9 +61,13 @@ def request_of(config: Config, http: httpx.Client | httpx.AsyncClient, call: Cal
     }
     connect = min(CONNECT_SECONDS, call.seconds)
     timeout = httpx.Timeout(connect=connect, read=read, write=read, pool=read)
-    return http.build_request(
+    request = http.build_request(
         call.method, call.path, params=dict(call.query) or None, content=call.content, headers=headers, timeout=timeout
     )
+    # A dashboard without access control (`make up`) takes changes from its own pages alone: what no page of another
+    # site can say in a browser.
+    request.headers["Origin"] = f"{request.url.scheme}://{request.url.netloc.decode()}"
+    return request
 
 
 def answer_of(response: httpx.Response, content: bytes) -> Answer:
