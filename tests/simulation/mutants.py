@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BUDGET = 40
+BUDGET = 120
 """Seeds within which a mutant is to be noticed."""
 
 
