@@ -61,7 +61,12 @@ class Admissions:
         self._changed.set()
 
     def enqueue(self, job: Job) -> bool:
-        """Put a job in line, or change its place; whether it may go at once."""
+        """Put a job in line, or change its place; whether it may go at once.
+
+        One that has ended while whoever asks was waiting for storage stands in nobody's way.
+        """
+        if job.finished:
+            return False
         self.scheduler.enqueue(self._candidate(job))
         self.admit(job)
         return self.admitted(job)

@@ -69,3 +69,12 @@ def test_who_is_known_to_be_lost_is_looked_at_before_all_that_may_be() -> None:
     assert next(iter(active.handed["q"])) == "0"
     assert next(reversed(active.handed["q"])) == "lost"
     assert not active.running
+
+
+async def test_a_job_that_has_ended_while_others_waited_for_storage_stands_in_nobodys_way() -> None:
+    jobs = {uid: job(uid, State.SUBMITTED) for uid in ("ended", "next")}
+    admissions = Admissions(OperatorSettings(operator_default_limit=1), jobs, lambda _: None)
+    admissions.open()
+    jobs["ended"].state = State.CANCELLED
+    assert not admissions.enqueue(jobs["ended"])
+    assert admissions.enqueue(jobs["next"])
