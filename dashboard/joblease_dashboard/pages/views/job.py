@@ -1,5 +1,6 @@
 """The page of a job: how it stands, what happened to it, and what can be done."""
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -42,8 +43,10 @@ async def job(rooms: Rooms, request: Request) -> Response:
         request, "job.html", job=row, events=shown[::-1], event_count=head.sequence, epoch=head.epoch,
         older=shown[0].sequence if shown and shown[0].sequence > 1 else None, newest=not before,
         submitted=spec, last=_last_words(found.last),
+        checkpoint=json.loads(head.checkpoint) if head.checkpoint else None,
         why=await _why(rooms, request, row, resource) if state.kind is Kind.WAITING else None,
         lease=_lease(rooms, row) if state is State.RUNNING else None,
+        claim=head.claim_blob if state is State.RUNNING else None,
         actions=[
             each
             for each in ACTIONS.values()
