@@ -398,16 +398,18 @@ async def test_pages_show_everything_and_escape_it(jobs: Jobs, http: httpx.Async
 
 async def test_a_jobs_page_tells_its_key_and_where_the_next_run_goes_on(jobs: Jobs, http: httpx.AsyncClient) -> None:
     history = History(jobs, "import", namespace="ns-key")
-    await history.happen("Submitted", State.SUBMITTED, data={"parameters": {}, "key": "<order> 17", "keyTTLSeconds": 60})
+    await history.happen(
+        "Submitted", State.SUBMITTED, data={"parameters": {}, "key": "<order> 17", "keyTTLSeconds": 60}
+    )
     await history.happen("Started", State.RUNNING)
     history.head, _ = await jobs.trail.append(history.head, [], checkpoint='{"row":40000}', session="pod/one")
-    await listed(http, f"/api/requests?namespace=ns-key&state=Running", "jobs", bool)
+    await listed(http, "/api/requests?namespace=ns-key&state=Running", "jobs", bool)
     page = (await http.get(f"/jobs/{history.job_id}", headers={"Accept": "text/html"})).text
     assert "<code>&lt;order&gt; 17</code> <small>for 1 min</small>" in page
     assert re.search(r"<h2>Checkpoint .*?&#34;row&#34;: 40000", page, re.DOTALL)
     assert "<code>session/pod/one</code>" in page
     await history.happen("Completed", State.COMPLETED)
-    await listed(http, f"/api/requests?namespace=ns-key&state=Completed", "jobs", bool)
+    await listed(http, "/api/requests?namespace=ns-key&state=Completed", "jobs", bool)
     page = (await http.get(f"/jobs/{history.job_id}", headers={"Accept": "text/html"})).text
     assert "Checkpoint" not in page
     assert "session/pod/one" not in page
