@@ -42,11 +42,14 @@ def pools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     volume = tmp_path_factory.mktemp("volume")
     (volume / "greeting.py").write_text(block("python", '"greet"'))
     (volume / "orphan.py").write_text(ORPHAN)
+    (volume / "commands.toml").write_text(block("toml", "[count-words]", "docs/handlers.md").partition("\n\n")[0])
+    (volume / "count-words.sh").write_text(block("sh", "joblease result", "docs/handlers.md"))
     system("delete", "configmap", "handlers", "--ignore-not-found")
     system("create", "configmap", "handlers", f"--from-file={volume}")
     own: list[dict[str, Any]] = yaml.safe_load(block("yaml", "/handlers"))["workers"]
     assert [pool["name"] for pool in own] == ["default", "images", "scripts"]
     own[2]["handlers"].append("orphan")
+    own[2]["commands"] = "/handlers/commands.toml"
     values = {**before, "workers": [*before["workers"], *own[1:]]}
     upgrade(values)
     for pool in own[1:]:
@@ -74,6 +77,13 @@ def test_a_volume_brings_handlers() -> None:
     name = submit(handler="greet", queue="scripts", parameters={"name": "cluster"})
     assert "joblease-worker-scripts-" in completed(name)[-1]["worker"]
     assert result(name) == "Hello, cluster"
+
+
+def test_a_volume_brings_commands() -> None:
+    name = submit(handler="count-words", queue="scripts", parameters={"text": "any program is a handler"})
+    events = completed(name)
+    assert [event["message"] for event in events if event["status"].startswith("Step ")] == ["counting", "counted"]
+    assert result(name) == {"words": 5}
 
 
 def test_what_a_handler_leaves_behind_does_not_stay_a_zombie() -> None:
