@@ -124,6 +124,18 @@ def _sections_of_trail(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[
     )
 
 
+def _policy(policy: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Under which rules the job was admitted, and who has given them."""
+    own = {**(spec.get("concurrency") or {}), **(spec.get("retry") or {}), **spec}
+    titles = {"group": "Group", "limit": "Limit", "maxAttempts": "Max attempts", "activeDeadlineSeconds": "Deadline"}
+    for name, title in titles.items():
+        if name in policy:
+            of_handler = name in policy.get("fromHandler", ())
+            value = output.span(policy[name]) if name == "activeDeadlineSeconds" else policy[name]
+            giver = " (from the handler)" if of_handler else "" if name in own else " (default)"
+            yield title, f"{value}{giver}"
+
+
 def _json(value: Any) -> str:
     return "" if value is None else output.compact(value)
 
@@ -152,6 +164,7 @@ def sections(job: Job) -> Iterator[tuple[str, dict[str, Any]]]:
             "parameters": output.compact(spec.get("parameters") or {}),
         },
     )
+    yield "Policy", dict(_policy(status.get("policy") or {}, spec))
     began, ended = instant(status.get("startedAt")), instant(status.get("completedAt"))
     yield (
         "Status",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from joblease.messages import rfc3339
+from joblease.policy import DEFAULT_MAX_ATTEMPTS
 
 if TYPE_CHECKING:
     from joblease.jobrequest import JobRequestSpec
@@ -36,6 +37,7 @@ class Difference:
 def content_of(spec: "JobRequestSpec") -> dict[str, str]:
     """What two jobs must have in common to be the same work: fields and parameters, as short JSON or a digest."""
     given = spec.model_dump(mode="json", by_alias=True, exclude=FREE, exclude_none=True)
+    given["retry"].setdefault("maxAttempts", DEFAULT_MAX_ATTEMPTS)  # as it was written when the CRD had this default
     if spec.start_after:
         given["startAfter"] = rfc3339(spec.start_after)
     parameters = given.pop("parameters", {})

@@ -12,11 +12,16 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from joblease import values
 from joblease.limits import MAX_NAME, NAME_PATTERN
 from joblease.states import State
+from joblease.written_policy import written
+
+if TYPE_CHECKING:
+    from joblease.policy import HandlerPolicy
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -104,14 +109,28 @@ class JobContext:
 
 
 _registry: dict[str, Callable[..., Any]] = {}
+_policies: dict[str, dict[str, Any]] = {}
 
 
-def handler(name: str) -> Callable[[F], F]:
-    """Register a function as the handler `name`.
+def handler(
+    name: str,
+    *,
+    group: str | None = None,
+    limit: int | None = None,
+    max_attempts: int | None = None,
+    deadline: str | int | timedelta | None = None,
+) -> Callable[[F], F]:
+    """Register a function as the handler `name`, with the policy that its jobs have unless their spec says otherwise.
 
     Its first argument is the `JobContext`; the others are taken from the job's parameters by name, converted and
     checked against their annotations. Parameters that the function does not name stay in `job.parameters`.
-    Raises `ValueError` for a name that no JobRequest can have, `TypeError` for what cannot be called as a handler.
+
+    `group`: concurrency group, in which `{customer}` is the job's parameter `customer`, a text or an integer.
+    `limit`: how many jobs of the group may run at once, 1 to 10,000. `max_attempts`: 1 to 100. `deadline` of one
+    attempt: seconds, or a text as `2h` or `1h30m`, a year at most.
+
+    Raises `ValueError` for a name that no JobRequest can have and for a bad policy, `TypeError` for what cannot be
+    called as a handler.
     """
     if not isinstance(name, str):
         raise TypeError(f"a handler needs a name: @handler('resize-images'), not @handler({name!r})")
@@ -121,12 +140,17 @@ def handler(name: str) -> Callable[[F], F]:
             f"letters, digits, '-', '.' and '_', and begins and ends with a letter or digit ({NAME_PATTERN})"
         )
 
+    try:
+        policy = written(group=group, limit=limit, max_attempts=max_attempts, deadline=deadline)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"handler {name!r}: {error}") from None
+
     def register(function: F) -> F:
         _check_signature(name, function)
         known = _registry.get(name)
         if known is not None and _module(known) != _module(function):
             raise ValueError(f"handler {name!r} is defined twice: in {_module(known)} and in {_module(function)}")
-        _registry[name] = function
+        _registry[name], _policies[name] = function, policy
         return function
 
     return register
@@ -161,6 +185,14 @@ def find(name: str) -> Callable[..., Any]:
         return _registry[name]
     except KeyError:
         raise UnknownHandler(f"no handler {name!r}; known here: {', '.join(sorted(_registry)) or 'none'}") from None
+
+
+def policy_of(name: str) -> "HandlerPolicy | None":
+    """The policy that the handler of that name was given, if any."""
+    from joblease.policy import HandlerPolicy  # pydantic, which takes longer to import than all else here
+
+    policy = _policies.get(name)
+    return HandlerPolicy(**policy) if policy else None
 
 
 def name_of(function: Callable[..., Any]) -> str:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from joblease.leases import Grant, job_blob, session_blob
 from joblease.messages import HeadHint, JobMessage
+from joblease.policy import JobPolicy
 from joblease.states import State
 
 
@@ -42,6 +43,8 @@ class Head:
     """Place among jobs of the same second: the resourceVersion with which the API server accepted the JobRequest."""
     checkpoint: str = ""
     """The last one that a run has recorded, as compact JSON; empty when there is none. An ended job has none."""
+    policy: JobPolicy | None = None
+    """Under which rules the job was admitted. One that waits has it when its handler has given some of them."""
     etag: str = field(default="", compare=False)
 
     @property
@@ -60,6 +63,7 @@ def hint_of(head: Head) -> HeadHint:
     return HeadHint(
         etag=head.etag, sequence=head.sequence, attempt=head.attempt, epoch=head.epoch, order=head.order,
         submitted_at=head.submitted_at, announced=head.announced, checkpoint=head.checkpoint,
+        policy=head.policy,
     )  # fmt: skip
 
 
@@ -83,5 +87,6 @@ def hinted(message: JobMessage) -> Head | None:
         sequence=hint.sequence,
         announced=hint.announced,
         checkpoint=hint.checkpoint,
+        policy=hint.policy,
         etag=hint.etag,
     )

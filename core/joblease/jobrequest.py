@@ -51,7 +51,8 @@ class Backoff(Model):
 class Retry(Model):
     """`spec.retry`."""
 
-    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
+    """None: the handler's policy says it, or the default."""
     backoff: Backoff = Backoff()
 
 
@@ -86,6 +87,16 @@ class Condition(Model):
     observed_generation: int | None = None
 
 
+class Policy(Model):
+    """`status.policy`: under which rules the job was admitted."""
+
+    group: str | None = None
+    limit: int | None = None
+    max_attempts: int | None = None
+    active_deadline_seconds: int | None = None
+    from_handler: list[str] = Field(default=[])
+
+
 class JobRequestStatus(Model):
     """`status`."""
 
@@ -97,6 +108,7 @@ class JobRequestStatus(Model):
     completed_at: AwareDatetime | None = None
     next_attempt_at: AwareDatetime | None = None
     progress: Annotated[int, Field(ge=0, le=100)] | None = None
+    policy: Policy | None = None
     message: Annotated[str, Field(max_length=MAX_MESSAGE)] | None = None
     result: Any = None
     conditions: list[Condition] = Field(default=[])

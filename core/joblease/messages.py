@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field, PlainSerializer
 
 from joblease.model import Model, Name
+from joblease.policy import HandlerPolicy, JobPolicy
 from joblease.states import State
 
 
@@ -111,7 +112,7 @@ class JobEvent(Wire):
 
 
 class RetryPolicy(Wire):
-    """`spec.retry`, flattened."""
+    """`spec.retry`, flattened, with the job's policy."""
 
     max_attempts: int = 3
     initial_seconds: float = 10
@@ -138,6 +139,8 @@ class JobMessage(Wire):
     """The slot that the operator believes to be free: a hint that saves trying the others."""
     retry: RetryPolicy = RetryPolicy()
     active_deadline_seconds: float | None = None
+    provisional: bool = False
+    """See `JobPolicy.provisional`."""
     head: "HeadHint | None" = None
 
     def message_id(self, attempt: int) -> str:
@@ -159,6 +162,7 @@ class HeadHint(Wire):
     order: int = 0
     announced: int = 0
     checkpoint: str = ""
+    policy: JobPolicy | None = None
 
 
 class ControlMessage(Wire):
@@ -177,6 +181,7 @@ class HandlerDescription(Wire):
     """The first paragraph of its docstring."""
     parameters: dict[str, Any] = Field(default={})
     """JSON schema of the parameters that its signature names."""
+    policy: HandlerPolicy | None = None
 
 
 class WorkerReport(Wire):

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from joblease import values
-from joblease.handlers import PermanentError
+from joblease.handlers import PermanentError, policy_of
 
 Handler = Callable[..., Any]
 
@@ -74,8 +74,9 @@ def describe(name: str, function: Handler) -> dict[str, Any]:
             {"name": name, "description": text, "parameters": _schema(_signature(function))}, name
         )
     except Exception:  # noqa: BLE001 - whatever is wrong with one handler must not keep the others from being served
-        return {"name": name, "description": "", "parameters": {}}
-    return known
+        known = {"name": name, "description": "", "parameters": {}}
+    policy = policy_of(name)
+    return known | ({"policy": policy.plain()} if policy else {})
 
 
 def _schema(signature: _Signature) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from joblease.head import Head
 from joblease.leases import Grant
 from joblease.messages import JobEvent, rfc3339
+from joblease.policy import read
 from joblease.states import State
 
 HEAD = "head"
@@ -76,6 +77,7 @@ def head_row(head: Head) -> dict[str, Any]:
         "write": head.write,
         "announced": head.announced,
         "order": str(head.order),  # a number of 64 bits would need a type annotation
+        "policy": compact(head.policy.plain()) if head.policy else None,
     }
     properties |= split_text("checkpoint", head.checkpoint) if head.checkpoint else {}
     return {name: value for name, value in properties.items() if value is not None}
@@ -111,6 +113,7 @@ def head_of(row: Any) -> Head:
         announced=row.get("announced", 0),
         order=int(row.get("order", 0)),
         checkpoint=join_text("checkpoint", row) or "",
+        policy=read(row["policy"]) if "policy" in row else None,
         etag=row.metadata["etag"],
     )
 

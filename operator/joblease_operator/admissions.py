@@ -7,26 +7,22 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from joblease.jobrequest import JobRequestSpec
 from joblease.messages import now
 from joblease.states import State
 
 from joblease_operator import alarm, metrics
 from joblease_operator.job import Job
+from joblease_operator.policies import Policies
 from joblease_operator.scheduler import Candidate, Scheduler
-
-if TYPE_CHECKING:
-    from joblease_operator.settings import OperatorSettings
 
 
 class Admissions:
     """Admits nobody until `open` was called: who holds a slot already must be known first."""
 
-    def __init__(self, settings: "OperatorSettings", jobs: Mapping[str, Job], on_change: Callable[[str], None]) -> None:
+    def __init__(self, policies: Policies, jobs: Mapping[str, Job], on_change: Callable[[str], None]) -> None:
         """`on_change` is called with the id of each job that may go, or that waits for something else now."""
-        self._settings = settings
+        self._policies = policies
         self._jobs = jobs
         self._on_change = on_change
         self._changed = asyncio.Event()
@@ -50,7 +46,7 @@ class Admissions:
         for admission in self.scheduler.admit(now()):
             job = self._jobs[admission.uid]
             if admission.slot is not None:
-                self.used[self.group_of(job.spec)[0]] = time.monotonic()
+                self.used[self._policies.place(job).group] = time.monotonic()
             metrics.ADMISSION_WAIT_SECONDS.observe(max(0.0, (now() - job.created_at).total_seconds()))
             if job is not asking:
                 self._on_change(job.uid)
@@ -70,6 +66,10 @@ class Admissions:
         self.scheduler.enqueue(self._candidate(job))
         self.admit(job)
         return self.admitted(job)
+
+    def stands(self, job: Job) -> bool:
+        """Whether the job was admitted, under the rules that it has now."""
+        return self.scheduler.is_admitted_as(self._candidate(job))
 
     def hold(self, job: Job) -> None:
         """Count a job as admitted: the workers have it, and nothing holds it back any more."""
@@ -96,13 +96,6 @@ class Admissions:
         """Whether the job may go, or has gone already."""
         return self.scheduler.is_admitted(job.uid)
 
-    def group_of(self, spec: JobRequestSpec | None) -> tuple[str, int]:
-        """A job's concurrency group and its limit, where it names none: the default ones."""
-        concurrency, settings = spec and spec.concurrency, self._settings
-        group = (concurrency and concurrency.group) or settings.operator_default_group
-        named = concurrency.limit if concurrency else None
-        return group, settings.operator_default_limit if named is None else named
-
     async def keep_time(self) -> None:
         """Admit what becomes due, and the rest of very many, until cancelled."""
         while True:
@@ -117,13 +110,13 @@ class Admissions:
     def _candidate(self, job: Job) -> Candidate:
         spec = job.spec
         assert spec is not None  # noqa: S101 - only ended jobs have none
-        group, limit = self.group_of(spec)
+        policy = self._policies.place(job)
         due = job.next_attempt_at if job.state is State.RETRYING else spec.start_after
         return Candidate(
             uid=job.uid,
             label=job.label,
-            group=group,
-            limit=limit,
+            group=policy.group,
+            limit=policy.limit,
             submitted_at=job.created_at,
             priority=spec.priority,
             not_before=due if due and due > now() else None,

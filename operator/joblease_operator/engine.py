@@ -9,7 +9,7 @@ message may be delivered twice. So the operator can die anywhere and simply star
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from joblease.jobrequest import JobRequestSpec, check_parameters
 from joblease.keys import Keys
 from joblease.leases import LeaseBlobs
 from joblease.messages import JobEvent, Status
+from joblease.policy import HandlerPolicy
 from joblease.states import State
 from joblease.trail import AuditTrail, NewEvent, UnknownJob
 from pydantic import ValidationError
@@ -35,6 +36,7 @@ from joblease_operator.expiry import Expiry
 from joblease_operator.job import Body, Job
 from joblease_operator.kube import JobRequests
 from joblease_operator.open_jobs import OpenJobs
+from joblease_operator.policies import BEFORE_ADMISSION, Policies
 from joblease_operator.pools import Pools
 from joblease_operator.publisher import Publisher
 from joblease_operator.queue import MAX_PAUSE_SECONDS, WorkQueue
@@ -75,7 +77,8 @@ class Engine:
         self._active = Active()
         self._queue = WorkQueue(self._reconcile_safely)
         self._publisher = Publisher(settings, broker)
-        self._admissions = Admissions(settings, self._jobs, self._queue.add)
+        self.policies = Policies(settings, self._reconsider)
+        self._admissions = Admissions(self.policies, self._jobs, self._queue.add)
         self._record = Record(trail, self._take_note, self._changed)
         self._sweeper = Sweeper(
             settings, trail, blobs, open_jobs, requests, self._publisher, self._admissions, self._jobs, self._adopt
@@ -163,6 +166,8 @@ class Engine:
         known = job.sequence
         for event in events:
             job.apply(event)
+            if policy := (event.data or {}).get("handlerPolicy"):
+                self.policies.hear(event.queue, event.handler, HandlerPolicy.model_validate(policy))
         if job.sequence != known:
             self._changed(job)
 
@@ -174,6 +179,12 @@ class Engine:
             self._admissions.enqueue(job)
         self._active.note(job, job.last_news)
         self._queue.add(job.uid)
+
+    def _reconsider(self, changed: Collection[tuple[str, str]]) -> None:
+        """Jobs of these queues and handlers that were not admitted yet have other rules now."""
+        for job in self._jobs.values():
+            if job.state in BEFORE_ADMISSION and job.spec and (job.spec.queue, job.spec.handler) in changed:
+                self._queue.add(job.uid)
 
     def _gone(self, job: Job) -> None:
         """The API server has no such resource any more, whatever the watch has told."""
@@ -291,6 +302,7 @@ class Engine:
             return  # its status says why
         try:
             check_parameters(job.spec.parameters)
+            self.policies.of(job)
         except ValueError as error:
             await self._open_jobs.add(job)
             await self._fail(job, error)
@@ -302,15 +314,18 @@ class Engine:
                     await self._open_jobs.add(job)  # a key that has its job has one that is looked after
                 if await self._end_duplicate(job, job.spec):
                     return
-            if not self._admissions.admitted(job):  # in the order in which they are heard of, whoever is listed first
+            policy = self.policies.of(job)
+            if not self._admissions.stands(job):  # in the order in which they are heard of, whoever is listed first
                 self._admissions.enqueue(job)
+            head = self._new_head(job)
             if not job.spec.key:
                 await self._open_jobs.add(job)
             if self._admissions.admitted(job):
-                await self._record.write(job, [submitted, queued(job)], self._new_head(job), state=State.QUEUED)
+                admission = [submitted, queued(job, policy)]
+                await self._record.write(job, admission, head, state=State.QUEUED, policy=policy)
             else:
                 first = replace(submitted, reason=self._waits_for(job))
-                await self._record.write(job, [first], self._new_head(job))
+                await self._record.write(job, [first], head, policy=policy if policy.from_handler else None)
         except BaseException:  # a slot is held by what is in the trail, and by nothing else
             self._admissions.leave(job)
             raise
@@ -331,11 +346,15 @@ class Engine:
         return True
 
     async def _admit(self, job: Job) -> None:
-        if job.spec and (self._admissions.admitted(job) or self._admissions.enqueue(job)):
-            await self._record.write(job, [queued(job)], state=State.QUEUED)
+        if job.spec is None:
+            return
+        policy = self.policies.of(job)
+        if self._admissions.stands(job) or self._admissions.enqueue(job):
+            admission = [queued(job, policy)]
+            await self._record.write(job, admission, state=State.QUEUED, group=policy.group, policy=policy)
             if job.state is State.QUEUED:
                 await self._publish_once(job)
-        elif job.spec:
+        else:
             reason = self._waits_for(job)
             if reason in WRITTEN and reason is not job.shown:
                 await self._record.write(job, [waiting(job, reason)])
@@ -349,8 +368,7 @@ class Engine:
             await self._publish(job)
 
     async def _publish(self, job: Job) -> None:
-        group, limit = self._admissions.group_of(job.spec)
-        await self._publisher.publish(job, group, limit, self._admissions.scheduler.slot(job.uid))
+        await self._publisher.publish(job, self.policies.of(job), self._admissions.scheduler.slot(job.uid))
 
     async def _fail(self, job: Job, error: Exception) -> None:
         """A job that can never run ends with the reason, and without what storage may have refused of it."""
@@ -368,7 +386,7 @@ class Engine:
 
     def _new_head(self, job: Job) -> Head:
         handler, queue = (job.spec.handler, job.spec.queue) if job.spec else ("unknown", "unknown")
-        group, _ = self._admissions.group_of(job.spec)
+        group = self.policies.place(job).group
         return Head(job.uid, job.namespace, job.name, handler, queue, group, job.created_at, order=job.order)
 
     def _forget(self, job: Job) -> None:

@@ -16,6 +16,7 @@ from joblease import tracing
 from joblease.head import Head
 from joblease.jobrequest import JobRequestSpec
 from joblease.messages import JobEvent, Status, now
+from joblease.policy import JobPolicy
 from joblease.states import State
 from pydantic import ValidationError
 
@@ -60,6 +61,8 @@ class Job:
     last_news: float = -math.inf
     """Monotonic time of the last event, or of the last message to the workers."""
 
+    policy: JobPolicy | None = None
+    """As the trail has it: under which rules the job was admitted, or what its handler gives to one that waits."""
     head: Head | None = None
     """The head row, as long as it is known to be what we wrote last."""
     unannounced: list[JobEvent] = field(default_factory=list)
@@ -142,6 +145,8 @@ class Job:
         self.worker = event.worker or self.worker
         self.shown, self.message = event.shown, event.message
         self.last_news = time.monotonic()
+        if event.state is State.SUBMITTED:  # not yet, or not any more
+            self.policy, self.published = None, 0
         data = event.data or {}
         if event.status == Status.STARTED:
             self.started_at = self.started_at or event.timestamp
@@ -161,7 +166,7 @@ class Job:
         """After a restart: what the head row knows, and for the rest what the status said."""
         said: Mapping[str, Any] = self.written
         self.head = None if head.checkpoint else head  # of many jobs it would take much memory
-        self.state, self.order = head.state, head.order
+        self.state, self.order, self.policy = head.state, head.order, head.policy
         self.shown = head.shown
         self.sequence, self.attempt = head.sequence, head.attempt
         self.worker, self.next_attempt_at = head.worker, head.next_attempt_at

@@ -57,10 +57,14 @@ async def operate(settings: OperatorSettings) -> None:
         async def events(channel: "AbstractChannel") -> "AbstractQueue":
             return await topology.declare_events(channel, "operator")
 
+        async def reports(channel: "AbstractChannel") -> "AbstractQueue":
+            return await topology.declare_private(channel, topology.WORKERS)
+
         # The leader hears the news, also while an earlier one that stands still is connected (consumer priority).
         broker.subscribe(
             Subscription(events, engine.on_event, PREFETCH, arguments=lambda: {"x-priority": election.term})
         )
+        broker.subscribe(Subscription(reports, engine.policies.on_report, PREFETCH))
         starting = ["starting"]
 
         def problems() -> list[str]:

@@ -7,6 +7,7 @@ from joblease import topology, tracing
 from joblease.broker import Broker, PublishFailed
 from joblease.head import hint_of
 from joblease.messages import ControlMessage, JobEvent, JobMessage, RetryPolicy
+from joblease.policy import JobPolicy
 from joblease.states import State
 from joblease.topology import CONTROL, EVENTS
 
@@ -26,9 +27,9 @@ class Publisher:
         self._pools: set[str] = set()
         self._pools_of = 0
 
-    async def publish(self, job: Job, group: str, limit: int, slot: int | None) -> None:
+    async def publish(self, job: Job, policy: JobPolicy, slot: int | None) -> None:
         """Hand an admitted job to the workers of its queue."""
-        message = _message(job, group, limit, slot)
+        message = _message(job, policy, slot)
         await self._see_to_pool(message.queue)
         try:
             await self._broker.publish(
@@ -72,7 +73,7 @@ class Publisher:
             self._pools.add(pool)
 
 
-def _message(job: Job, group: str, limit: int, slot: int | None) -> JobMessage:
+def _message(job: Job, policy: JobPolicy, slot: int | None) -> JobMessage:
     spec = job.spec
     if spec is None:
         raise ValueError(f"{job.label} has ended; it is not published again")
@@ -86,16 +87,17 @@ def _message(job: Job, group: str, limit: int, slot: int | None) -> JobMessage:
         parameters=spec.parameters,
         input_file_path=spec.input_file_path,
         description=spec.description,
-        group=group,
-        limit=limit,
+        group=policy.group,
+        limit=policy.limit,
         slot=slot,
         retry=RetryPolicy(
-            max_attempts=spec.retry.max_attempts,
+            max_attempts=policy.max_attempts,
             initial_seconds=backoff.initial_seconds,
             factor=backoff.factor,
             max_seconds=backoff.max_seconds,
         ),
-        active_deadline_seconds=spec.active_deadline_seconds,
+        active_deadline_seconds=policy.active_deadline_seconds,
+        provisional=policy.provisional,
         head=hint_of(job.head) if job.head and job.head.state is State.QUEUED else None,  # as whoever reads it takes it
     )
 

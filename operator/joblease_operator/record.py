@@ -5,6 +5,7 @@ from typing import Any
 
 from joblease.head import Head
 from joblease.messages import JobEvent, Status
+from joblease.policy import JobPolicy
 from joblease.states import State
 from joblease.trail import AuditTrail, HeadChanged, NewEvent
 
@@ -48,6 +49,7 @@ class Record:
                 continue
             job.unannounced += written
             self._take_note(job, written)
+            job.policy = job.head.policy
             return
         await self._catch_up(job, head)
 
@@ -66,6 +68,7 @@ class Record:
             events = await self._trail.history(job.uid, after=0 if whole else head.sequence - 1)
             for event in events:
                 job.apply(event)
+            job.policy = head.policy
             job.head, job.order = head if job.sequence == head.sequence and not head.checkpoint else None, head.order
             if job.state in (State.SUBMITTED, State.QUEUED):
                 job.unannounced = events
@@ -87,6 +90,7 @@ class Record:
         events = await self._trail.history(job.uid, after=after)
         known = job.sequence
         self._take_note(job, events)
+        job.policy = head.policy or job.policy
         if job.finished and job.sequence > known:  # its worker may have died before it told anybody
             job.unannounced += events[-1:]  # after what is still to be said; one of those may be under way
 
@@ -112,9 +116,10 @@ def waiting(job: Job, reason: State) -> NewEvent:
     return NewEvent(reason.value, text, reason=reason)
 
 
-def queued(job: Job) -> NewEvent:
-    """The job was admitted."""
-    return NewEvent(Status.QUEUED, f"waits for a worker of queue {job.spec.queue if job.spec else ''}")
+def queued(job: Job, policy: JobPolicy) -> NewEvent:
+    """The job was admitted; for the first time it says under which rules."""
+    data = None if job.attempt else {"policy": policy.plain()}
+    return NewEvent(Status.QUEUED, f"waits for a worker of queue {job.spec.queue if job.spec else ''}", data=data)
 
 
 def cancelled(job: Job) -> NewEvent:

@@ -118,6 +118,11 @@ class Scheduler:
         """Whether the job counts as running."""
         return uid in self._admitted
 
+    def is_admitted_as(self, candidate: Candidate) -> bool:
+        """Whether the job counts as running, in this group and with this limit."""
+        known = self._admitted.get(candidate.uid)
+        return known is not None and (known.group, known.limit) == (candidate.group, candidate.limit)
+
     def has_group(self, name: str) -> bool:
         """Whether a job of the group waits or holds a slot."""
         return name in self._groups

@@ -31,6 +31,7 @@ def status_of(job: Job, waiting: tuple[State, str] | None) -> Body:
         "completedAt": rfc3339(job.completed_at) if job.completed_at else None,
         "nextAttemptAt": rfc3339(job.next_attempt_at) if job.next_attempt_at else None,
         "progress": job.progress,
+        "policy": job.policy.shown() if job.policy and job.state is not State.SUBMITTED else None,
         "message": message,
         "result": job.result,
         "conditions": _conditions(job, reason, message),

@@ -120,7 +120,7 @@ def test_defaults_are_filled_in(jobs: JobRequests, given: dict[str, Any]) -> Non
         "parameters": {},
         "queue": "default",
         "priority": 0,
-        "retry": {"maxAttempts": 3, "backoff": {"initialSeconds": 10, "factor": 2, "maxSeconds": 600}},
+        "retry": {"backoff": {"initialSeconds": 10, "factor": 2, "maxSeconds": 600}},
         "suspend": False,
         "cancel": False,
     }
@@ -214,6 +214,7 @@ EARLY, LATE = "2030-01-01T00:00:00Z", "2031-01-01T00:00:00Z"
         ("queue", "default", "other"),
         ("queue", "other", None),
         ("retry", {}, {"maxAttempts": 4}),
+        ("retry", {}, {"maxAttempts": 3}),
         ("retry", {"backoff": {"factor": 3}}, {"backoff": {"factor": 2}}),
         ("retry", {"maxAttempts": 4}, None),
         ("inputFilePath", None, "a"),
@@ -358,6 +359,7 @@ def test_a_whole_status_is_taken_and_read_back(jobs: JobRequests) -> None:
         completedAt="2026-01-01T06:00:01Z",
         nextAttemptAt="2026-01-01T06:00:02Z",
         progress=100,
+        policy={"group": "g", "limit": 0, "maxAttempts": 3, "activeDeadlineSeconds": 9, "fromHandler": ["group"]},
         message="é" * 1024,
         conditions=[{**condition(State.COMPLETED), "observedGeneration": 1}],
     )

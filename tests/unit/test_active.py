@@ -10,6 +10,7 @@ from joblease_operator import pools
 from joblease_operator.active import Active
 from joblease_operator.admissions import Admissions
 from joblease_operator.job import Job
+from joblease_operator.policies import Policies
 from joblease_operator.settings import OperatorSettings
 
 
@@ -30,7 +31,7 @@ class Counting(dict[str, Job]):
 async def test_a_round_costs_what_has_changed_and_not_how_many_wait_for_a_worker() -> None:
     jobs, active, reflected = Counting(), Active(), list[str]()
     settings = OperatorSettings(operator_default_limit=0)
-    admissions = Admissions(settings, jobs, lambda _: None)
+    admissions = Admissions(Policies(settings, print), jobs, lambda _: None)
     nobody: Any = None
     watcher = pools.Pools(
         settings, nobody, jobs, active, admissions, nobody, nobody, nobody, lambda job: reflected.append(job.uid)

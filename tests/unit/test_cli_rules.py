@@ -20,14 +20,19 @@ CONDITIONS = ("Succeeded", "Finished")
 def test_describe_shows_every_field_of_a_status() -> None:
     conditions = [{"type": kind, "status": "True", "reason": "Completed", "message": "said"} for kind in CONDITIONS]
     values = {"jobId": "id-1", "message": "said", "progress": 73, "result": 1.5, "conditions": conditions}
+    values["policy"] = {"group": "import-acme", "limit": 7, "maxAttempts": 9, "fromHandler": ["group", "limit"]}
     others = [to_camel(name) for name in JobRequestStatus.model_fields if to_camel(name) not in values]
     status = {**values, **{name: f"2026-01-02T03:04:{at:02}Z" for at, name in enumerate(others)}}
-    job = Job({"metadata": {"uid": "id-1", "creationTimestamp": "2026-01-02T03:04:05Z"}, "status": status})
+    metadata = {"uid": "id-1", "creationTimestamp": "2026-01-02T03:04:05Z"}
+    job = Job({"metadata": metadata, "status": status})
     shown = str([dict(fields) for _, fields in sections(job)])
     missing = {name for name in others if str(status[name]) not in shown} | {
         name for name in ("id-1", "said", "73%", "1.5", *CONDITIONS) if name not in shown
     }
     assert missing == {"observedGeneration"}  # kubectl's concern
+    assert dict(sections(job))["Policy"] == {
+        "Group": "import-acme (from the handler)", "Limit": "7 (from the handler)", "Max attempts": "9 (default)",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

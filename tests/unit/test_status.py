@@ -7,6 +7,7 @@ import pytest
 from joblease.head import Head
 from joblease.jobrequest import JobRequestStatus
 from joblease.messages import JobEvent, Status
+from joblease.policy import JobPolicy
 from joblease.states import State
 from joblease_operator.job import Job
 from joblease_operator.status import TROUBLE, following, outcome, safe, stamp, status_of, tells, without_times
@@ -46,6 +47,7 @@ def test_a_running_job() -> None:
 def test_every_field_of_a_status_is_made() -> None:
     retried = job(STARTED, event(4, "Retrying", State.RETRYING, data={"nextAttemptAt": "2026-01-02T03:05:00Z"}))
     ended = job(STARTED, event(4, "Completed", State.COMPLETED, progress=100, message="done", data={"result": 1}))
+    ended.policy = JobPolicy(group="g", limit=1, max_attempts=3)
     made = set(status_of(retried, None)) | set(status_of(ended, None))
     assert made == {to_camel(name) for name in JobRequestStatus.model_fields}
 

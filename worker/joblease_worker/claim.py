@@ -140,6 +140,8 @@ def _next(head: Head, message: JobMessage, worker: str) -> tuple[list[NewEvent],
     """What a claim writes, given the head: events, and changes of the head."""
     if head.state.terminal or head.state in (State.SUBMITTED, State.RETRYING):  # those are published when they are due
         raise NothingToRun(head)
+    if head.policy and head.policy.provisional != message.provisional:  # it was admitted anew: there is a newer message
+        raise NothingToRun(head)
     if head.cancel_requested:
         return [NewEvent(Status.CANCELLED, _cancelled(head))], {"state": State.CANCELLED}
     attempts = message.retry.max_attempts

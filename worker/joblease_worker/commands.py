@@ -15,6 +15,8 @@ from typing import Any
 
 from joblease import values
 from joblease.limits import MAX_NAME, NAME_PATTERN
+from joblease.policy import HandlerPolicy
+from joblease.written_policy import KEYS, written
 
 VARIABLE = "JOBLEASE_COMMANDS"
 SHELL = "/bin/sh"
@@ -40,6 +42,7 @@ class Command:
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """JSON schema; it is announced, and the command checks what it is given."""
+    policy: HandlerPolicy | None = None
 
     def variables(self, base: Mapping[str, str]) -> dict[str, str]:
         """Its environment: its own variables over those of the handler process."""
@@ -54,7 +57,8 @@ class Command:
 
     def describe(self) -> dict[str, Any]:
         """A `HandlerDescription` as JSON."""
-        return {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+        known = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+        return known | ({"policy": self.policy.plain()} if self.policy else {})
 
 
 def read(file: Path, base: Mapping[str, str] = os.environ) -> list[Command]:
@@ -81,9 +85,13 @@ def _command(file: Path, name: str, table: object, base: Mapping[str, str]) -> C
     if not isinstance(table, dict):
         raise TypeError(f"{name} is to be a table: [{name}] with argv = […]")
     for key in table:
-        if key not in _KEYS:
-            raise ValueError(f"[{name}] has an unknown key, {key}; there are {', '.join(_KEYS)}")
-    given = {key: _checked(name, key, value) for key, value in table.items()}
+        if key not in (*_KEYS, *KEYS):
+            raise ValueError(f"[{name}] has an unknown key, {key}; there are {', '.join((*_KEYS, *KEYS))}")
+    given = {key: _checked(name, key, value) for key, value in table.items() if key not in KEYS}
+    try:
+        policy = written(**{key: table[key] for key in KEYS if key in table})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"[{name}] {error}") from None
     if ("argv" in given) == ("shell" in given):
         raise ValueError(f"[{name}] needs argv, a list of arguments, or shell, a text for {SHELL}; not both")
     if "shell" in given:
@@ -95,6 +103,7 @@ def _command(file: Path, name: str, table: object, base: Mapping[str, str]) -> C
         **{
             **given,
             "name": name,
+            "policy": HandlerPolicy(**policy) if policy else None,
             "file": file,
             "argv": tuple(given["argv"]),
             "directory": directory,

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 UNKNOWN_HANDLER_SECONDS = 60
 """How long a job whose handler is not here waits for a worker that has it: pods of two releases may serve a queue."""
 
+POLICY_UNKNOWN = "no worker had announced its handler's policy when the job was admitted: it goes back into line"
+
 
 class Work:
     """What a worker does with jobs; `runs` are those that it has claimed, by job id."""
@@ -77,6 +79,8 @@ class Work:
         async with Announcer(self._broker, traceparent) as announcer:
             try:
                 self._check_handler(delivery, message.handler)
+                if message.provisional:
+                    await self._give_back_for_policy(message)
                 with self._taken(message.job_id):
                     leases = await take_leases(self._keeper, self._session, self._trail, message, run.lease_lost)
                     head, outcome = await self._run(run, message, leases, announcer)
@@ -114,6 +118,24 @@ class Work:
                 f"for {UNKNOWN_HANDLER_SECONDS} s it is tried on other workers",
                 UNKNOWN_HANDLER_HEADER,
             )
+
+    async def _give_back_for_policy(self, message: JobMessage) -> None:
+        """Have a job admitted anew that no worker has begun, and whose handler's policy the operator did not know.
+
+        Raises `NothingToRun` when it is; of another job, its rules are those under which it was begun.
+        """
+        handler = self._pool.handlers.get(message.handler)
+        if handler is None or handler.policy is None:
+            return
+        head = await self._trail.head(message.job_id)
+        while _is_to_be_given_back(head):
+            event = NewEvent(Status.DEFERRED, POLICY_UNKNOWN, data={"handlerPolicy": handler.policy.plain()})
+            try:
+                head, _ = await self._trail.append(head, [event], state=State.SUBMITTED, policy=None)
+            except HeadChanged as changed:
+                head = changed.current
+        if head.state is State.SUBMITTED or (head.policy and not head.policy.provisional):
+            raise NothingToRun(head)
 
     async def _run(
         self, run: Run, message: JobMessage, leases: RunLeases, announcer: Announcer
@@ -177,3 +199,9 @@ class Work:
                     _, events = await self._trail.append(head, [NewEvent(Status.DEFERRED, str(conflict))])
                     await announcer.finish(events)
         return Deferred(conflict.reason, conflict.counter, conflict.soon)
+
+
+def _is_to_be_given_back(head: Head) -> bool:
+    """Whether a job was admitted provisionally, and nobody has begun it or cancelled it."""
+    provisional = head.policy is not None and head.policy.provisional
+    return provisional and head.state is State.QUEUED and not head.attempt and not head.cancel_requested

@@ -157,8 +157,8 @@ def _made(job: MemoryJob, *, created: bool) -> dict[str, Any]:
 
 def _row(job: MemoryJob) -> dict[str, Any]:
     last = job.events[-1]
-    group = job.spec.concurrency.group if job.spec.concurrency else None
-    return {**last, "group": group or "", "queue": job.spec.queue, "priority": job.spec.priority}
+    group = job.policy.group if job.policy else ""
+    return {**last, "group": group, "queue": job.spec.queue, "priority": job.spec.priority}
 
 
 def _present(job: MemoryJob) -> dict[str, Any]:

@@ -7,7 +7,7 @@ left to the worker (whose regular expressions are others), and so is what takes 
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from referencing.exceptions import Unresolvable
 from joblease_dashboard.problems import Problem
 
 if TYPE_CHECKING:
+    from joblease.messages import HandlerDescription
+
     from joblease_dashboard.live.workers import Workers
 
 STEPS = 10_000
@@ -46,16 +48,33 @@ def check(workers: "Workers", spec: Mapping[str, Any]) -> None:
     if not living or not all(report.handlers for report in living):
         return  # nobody yet, or somebody who does not tell
     known = {handler.name for report in living for handler in report.handlers}
-    schemas = [each.parameters for report in living for each in report.handlers if each.name == name]
-    if not schemas:
+    handlers = [each for report in living for each in report.handlers if each.name == name]
+    if not handlers:
         there = ", ".join(sorted(known)[:NAMED]) + (f" and {len(known) - NAMED} more" if len(known) > NAMED else "")
         detail = f"no worker of queue {queue!r} knows the handler {name!r}; they know {there}"
         raise Problem(422, "Unknown handler", detail, field="spec.handler")
-    texts = {json.dumps(schema, sort_keys=True) for schema in schemas}
+    texts = {json.dumps(each.parameters, sort_keys=True) for each in handlers}
     misfits = [_misfit(text, spec.get("parameters") or {}) for text in texts]
     if all(misfits) and misfits[0]:
         field, said = misfits[0]
         raise Problem(422, "Does not fit", f"handler {name!r}: {field}: {said}", field=field)
+    _check_group(name, spec, handlers)
+
+
+def _check_group(name: str, spec: Mapping[str, Any], handlers: "Sequence[HandlerDescription]") -> None:
+    """Raise `Problem` when the parameters make a group by no worker's policy."""
+    if (spec.get("concurrency") or {}).get("group"):
+        return
+    said = ""
+    for each in handlers:
+        try:
+            if each.policy:
+                each.policy.group_for(name, spec.get("parameters") or {})
+        except ValueError as error:
+            said = str(error)
+        else:
+            return
+    raise Problem(422, "Does not fit", said, field="spec.parameters")
 
 
 def _misfit(text: str, parameters: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -89,10 +89,15 @@ WORKER = object_of(
     handlers={
         "type": "array",
         "items": object_of(
-            ["name", "description", "parameters"],
+            ["name", "description", "parameters", "policy"],
             name=TEXT,
             description=TEXT,
             parameters={"type": "object", "description": "JSON schema of the parameters."},
+            policy={
+                "type": ["object", "null"],
+                "description": "What its jobs take unless their spec says otherwise: group, limit, maxAttempts, "
+                "activeDeadlineSeconds.",
+            },
         ),
     },
 )

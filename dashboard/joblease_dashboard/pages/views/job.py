@@ -42,8 +42,8 @@ async def job(rooms: Rooms, request: Request) -> Response:
     return rooms.render.page(
         request, "job.html", job=row, events=shown[::-1], event_count=head.sequence, epoch=head.epoch,
         older=shown[0].sequence if shown and shown[0].sequence > 1 else None, newest=not before,
-        submitted=spec, last=_last_words(found.last),
-        checkpoint=json.loads(head.checkpoint) if head.checkpoint else None,
+        submitted=spec, policy=head.policy if state.admitted or state.terminal or state is State.RETRYING else None,
+        last=_last_words(found.last), checkpoint=json.loads(head.checkpoint) if head.checkpoint else None,
         why=await _why(rooms, request, row, resource) if state.kind is Kind.WAITING else None,
         lease=_lease(rooms, row) if state is State.RUNNING else None,
         claim=head.claim_blob if state is State.RUNNING else None,

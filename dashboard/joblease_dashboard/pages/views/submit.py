@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from joblease.policy import HandlerPolicy
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -46,6 +47,8 @@ def _page(rooms: Rooms, request: Request, values: Mapping[str, str], problem: Pr
     description, queue = known.get(chosen, (None, "default"))
     return rooms.render.page(
         request, "submit.html", problem.status if problem else 200, handlers=known, chosen=chosen,
-        description=description, fields=fields_of(description), values={"queue": queue, "key": new_key(), **values},
+        description=description, fields=fields_of(description),
+        policy=(description and description.policy) or HandlerPolicy(),
+        values={"queue": queue, "key": new_key(), **values},
         namespace=values.get("namespace") or "default", problem=str(problem) if problem else "",
     )  # fmt: skip
