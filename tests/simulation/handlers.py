@@ -15,6 +15,7 @@ from typing import Any
 from faults.history import Activity
 from joblease.clock import boot_seconds
 from joblease.messages import HandlerDescription
+from joblease.policy import HandlerPolicy
 from joblease.states import State
 from joblease_worker.ending import DIED, RAISED, STOPPED, UNSTARTED, Ending
 
@@ -257,7 +258,8 @@ class SimulatedPool:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._idle: list[SimulatedProcess] = []
-        self.handlers = {"witness": HandlerDescription(name="witness")}
+        policed = HandlerDescription(name="policed", policy=HandlerPolicy(group="{team}", limit=1))
+        self.handlers = {"witness": HandlerDescription(name="witness"), "policed": policed}
 
     @contextlib.asynccontextmanager
     async def process(self) -> AsyncIterator[SimulatedProcess]:
