@@ -36,11 +36,18 @@ def test_a_whole_command(tmp_path: Path) -> None:
         grace_seconds = 0.5
         description = "Does it"
         parameters = {type = "object"}
+        group = "a-{customer}"
+        limit = 2
+        max_attempts = 5
+        deadline = "2h"
         """,
     )
     assert (found.name, found.argv, found.directory) == ("a.b", ("sh", "-c", "exit 3"), tmp_path / "work")
     assert (found.permanent_exit_codes, found.grace_seconds) == (frozenset({3, 4}), 0.5)
-    assert found.describe() == {"name": "a.b", "description": "Does it", "parameters": {"type": "object"}}
+    assert found.describe() == {
+        "name": "a.b", "description": "Does it", "parameters": {"type": "object"},
+        "policy": {"group": "a-{customer}", "limit": 2, "maxAttempts": 5, "activeDeadlineSeconds": 7200},
+    }  # fmt: skip
 
 
 def test_a_shell_takes_a_text_only_where_it_is_named(tmp_path: Path) -> None:
@@ -71,6 +78,9 @@ def test_a_shell_takes_a_text_only_where_it_is_named(tmp_path: Path) -> None:
         ("[a]\nargv = ['ls']\npermanent_exit_codes = 3", r"\[a\] permanent_exit_codes takes"),
         ("[a]\nargv = ['ls']\ngrace_seconds = -1", r"\[a\] grace_seconds takes a number of seconds, not '-1'"),
         ("[a]\nargv = ['ls']\ngrace_seconds = nan", r"\[a\] grace_seconds takes"),
+        ("[a]\nargv = ['ls']\nlimit = 0", r"\[a\] limit is to be from 1 to 10000, not 0"),
+        ("[a]\nargv = ['ls']\ngroup = '{a.b}'", r"\[a\] group '{a.b}': in braces"),
+        ("[a]\nargv = ['ls']\ndeadline = 'soon'", r"\[a\] deadline is to be"),
         ("[a]\nargv = ['ls']\nparameters = {default = inf}", r"\[a\] parameters.default is inf, which JSON cannot"),
         ("a = 1", r"a is to be a table: \[a\] with argv"),
         ("['A b']\nargv = ['ls']", r"\[A b\] is no name of a handler"),

@@ -10,9 +10,10 @@ import httpx
 from pydantic import ValidationError
 
 from joblease.content import content_of, differences
-from joblease.handlers import PermanentError, find
+from joblease.handlers import PermanentError, find, policy_of
 from joblease.jobrequest import JobRequestSpec, repeated
 from joblease.parameters import fit
+from joblease.policy import resolve
 from joblease.states import Kind
 from joblease.testing.engine import Engine, MemoryJob, unknown
 
@@ -99,10 +100,11 @@ class Api:
             raise _Problem(422, why, field="spec.handler")
         try:
             fit(spec.handler, find(spec.handler), spec.parameters)
-        except PermanentError as error:
+            policy = resolve(spec, policy_of(spec.handler))
+        except (PermanentError, ValueError) as error:
             raise _Problem(422, str(error), field="spec.parameters") from None
         name = metadata.get("name") or self._engine.new_name(spec.handler)
-        job = MemoryJob(namespace, name, spec, content, submission_id)
+        job = MemoryJob(namespace, name, spec, content, policy, submission_id)
         self._engine.add(job)
         return job, True
 
@@ -111,7 +113,7 @@ class Api:
             raise _Problem(409, f"job {job.name} is {job.state}: it has not ended")
         spec = job.spec.model_dump(by_alias=True, exclude=None)
         again = JobRequestSpec.model_validate(repeated(spec))
-        made = MemoryJob(job.namespace, self._engine.new_name(again.handler), again, job.content, "")
+        made = MemoryJob(job.namespace, self._engine.new_name(again.handler), again, job.content, job.policy, "")
         self._engine.add(made)
         return made
 
@@ -157,8 +159,7 @@ def _made(job: MemoryJob, *, created: bool) -> dict[str, Any]:
 
 def _row(job: MemoryJob) -> dict[str, Any]:
     last = job.events[-1]
-    group = job.policy.group if job.policy else ""
-    return {**last, "group": group, "queue": job.spec.queue, "priority": job.spec.priority}
+    return {**last, "group": job.policy.group, "queue": job.spec.queue, "priority": job.spec.priority}
 
 
 def _present(job: MemoryJob) -> dict[str, Any]:

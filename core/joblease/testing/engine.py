@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from joblease import values
-from joblease.handlers import ENDINGS, JobCancelled, JobContext, UnknownHandler, find, policy_of
+from joblease.handlers import ENDINGS, JobCancelled, JobContext, UnknownHandler, find
 from joblease.jobrequest import JobRequestSpec
 from joblease.messages import Status, now, rfc3339
 from joblease.names import job_name
 from joblease.parameters import fit
-from joblease.policy import DEFAULT_MAX_ATTEMPTS, JobPolicy, resolve
+from joblease.policy import JobPolicy
 from joblease.states import State
 
 
@@ -29,6 +29,7 @@ class MemoryJob:
     spec: JobRequestSpec
     content: Mapping[str, str]
     """What another submission with its key has to have in common with it."""
+    policy: JobPolicy
     submission_id: str
     job_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     submitted_at: datetime = field(default_factory=now)
@@ -36,8 +37,6 @@ class MemoryJob:
     attempt: int = 0
     steps: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
-    policy: JobPolicy | None = None
-    """Under which rules it was admitted."""
     context: JobContext | None = None
     """Of its run."""
 
@@ -77,12 +76,7 @@ class Engine:
         """A job that is submitted now."""
         self.jobs[job.job_id] = job
         job.tell(Status.SUBMITTED, State.SUBMITTED)
-        try:
-            job.policy = resolve(job.spec, policy_of(job.spec.handler))
-        except ValueError as error:
-            job.tell(Status.FAILED, State.FAILED, str(error), data={"error": str(error)})
-        else:
-            self.consider(job)
+        self.consider(job)
 
     def consider(self, job: MemoryJob) -> None:
         """Run it, unless it is to wait."""
@@ -92,7 +86,7 @@ class Engine:
         elif later:
             job.tell(Status.SCHEDULED, State.SCHEDULED)
         else:
-            job.tell(Status.QUEUED, State.QUEUED, data={"policy": job.policy.plain()} if job.policy else {})
+            job.tell(Status.QUEUED, State.QUEUED, data={"policy": job.policy.plain()})
             if not self._held:
                 run(job)
 
@@ -118,7 +112,7 @@ class Engine:
 def run(job: MemoryJob) -> None:
     """All attempts of a job, without pauses."""
     checkpoint = None
-    most = job.policy.max_attempts if job.policy else DEFAULT_MAX_ATTEMPTS
+    most = job.policy.max_attempts
     for job.attempt in range(1, most + 1):
         job.tell(Status.STARTED, State.RUNNING)
         job.context = JobContext(
