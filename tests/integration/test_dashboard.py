@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from joblease.messages import JobMessage, rfc3339
+from joblease.policy import JobPolicy
 from joblease.states import State
 from joblease.storage import FEED_TABLE, INDEX_TABLE, STATS_TABLE, Storage
 from joblease.topology import DEAD, EVENTS, REASON_HEADER
@@ -375,6 +377,26 @@ async def _next_event(lines: AsyncIterator[str]) -> dict[str, Any]:
             elif not line and "data" in event:
                 return event
     raise AssertionError("the stream ended")
+
+
+async def test_the_page_says_under_which_rules_a_job_runs_and_who_gave_them(
+    jobs: Jobs, http: httpx.AsyncClient
+) -> None:
+    history = History(jobs, "policed")
+    history.head = replace(
+        history.head,
+        policy=JobPolicy(
+            group="import-acme", limit=4, max_attempts=7, active_deadline_seconds=7200, from_handler=("group", "limit")
+        ),
+    )
+    await history.happen("Submitted", State.SUBMITTED, data={"retry": {"backoff": {}}})
+    await history.happen("Queued", State.QUEUED)
+    page = " ".join((await http.get(f"/jobs/{history.job_id}", headers={"Accept": "text/html"})).text.split())
+    for fact in (
+        "<dt>Attempt</dt><dd>0 of 7</dd>", "<dt>Group</dt><dd>import-acme <small>from the handler</small></dd>",
+        "<dt>Limit</dt><dd>4 <small>from the handler</small></dd>", "<dt>Deadline</dt><dd>2 h</dd>",
+    ):  # fmt: skip
+        assert fact in page, page[page.find("<dt>Attempt") :][:800]
 
 
 async def test_pages_show_everything_and_escape_it(jobs: Jobs, http: httpx.AsyncClient) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from azure.storage.blob import BlobSasPermissions, BlobServiceClient, generate_blob_sas
 from joblease import JobContext, PermanentError
+from joblease.handlers import policy_of
+from joblease.policy import HandlerPolicy
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -27,8 +29,15 @@ def example(number: int, folder: Path) -> ModuleType:
     return module
 
 
+def test_the_policy_is_one(tmp_path: Path) -> None:
+    example(0, tmp_path)
+    assert policy_of("import") == HandlerPolicy(
+        group="import-{customer}", limit=1, max_attempts=5, active_deadline_seconds=7200
+    )
+
+
 def test_the_example_of_a_test_is_one(tmp_path: Path) -> None:
-    module = example(0, tmp_path)
+    module = example(1, tmp_path)
     tests = [function for name, function in vars(module).items() if name.startswith("test_")]
     assert len(tests) == 2
     for test in tests:
@@ -36,7 +45,7 @@ def test_the_example_of_a_test_is_one(tmp_path: Path) -> None:
 
 
 def test_a_run_goes_on_where_the_last_one_came_to(tmp_path: Path) -> None:
-    import_rows = example(1, tmp_path).import_rows
+    import_rows = example(2, tmp_path).import_rows
     said: list[Any] = []
     assert import_rows(JobContext("1", report=said.append), rows=1000) == {"rows": 1000, "now": 1000}
     assert said[:1] == [{"checkpoint": {"done": 1}}]
@@ -45,7 +54,7 @@ def test_a_run_goes_on_where_the_last_one_came_to(tmp_path: Path) -> None:
 
 
 def test_input_comes_from_a_file_or_a_blob(tmp_path: Path, storage: str) -> None:
-    count_lines = example(2, tmp_path).count_lines
+    count_lines = example(3, tmp_path).count_lines
     path = tmp_path / "input.csv"
     path.write_bytes(b"a\nb\n")
     assert count_lines(JobContext("1", input_file_path=str(path))) == {"lines": 2}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from joblease.messages import HandlerDescription, WorkerReport, now
+from joblease.policy import HandlerPolicy
 from joblease_dashboard.actions.fitting import check
 from joblease_dashboard.live.workers import Workers
 from joblease_dashboard.problems import Problem
@@ -34,6 +35,22 @@ def served(**handlers: Any) -> Workers:
             )
         )  # fmt: skip
     return workers
+
+
+def test_parameters_make_the_group_of_the_handlers_policy() -> None:
+    workers = served(resize={"type": "object"})
+    report = workers.all()[0].report
+    policy = HandlerPolicy(group="images-{customer}")
+    one = report.handlers[0].model_copy(update={"policy": policy})
+    workers.add(report.model_copy(update={"handlers": [one]}))
+    said = (
+        "spec.parameters: handler 'resize' has its jobs in group 'images-{customer}': the parameter customer is missing"
+    )
+    assert refusal(workers) == said
+    assert refusal(workers, customer="acme") == ""
+    check(workers, {"handler": "resize", "queue": "images", "concurrency": {"group": "own"}})
+    workers.add(report.model_copy(update={"worker": "older", "handlers": report.handlers}))
+    assert refusal(workers) == ""
 
 
 def refusal(workers: Workers, handler: str = "resize", queue: str = "images", **parameters: Any) -> str:
