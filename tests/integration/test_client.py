@@ -19,6 +19,7 @@ from joblease.client import (
     JobWasCancelled,
     KeyConflict,
     NotYet,
+    Outcome,
     Refused,
     Unreachable,
     submission,
@@ -207,6 +208,42 @@ async def test_of_many_each_has_its_own_answer(client: AsyncClient, cluster: Clu
     assert [each.job_id for each in again if isinstance(each, AsyncJob)] == [
         each.job_id for each in found[:3] if isinstance(each, AsyncJob)
     ]
+
+
+async def test_what_a_selector_selects_is_done_to_all(
+    client: AsyncClient, dashboard: Dashboard, cluster: Cluster
+) -> None:
+    for number in range(4):
+        await client.submit("noop", labels={"team": "a" if number else "b"}, suspend=True)
+    team = client.select(labels={"team": "a"}, handler="noop", state="Submitted")
+    assert await team.cancel(dry_run=True) == Outcome(3, 0, [], 0)
+    assert await team.change(priority=4) == Outcome(3, 3, [], 0)
+    assert await team.cancel() == Outcome(3, 3, [], 0)
+    assert sorted(each["spec"].get("cancel", False) for each in cluster.all()) == [False, True, True, True]
+    assert sorted(each["spec"]["priority"] for each in cluster.all()) == [0, 4, 4, 4]
+
+    def without_asyncio() -> Outcome:
+        with Client(dashboard.url, token=dashboard.admin) as blocking:
+            return blocking.select(namespace=cluster.namespace, labels="team!=a").cancel()
+
+    assert await asyncio.to_thread(without_asyncio) == Outcome(1, 1, [], 0)
+    with pytest.raises(Refused, match=r"selector\.state"):
+        await client.select(state="Nonsense").retry()
+
+
+async def test_a_handler_that_no_worker_knows_yet_is_taken_unchecked(
+    client: AsyncClient, worker: Program, cluster: Cluster
+) -> None:
+    async with asyncio.timeout(30):  # until the worker has told what it knows
+        while True:
+            try:
+                await client.submit("of-tomorrow", suspend=True)
+            except Refused:
+                break
+            await asyncio.sleep(0.2)
+    one, other = await client.submit_many([submission("of-tomorrow"), submission("of-tomorrow", unchecked=True)])
+    assert (type(one), type(other)) == (Refused, AsyncJob)
+    assert (await client.submit("of-tomorrow", unchecked=True)).created
 
 
 async def test_tokens_that_are_refused(dashboard: Dashboard) -> None:

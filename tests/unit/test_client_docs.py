@@ -11,7 +11,7 @@ import httpx
 import joblease.client
 import joblease.testing
 import pytest
-from joblease.client.submission import _METADATA, _SPEC
+from joblease.client.submission import _KNOWN
 from joblease.handlers import _registry
 
 TEXT = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
@@ -53,7 +53,13 @@ def test_the_options(jobs: joblease.testing.Installation, capsys: pytest.Capture
     run(example("A script", 2), "options")
     assert capsys.readouterr().out == ""
     told = TEXT.split("\nOptions: ")[1].split("\n\n")[0]
-    assert set(re.findall(r"`(\w+)`", told)) == {*_SPEC, *_METADATA, "timedelta"}
+    assert set(re.findall(r"`(\w+)`", told)) == {*_KNOWN, "timedelta"}
+
+
+def test_the_selection(jobs: joblease.testing.Installation, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs.submit("resize-images", {"paths": 3}, unchecked=True)
+    run(example("A script", 3), "selection")
+    assert capsys.readouterr().out == "1 1 [] 0\n"
 
 
 def test_the_test(jobs: joblease.testing.Installation) -> None:

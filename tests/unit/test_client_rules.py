@@ -95,6 +95,40 @@ def test_a_refusal_is_not_sent_again(status: int) -> None:
     assert (error.status, error.field, str(error)[:24]) == (status, "spec.x", "a job of noop was refuse")
 
 
+def test_a_right_that_is_missing_is_said_at_once() -> None:
+    lacks = {"type": "about:blank", "title": "The dashboard lacks a right", "status": 502, "detail": "no create"}
+    asked, made = play(operations.submit(submission("noop"), {}, 30), answer(502, lacks))
+    assert (len(asked), type(made), made.status) == (1, Refused, 502)
+    assert "no create. Whoever has installed the dashboard" in str(made)
+    status = {"kind": "Status", "status": "Failure", "message": 'services "x" is forbidden', "code": 403}
+    asked, made = play(operations.submit(submission("noop"), {}, 30), answer(403, status))
+    assert (len(asked), "is forbidden" in str(made), "services/proxy" in str(made)) == (1, True, True)
+    missing = {"kind": "Status", "message": 'services "x" not found', "code": 404}
+    _, made = play(operations.submit(submission("noop"), {}, 30), answer(404, missing))
+    assert (type(made), "no such Service" in str(made)) == (Refused, True)
+
+
+def test_of_many_one_for_which_a_right_is_missing_is_not_sent_again() -> None:
+    lacks = {"status": 502, "problem": {"title": "The dashboard lacks a right", "status": 502, "detail": "no create"}}
+    asked, made = play(operations.submit_many([submission("noop")], {}, 30), answer(200, {"results": [lacks]}))
+    assert (len(asked), type(made[0])) == (1, Refused)
+
+
+def test_what_is_to_be_taken_unchecked_is_said_in_requests_of_its_own() -> None:
+    items = [submission("a"), submission("b", unchecked=True), submission("c")]
+    _, made = play(operations.submit(items[1], {}, 30), answer(201, {"jobId": "b"}))
+    assert made == {"jobId": "b"}
+    job = {name: {"status": 201, "job": {"jobId": name}} for name in "abc"}
+    asked, made = play(
+        operations.submit_many(items, {}, 30),
+        answer(200, {"results": [job["a"], job["c"]]}),
+        answer(200, {"results": [job["b"]]}),
+    )
+    assert [dict(each.query) for each in calls(asked)] == [{}, {"unchecked": "true"}]
+    assert [each["jobId"] for each in made] == ["a", "b", "c"]
+    assert b"unchecked" not in b"".join(each.content or b"" for each in calls(asked))
+
+
 def test_a_refused_token_is_read_anew_once() -> None:
     asked, error = play(exchange(Call("GET", "/"), "it"), answer(401, {"detail": "who?"}), answer(401, {}))
     assert ([call.fresh_token for call in calls(asked)], error.status) == ([False, True], 401)

@@ -18,6 +18,7 @@ from joblease.client.errors import (
     Unreachable,
 )
 from joblease.client.seen import Event, Snapshot
+from joblease.client.selection import Outcome, Selection
 from joblease.client.submission import Options, Submission, submission
 from joblease.client.sync import Client, Job
 
@@ -39,7 +40,9 @@ __all__ = [
     "NotConfigured",
     "NotYet",
     "Options",
+    "Outcome",
     "Refused",
+    "Selection",
     "Snapshot",
     "Submission",
     "Unreachable",

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
@@ -16,6 +16,7 @@ from joblease.client.http import Config, answer_of, limits, request_of
 from joblease.client.job import AnyJob, changes, known, listed, result_of
 from joblease.client.operations import Ref
 from joblease.client.seen import Event, Snapshot
+from joblease.client.selection import Outcome, Selection, selector_of
 from joblease.client.steps import Answer, Call, Close, Lost, Open, Pause, Read, Show, Step, Steps, shown
 from joblease.client.submission import Options, Submission, submission
 from joblease.handlers import JobContext
@@ -148,6 +149,21 @@ class AsyncClient:
         query = listed(namespace, state, handler, group)
         async for found in self.iterate(operations.jobs(query, self.timeout)):
             yield AsyncJob(self, known(found), found)
+
+    def select(
+        self,
+        *,
+        namespace: str | None = None,
+        labels: str | Mapping[str, str] | None = None,
+        handler: str | None = None,
+        state: str | None = None,
+    ) -> Selection[Awaitable[Outcome]]:
+        """The jobs of a namespace (the client's) to which all of that applies, to do something to all of them.
+
+        `labels`: a Kubernetes label selector (`a=b,c!=d`), or labels and their values.
+        """
+        where = namespace or self._config.options.get("namespace")
+        return Selection(self.run, selector_of(where, labels, handler, state), self.timeout)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -31,7 +31,7 @@ class Refused(JobLeaseError):
         """The field that is meant, as `spec.parameters.paths`."""
         self.job_id: str | None = problem.get("jobId")
         self.problem = dict(problem)
-        hint = _HINTS.get(self.status, "")
+        hint = (_HINTS_OF_API_SERVER if of_api_server(problem) else _HINTS).get(self.status, "")
         where = f"{self.field}: " if self.field and self.field not in self.detail else ""
         super().__init__(f"{what} was refused ({self.status}): {where}{self.detail}{hint}")
 
@@ -40,6 +40,12 @@ _HINTS = {
     401: ". The token is missing, wrong or expired: pass token=, or check the pod's service account",
     403: ". The token's account needs this right on jobrequests in that namespace (Kubernetes RBAC)",
     429: ". It asks to be left alone for longer than this call may take: raise timeout=, or send less at once",
+    502: ". Whoever has installed the dashboard gives it that right: the chart's ClusterRole has it",
+}
+_HINTS_OF_API_SERVER = {
+    401: ". The API server does not accept these credentials",
+    403: ". The way to the dashboard by the API server takes get, create and patch on services/proxy (Kubernetes RBAC)",
+    404: ". The API server has no such Service: is it the right namespace and name?",
 }
 
 
@@ -77,8 +83,14 @@ class NotYet(JobLeaseError, TimeoutError):
     """A job has not ended in the time that the caller wanted to wait. It goes on."""
 
 
+def of_api_server(problem: Mapping[str, Any]) -> bool:
+    """Whether the API server has answered for the dashboard, to which the request goes by its proxy."""
+    return problem.get("kind") == "Status"
+
+
 def refusal(problem: Mapping[str, Any], what: str) -> Refused:
     """The error that fits a problem."""
     if "differences" in problem:
         return KeyConflict(problem, what)
-    return (JobNotFound if problem.get("status") == 404 else Refused)(problem, what)
+    found = problem.get("status") != 404 or of_api_server(problem)
+    return (Refused if found else JobNotFound)(problem, what)

@@ -6,15 +6,15 @@ and to cancel, suspend or resume a job a second time changes nothing.
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from joblease.client.errors import Unreachable, refusal
+from joblease.client.errors import Unreachable, of_api_server, refusal
 from joblease.client.steps import Answer, Call, Lost, Pause, Steps
 
-BUSY, UNAUTHORIZED = 429, 401
-TRY_AGAIN = (BUSY, 502, 503, 504)
+BUSY, UNAUTHORIZED, BAD_GATEWAY = 429, 401, 502
+TRY_AGAIN = (BUSY, BAD_GATEWAY, 503, 504)
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 SHARE = 3
 """A try may take this part of all the time: so that one answer that never comes is not the only try."""
@@ -36,12 +36,15 @@ def exchange(call: Call, what: str) -> Steps[Any]:
             if answer.status == UNAUTHORIZED and not call.fresh_token:
                 call = replace(call, fresh_token=True)
                 continue
-            if answer.status not in TRY_AGAIN:
+            if answer.status < 300:
                 return _content(answer, what)
-            problem = _problem(answer)["detail"]
+            said = _problem(answer)
+            if not passes(said):
+                raise refusal(said, what)
+            problem = said["detail"]
             wait = max(pause, _retry_after(answer))
             if answer.status == BUSY and time.monotonic() + wait > deadline:
-                raise refusal(_problem(answer), what)
+                raise refusal(said, what)
         if time.monotonic() + wait > deadline:
             break
         yield Pause(wait)
@@ -56,9 +59,17 @@ def pauses() -> Iterator[float]:
         pause = min(pause * 2, LONGEST_PAUSE)
 
 
+def passes(problem: Mapping[str, Any]) -> bool:
+    """Whether another try may be answered otherwise.
+
+    A 502 is a proxy's whose dashboard is just away; the dashboard's own, which has a title, says that its account lacks
+    a right: that does not pass.
+    """
+    status = problem["status"]
+    return status in TRY_AGAIN and not (status == BAD_GATEWAY and "title" in problem)
+
+
 def _content(answer: Answer, what: str) -> Any:
-    if answer.status >= 300:
-        raise refusal(_problem(answer), what)
     try:
         return answer.json()
     except ValueError:
@@ -73,6 +84,8 @@ def _problem(answer: Answer) -> dict[str, Any]:
         problem = None
     if not isinstance(problem, dict):
         problem = {"detail": "not an answer of JobLease's dashboard; something in between has given it"}
+    if of_api_server(problem):
+        problem["detail"] = str(problem.get("message") or problem.get("reason") or f"status {answer.status}")
     return {"detail": f"status {answer.status}", **problem, "status": answer.status}
 
 

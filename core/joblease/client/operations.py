@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from joblease.client.errors import JobLeaseError, refusal
-from joblease.client.exchange import TRY_AGAIN, exchange, pauses
+from joblease.client.exchange import exchange, passes, pauses
 from joblease.client.seen import Snapshot, snapshot_of
 from joblease.client.steps import Call, Pause, Show, Steps
 from joblease.client.submission import Submission, new_id
@@ -15,6 +15,8 @@ BATCH = 1_000
 BATCH_BYTES = 7 << 20
 """Of JSON; the API takes 8 MiB."""
 BATCH_SECONDS = 120.0
+BULK_SECONDS = 600.0
+"""For 10,000 jobs."""
 ROUNDS = 5
 """Tries of those of a batch that could not be made just then."""
 PAGE = 200
@@ -38,7 +40,8 @@ class Ref(NamedTuple):
 
 def submit(item: Submission, defaults: Mapping[str, Any], seconds: float) -> Steps[dict[str, Any]]:
     """What the API says of the job."""
-    call = Call("POST", "/api/requests", content=_json(item.body(defaults)), seconds=seconds)
+    query = _query(unchecked=item.unchecked(defaults))
+    call = Call("POST", "/api/requests", query, _json(item.body(defaults)), seconds=seconds)
     made: dict[str, Any] = yield from exchange(call, f"a job of {item.handler}")
     return made
 
@@ -50,17 +53,18 @@ def submit_many(
     found: dict[int, dict[str, Any] | JobLeaseError] = {}
     bodies = [_json(item.body(defaults)) or b"" for item in items]
     lost: JobLeaseError | None = None
-    for chunk in _chunks(bodies):
-        places = chunk
+    unchecked = [item.unchecked(defaults) for item in items]
+    for chunk in _chunks(bodies, unchecked):
+        places, query = chunk, _query(unchecked=unchecked[chunk[0]])
         try:
             for pause in (*_some(pauses(), ROUNDS - 1), None):
                 content = b'{"requests":[' + b",".join(bodies[place] for place in places) + b"]}"
-                call = Call("POST", "/api/requests:batch", content=content, seconds=max(seconds, BATCH_SECONDS))
+                call = Call("POST", "/api/requests:batch", query, content, seconds=max(seconds, BATCH_SECONDS))
                 results = (yield from exchange(call, f"a batch of {len(places)} jobs"))["results"]
                 again = []
                 for place, each in zip(places, results, strict=True):
                     found[place] = each.get("job") or refusal(each["problem"], f"a job of {items[place].handler}")
-                    if each["status"] in TRY_AGAIN:
+                    if passes({**each.get("problem", {}), "status": each["status"]}):
                         again.append(place)
                 places = again
                 if not places or pause is None:
@@ -72,17 +76,24 @@ def submit_many(
     return [found.get(place) or lost or JobLeaseError("not sent") for place in range(len(items))]
 
 
-def _chunks(bodies: Sequence[bytes]) -> Iterator[list[int]]:
+def _chunks(bodies: Sequence[bytes], unchecked: Sequence[bool]) -> Iterator[list[int]]:
+    """What goes in one request: not too much, and all of it checked or not."""
     chunk: list[int] = []
     size = 0
-    for place, body in enumerate(bodies):
-        if chunk and (len(chunk) == BATCH or size + len(body) > BATCH_BYTES):
+    for place in sorted(range(len(bodies)), key=lambda place: unchecked[place]):
+        body = bodies[place]
+        full = len(chunk) == BATCH or size + len(body) > BATCH_BYTES
+        if chunk and (full or unchecked[place] is not unchecked[chunk[0]]):
             yield chunk
             chunk, size = [], 0
         chunk.append(place)
         size += len(body) + 1
     if chunk:
         yield chunk
+
+
+def _query(*, unchecked: bool) -> dict[str, str]:
+    return {"unchecked": "true"} if unchecked else {}
 
 
 def _some(pauses: Iterator[float], count: int) -> Iterator[float]:
@@ -122,6 +133,13 @@ def retry(ref: Ref, seconds: float) -> Steps[dict[str, Any]]:
 def change(ref: Ref, sets: Mapping[str, int], seconds: float) -> Steps[None]:
     """Change priority or time to live."""
     yield from exchange(ref.call("PATCH", "", sets, seconds), f"change of {ref}")
+
+
+def bulk(action: str, body: Mapping[str, Any], seconds: float) -> Steps[dict[str, Any]]:
+    """What the API says of something that is done to all selected jobs. Done again, it changes nothing more."""
+    call = Call("POST", f"/api/requests:{action}", content=_json(body), seconds=max(seconds, BULK_SECONDS))
+    found: dict[str, Any] = yield from exchange(call, f"{action} of selected jobs")
+    return found
 
 
 def _json(value: Any) -> bytes | None:

@@ -45,6 +45,8 @@ class Options(TypedDict, total=False):
     ttl: float | timedelta | None
     """When the `JobRequest` is deleted after the job's end; -1: never. The trail stays."""
     suspend: bool | None
+    unchecked: bool | None
+    """Taken also when no worker knows the handler yet, or knows it with other parameters."""
 
 
 _SPEC: Mapping[str, tuple[str, ...]] = {
@@ -63,6 +65,8 @@ _SPEC: Mapping[str, tuple[str, ...]] = {
     "suspend": ("suspend",),
 }
 _METADATA = ("namespace", "name", "labels", "annotations")
+UNCHECKED = "unchecked"
+_KNOWN = (*_SPEC, *_METADATA, UNCHECKED)
 _DURATIONS = ("key_ttl", "deadline", "ttl")
 
 
@@ -93,12 +97,17 @@ class Submission:
         for name, value in {**defaults, **self.said}.items():
             if name in _METADATA:
                 metadata[name] = value
+            if name not in _SPEC:
                 continue
             *outer, last = _SPEC[name]
             inner = spec.setdefault(outer[0], {}) if outer else spec
             inner[last] = value
         body: dict[str, Any] = {"metadata": metadata, "spec": spec}
         return body if "key" in spec else {**body, "submissionId": self.id}
+
+    def unchecked(self, defaults: Mapping[str, Any]) -> bool:
+        """Whether it is to be taken as it is."""
+        return bool({**defaults, **self.said}.get(UNCHECKED))
 
 
 @overload
@@ -133,7 +142,7 @@ def _fitted(name: str, function: Callable[..., Any], args: tuple[Any, ...], name
     try:
         bound = inspect.signature(function).bind(None, *args, **named)
     except TypeError as error:
-        hint = ". Options are given with submission(…).options(…)" if named.keys() & {*_SPEC, *_METADATA} else ""
+        hint = ". Options are given with submission(…).options(…)" if named.keys() & {*_KNOWN} else ""
         raise TypeError(f"handler {name!r}: {error}{hint}") from None
     first, *_ = bound.arguments
     parameters: dict[str, Any] = {}
@@ -175,8 +184,8 @@ def _as_json(handler: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     said = {name: value for name, value in options.items() if value is not None}
-    if unknown := [name for name in said if name not in _SPEC and name not in _METADATA]:
-        raise TypeError(f"there is no option {unknown[0]!r}; known are {', '.join([*_SPEC, *_METADATA])}")
+    if unknown := [name for name in said if name not in _KNOWN]:
+        raise TypeError(f"there is no option {unknown[0]!r}; known are {', '.join(_KNOWN)}")
     key = said.get("key")
     if key is not None and not (isinstance(key, str) and len(key) <= MAX_KEY and re.fullmatch(KEY_PATTERN, key)):
         raise ValueError(f"key: 1 to {MAX_KEY} printable ASCII characters are expected, not {str(key)[:60]!r}")

@@ -15,6 +15,7 @@ from joblease.client.http import Config, answer_of, limits, request_of
 from joblease.client.job import AnyJob, changes, known, listed, result_of
 from joblease.client.operations import Ref
 from joblease.client.seen import Event, Snapshot
+from joblease.client.selection import Outcome, Selection, selector_of
 from joblease.client.steps import Answer, Call, Close, Lost, Open, Pause, Read, Show, Step, Steps, shown
 from joblease.client.submission import Options, Submission, submission
 from joblease.handlers import JobContext
@@ -150,6 +151,21 @@ class Client:
         query = listed(namespace, state, handler, group)
         for found in self.iterate(operations.jobs(query, self.timeout)):
             yield Job(self, known(found), found)
+
+    def select(
+        self,
+        *,
+        namespace: str | None = None,
+        labels: str | Mapping[str, str] | None = None,
+        handler: str | None = None,
+        state: str | None = None,
+    ) -> Selection[Outcome]:
+        """The jobs of a namespace (the client's) to which all of that applies, to do something to all of them.
+
+        `labels`: a Kubernetes label selector (`a=b,c!=d`), or labels and their values.
+        """
+        where = namespace or self._config.options.get("namespace")
+        return Selection(self.run, selector_of(where, labels, handler, state), self.timeout)
 
     def close(self) -> None:
         """Close the connections."""

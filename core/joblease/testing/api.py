@@ -15,9 +15,13 @@ from joblease.jobrequest import JobRequestSpec, repeated
 from joblease.parameters import fit
 from joblease.policy import resolve
 from joblease.states import Kind
+from joblease.testing.bulk import selected
 from joblease.testing.engine import Engine, MemoryJob, unknown
 
 _JOB = re.compile(r"/api/(requests|jobs)/([^/]+)(?:/(\w+))?")
+
+
+_MANY = re.compile(r"/api/requests:(\w+)")
 
 
 class _Problem(Exception):
@@ -42,14 +46,17 @@ class Api:
     def _answer(self, request: httpx.Request, body: Any) -> httpx.Response:
         match request.method, request.url.path:
             case "POST", "/api/requests":
-                made, created = self._submit(body)
+                made, created = self._submit(body, checked=_checks(request))
                 return httpx.Response(201 if created else 200, json=_made(made, created=created))
             case "POST", "/api/requests:batch":
-                return httpx.Response(200, json={"results": [self._one(each) for each in body["requests"]]})
+                results = [self._one(each, checked=_checks(request)) for each in body["requests"]]
+                return httpx.Response(200, json={"results": results})
             case "GET", "/api/requests":
                 return httpx.Response(200, json={"jobs": self._list(request.url.params)})
             case "GET", "/api/stream":
                 return self._stream(request.url.params["jobId"])
+        if request.method == "POST" and (many := _MANY.fullmatch(request.url.path)):
+            return self._bulk(many[1], body)
         found = _JOB.fullmatch(request.url.path)
         job = self._engine.jobs.get(found[2]) if found else None
         if found is None or job is None:
@@ -63,10 +70,14 @@ class Api:
         if request.method == "GET":
             return httpx.Response(200, json=_present(job))
         if request.method == "PATCH":
-            job.spec = JobRequestSpec.model_validate({**job.spec.model_dump(by_alias=True), **body})
+            _change(job, body)
             return httpx.Response(200, json={"jobId": job.job_id})
         if verb == "retry":
             return httpx.Response(200, json=_made(self._again(job), created=True))
+        self._act(job, verb)
+        return httpx.Response(200, json={"jobId": job.job_id})
+
+    def _act(self, job: MemoryJob, verb: str) -> None:
         act: Callable[[], None] = {
             "cancel": lambda: self._engine.cancel(job),
             "suspend": lambda: self._suspend(job, suspend=True),
@@ -75,16 +86,27 @@ class Api:
         if job.state.terminal:
             raise _Problem(409, f"job {job.name} is {job.state}: it is too late to {verb} it")
         act()
-        return httpx.Response(200, json={"jobId": job.job_id})
 
-    def _one(self, body: Any) -> dict[str, Any]:
+    def _bulk(self, action: str, body: Mapping[str, Any]) -> httpx.Response:
+        found = selected(action, body, self._engine.jobs)
+        for job in () if body["dryRun"] else found:
+            if action == "patch":
+                _change(job, body["set"])
+            elif action == "retry":
+                self._again(job)
+            else:
+                self._act(job, action)
+        done = 0 if body["dryRun"] else len(found)
+        return httpx.Response(200, json={"matched": len(found), "done": done, "failed": [], "left": 0})
+
+    def _one(self, body: Any, *, checked: bool) -> dict[str, Any]:
         try:
-            made, created = self._submit(body)
+            made, created = self._submit(body, checked=checked)
         except _Problem as problem:
             return {"status": problem.content["status"], "problem": problem.content}
         return {"status": 201 if created else 200, "job": _made(made, created=created)}
 
-    def _submit(self, body: Mapping[str, Any]) -> tuple[MemoryJob, bool]:
+    def _submit(self, body: Mapping[str, Any], *, checked: bool) -> tuple[MemoryJob, bool]:
         metadata = body["metadata"]
         namespace = metadata.get("namespace", "default")
         spec = _checked(body["spec"])
@@ -96,12 +118,11 @@ class Api:
             if spec.key and same and not job.key_expired:
                 _compare(job, content)
                 return job, False
-        if why := unknown(spec.handler):
-            raise _Problem(422, why, field="spec.handler")
+        if checked:
+            _check_fit(spec)
         try:
-            fit(spec.handler, find(spec.handler), spec.parameters)
             policy = resolve(spec, policy_of(spec.handler))
-        except (PermanentError, ValueError) as error:
+        except ValueError as error:
             raise _Problem(422, str(error), field="spec.parameters") from None
         name = metadata.get("name") or self._engine.new_name(spec.handler)
         job = MemoryJob(namespace, name, spec, content, policy, submission_id)
@@ -134,6 +155,23 @@ class Api:
         if job and not job.state.terminal:
             raise AssertionError(f"job {job.name} is {job.state}, and nobody will run it: call run_waiting() first")
         return httpx.Response(200)
+
+
+def _change(job: MemoryJob, sets: Mapping[str, Any]) -> None:
+    job.spec = JobRequestSpec.model_validate({**job.spec.model_dump(by_alias=True), **sets})
+
+
+def _checks(request: httpx.Request) -> bool:
+    return str(request.url.params.get("unchecked")) != "true"
+
+
+def _check_fit(spec: JobRequestSpec) -> None:
+    if why := unknown(spec.handler):
+        raise _Problem(422, why, field="spec.handler")
+    try:
+        fit(spec.handler, find(spec.handler), spec.parameters)
+    except PermanentError as error:
+        raise _Problem(422, str(error), field="spec.parameters") from None
 
 
 def _checked(spec: Any) -> JobRequestSpec:
