@@ -1,7 +1,10 @@
 """Doing something to jobs that are named or selected: `cancel`, `suspend`, `resume`; `retry` is in `submit`."""
 
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+
+from joblease.states import State
 
 from joblease_cli import follow, output
 from joblease_cli.failures import CommandError, Exit
@@ -10,32 +13,68 @@ from joblease_cli.kube import JobRequests, Scope
 
 
 def each(
-    jobs: JobRequests, options: Namespace, wanted: Callable[[Job], bool], do: Callable[[Job], Exit | None]
+    jobs: JobRequests,
+    options: Namespace,
+    wanted: Callable[[Job], bool],
+    do: Callable[[Job], Exit | None],
+    done: str,
 ) -> Exit:
-    """Do it to the named jobs, or to those of -l and --all that are `wanted`; the first trouble's exit code.
+    """Do it to the named jobs, or to those that are selected and `wanted`; the first trouble's exit code.
 
     A job for which it cannot be done does not keep the others from it. A server that does not answer does.
+    `done` is the word for what becomes of a job, as "cancelled".
     """
-    if bool(options.names) + bool(options.selector) + options.all != 1:
-        raise CommandError("name jobs, or select them with -l or with --all", Exit.REFUSED)
-    first = Exit.OK
-    for find in _found(jobs, options, wanted):
+    selected = bool(options.selector or options.handler or options.state)
+    if bool(options.names) + selected + options.all != 1:
+        raise CommandError("name jobs, or select them with -l, --handler and --state, or with --all", Exit.REFUSED)
+    found = list(_found(jobs, options, wanted))
+    if found and not (options.names or options.dry_run or options.yes):
+        _ask(f"{_counted(len(found))} of namespace {jobs.namespace} will be {done}")
+    first, count = Exit.OK, 0
+    for find in found:
         try:
-            code = do(find()) or Exit.OK
+            job = find()
+            if not options.dry_run:
+                code = do(job) or Exit.OK
+            else:
+                code = Exit.OK
+                count += wanted(job)
+                output.line(f"{job.reference} would be {done if wanted(job) else 'left as it is'}")
         except CommandError as error:
             if error.code is Exit.UNAVAILABLE:
                 raise
             output.error(error)
             code = error.code
         first = first or code
+    if options.dry_run:
+        output.line(f"{_counted(count)} would be {done}")
     return first
+
+
+def _counted(count: int) -> str:
+    return f"{count} job{'' if count == 1 else 's'}"
+
+
+def _ask(what: str) -> None:
+    """Ask whether that is meant, when there is somebody to ask."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    sys.stderr.write(f"{output.clean(what)}. Go on? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CommandError("nothing was done", Exit.REFUSED)
 
 
 def _found(jobs: JobRequests, options: Namespace, wanted: Callable[[Job], bool]) -> Iterator[Callable[[], Job]]:
     if options.names:
         yield from ((lambda name=name: jobs.find(name)) for name in options.names)
         return
-    found = [job for job in jobs.list(Scope(jobs.namespace, labels=options.selector or ""))[0] if wanted(job)]
+    fields = f"spec.handler={options.handler}" if options.handler else ""
+    found = [
+        job
+        for job in jobs.list(Scope(jobs.namespace, fields, options.selector or ""))[0]
+        if wanted(job) and options.state in (None, job.reason or State.SUBMITTED)
+    ]
     if not found:
         output.notice(f"no such jobs in namespace {jobs.namespace}")
     yield from ((lambda job=job: job) for job in found)
@@ -52,7 +91,7 @@ def cancel(jobs: JobRequests, options: Namespace) -> Exit:
         cancelled.append(jobs.change(job.name, {"cancel": True}))
         output.line(f"{job.reference} is being cancelled")
 
-    code = each(jobs, options, lambda job: not job.ended, order)
+    code = each(jobs, options, lambda job: not job.ended, order, "cancelled")
     if options.wait:
         for job in cancelled:
             ended = follow.until_end(jobs, job, options.timeout, quiet=True)
@@ -83,4 +122,4 @@ def _hold(jobs: JobRequests, options: Namespace, *, suspended: bool) -> Exit:
     def wanted(job: Job) -> bool:
         return not job.ended and bool(job.spec.get("suspend")) is not suspended
 
-    return each(jobs, options, wanted, hold)
+    return each(jobs, options, wanted, hold, "suspended" if suspended else "resumed")

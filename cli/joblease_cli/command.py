@@ -11,10 +11,8 @@ import click
 
 from joblease_cli import completion, durations, forms
 from joblease_cli.connection import connect
+from joblease_cli.dashboard import URL_VARIABLE, Dashboard
 from joblease_cli.failures import MEANINGS, CommandError, Exit
-from joblease_cli.kube import JobRequests
-
-Run = Callable[[JobRequests, Namespace], Exit]
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -72,11 +70,17 @@ def cluster() -> list[click.Parameter]:
     ]  # fmt: skip
 
 
-def output(*more: str) -> Option:
-    """-o, with the forms that this command has beside those that all have."""
-    names = (*more, *forms.PLAIN)
+def output(*more: str, named: bool = True) -> Option:
+    """-o, with the forms that this command has beside those that all have; `named`: what is printed has a name."""
+    names = (*more, *(each for each in forms.PLAIN if named or each != "name"))
+
+    def parse(text: str) -> Any:
+        if text == "name" and not named:
+            raise ValueError(f"expected one of {', '.join(names)}, not 'name'")
+        return text if text in more else forms.form(text)
+
     return Option(
-        "-o", "--output", metavar="FORM", type=Parsed("FORM", lambda text: text if text in more else forms.form(text)),
+        "-o", "--output", metavar="FORM", type=Parsed("FORM", parse),
         shell_complete=completion.among([name.rstrip("…") for name in names]),
         help=f"how to print it: {', '.join(names)}",
     )  # fmt: skip
@@ -100,16 +104,49 @@ class _Sections(click.Command):
 class Command(_Sections):
     """A command that talks to a cluster."""
 
-    def __init__(self, name: str, run: Run, purpose: str, params: Sequence[click.Parameter]) -> None:
-        def call(**given: Any) -> Exit:
-            options = Namespace(**given)
-            jobs = connect(options.kubeconfig, options.context, options.namespace, options.request_timeout or None)
-            return run(jobs, options)
+    way = "Through the Kubernetes API."
 
+    def __init__(self, name: str, run: Callable[..., Exit], purpose: str, params: Sequence[click.Parameter]) -> None:
         super().__init__(
-            name, callback=call, params=[*params, *cluster()], context_settings=HELP,
-            short_help=purpose, help=f"{purpose[0].upper()}{purpose[1:]}.",
+            name, callback=lambda **given: run(self.opened(Namespace(**given)), Namespace(**given)),
+            params=[*params, *cluster()], context_settings=HELP,
+            short_help=purpose, help=f"{purpose[0].upper()}{purpose[1:]}. {self.way}",
         )  # fmt: skip
+
+    def opened(self, options: Namespace) -> Any:
+        """What the command is done with."""
+        return connect(options.kubeconfig, options.context, options.namespace, options.request_timeout or None)
+
+
+def dashboard() -> list[click.Parameter]:
+    """Which dashboard is meant, and who asks."""
+    return [
+        Option(
+            "--dashboard", metavar="URL", envvar=URL_VARIABLE, show_envvar=True, section="Dashboard",
+            help="its address",
+        ),
+        Option(
+            "--dashboard-token", metavar="TOKEN", envvar="JOBLEASE_DASHBOARD_TOKEN", show_envvar=True,
+            section="Dashboard", help="default: that of the kubeconfig",
+        ),
+        Option(
+            "--dashboard-ca", metavar="FILE", envvar="JOBLEASE_DASHBOARD_CA", show_envvar=True, section="Dashboard",
+            help="authorities for its certificate (PEM)", shell_complete=completion.files,
+        ),
+    ]  # fmt: skip
+
+
+class DashboardCommand(Command):
+    """A command that asks the dashboard."""
+
+    way = "Through the dashboard's API."
+
+    def __init__(self, name: str, run: Callable[..., Exit], purpose: str, params: Sequence[click.Parameter]) -> None:
+        super().__init__(name, run, purpose, [*params, *dashboard()])
+
+    def opened(self, options: Namespace) -> Any:
+        """The dashboard."""
+        return Dashboard(options)
 
 
 class Root(_Sections, click.Group):

@@ -5,14 +5,27 @@ from typing import Any
 import click
 from joblease import __version__
 from joblease.jobrequest import NEVER
-from joblease.states import REASONS
+from joblease.states import REASONS, State
 
-from joblease_cli import actions, completion, durations, follow, output, publish, show, submit
-from joblease_cli.command import HELP, TIME, WHOLE_TIME, Command, Option, Parsed, Root, cluster
+from joblease_cli import actions, completion, durations, follow, history, output, publish, show, submit
+from joblease_cli.command import (
+    HELP,
+    TIME,
+    WHOLE_TIME,
+    Command,
+    DashboardCommand,
+    Option,
+    Parsed,
+    Root,
+    cluster,
+    dashboard,
+)
 from joblease_cli.command import output as form
 from joblease_cli.failures import Exit
 
 _JOB = "Job"
+STATES = [State.SUBMITTED.value, *(reason.value for reason in REASONS)]
+"""The first one is that of a job that no operator has noticed yet."""
 
 
 def _one(word: str = "job") -> list[click.Parameter]:
@@ -23,7 +36,13 @@ def _several() -> list[click.Parameter]:
     return [
         click.Argument(["names"], nargs=-1, metavar="[JOB]...", shell_complete=completion.jobs),
         Option("-l", "--selector", metavar="LABELS", help="the jobs with these labels, such as app=shop,tier!=test"),
+        Option("--handler", metavar="NAME", help="the jobs of this handler", shell_complete=completion.handlers),
+        Option(
+            "--state", type=click.Choice(STATES), metavar="STATE", help=f"the jobs in this state: {', '.join(STATES)}"
+        ),
         Option("--all", is_flag=True, help="all jobs of the namespace"),
+        Option("--dry-run", is_flag=True, help="only say which, and how many"),
+        Option("-y", "--yes", is_flag=True, help="do not ask, on a terminal, whether all that are selected are meant"),
     ]
 
 
@@ -80,9 +99,16 @@ def _spec() -> list[click.Parameter]:
 
 def _following() -> list[click.Parameter]:
     return [
-        Option("-f", "--follow", is_flag=True, help="show its progress until it ends"),
+        Option("--follow", is_flag=True, help="show its progress until it ends"),
         Option("--wait", is_flag=True, help="wait until it ends"),
         _timeout("--follow and --wait"),
+    ]
+
+
+def _listing() -> list[click.Parameter]:
+    return [
+        Option("--no-headers", is_flag=True, help="without the heading of the table"),
+        form("table", "wide", named=False),
     ]
 
 
@@ -111,8 +137,10 @@ ROOT = Root(
         *cluster(),  # for completion and help: they are always read as the command's
     ],
     commands=[
-        Command("submit", submit.run, "submit a job", [
-            _handler(),
+        Command("submit", submit.run, "submit a job, or with -f all JobRequests of files", [
+            _handler(required=False),
+            Option("-f", "--filename", "files", multiple=True, metavar="FILE", shell_complete=completion.files,
+                   help="YAML or JSON, one or several documents; - is standard input; may be repeated"),
             Option("--name", metavar="NAME", help="name of the JobRequest (default: the handler and random letters)"),
             Option("--generate-name", metavar="PREFIX", help="let the API server complete the name"),
             *_spec(), *_following(), form(),
@@ -132,11 +160,28 @@ ROOT = Root(
             form("table", "wide"),
         ]),
         Command("describe", show.run_describe, "show all about a job, with --dashboard also of a deleted one", [
-            *_one(),
-            Option("--dashboard", metavar="URL", envvar="JOBLEASE_DASHBOARD_URL", show_envvar=True,
-                   help="where the trail of a deleted job is read"),
-            form(),
+            *_one(), Option("--trail", is_flag=True, help="with all that happened to it, from the dashboard"),
+            *dashboard(), form(),
         ]),
+        DashboardCommand("history", history.history, "list the jobs of the audit trail, also deleted ones, or with "
+                         "--events what happened; the newest first", [
+            Option("-A", "--all-namespaces", is_flag=True, help="of all namespaces"),
+            Option("--events", is_flag=True, help="what happened to jobs, not the jobs"),
+            Option("--handler", metavar="NAME", help="only of this handler", shell_complete=completion.handlers),
+            Option("--group", metavar="GROUP", help="only of this concurrency group"),
+            Option("--name", metavar="PREFIX", help="only of jobs whose name begins so"),
+            Option("--state", type=click.Choice(list(REASONS)), metavar="STATE", help="only jobs in this state"),
+            Option("--status", metavar="STATUS", help="only events with this status, as Started or Step"),
+            Option("--from", "since", metavar="TIME", type=Parsed("TIME", history.moment),
+                   help="not before: RFC 3339, or so long ago (2h, 7d)"),
+            Option("--to", "until", metavar="TIME", type=Parsed("TIME", history.moment), help="not after"),
+            Option("--limit", type=click.IntRange(1, 100_000), default=100, metavar="N", help="so many at most (100)"),
+            *_listing(),
+        ]),
+        DashboardCommand("workers", history.workers, "list the workers, and what they run", _listing()),
+        DashboardCommand("queues", history.queues, "list the broker's queues", _listing()),
+        DashboardCommand("dead-letters", history.dead_letters, "list the oldest dead letters, and why they are ones",
+                         _listing()),
         Command("follow", follow.run, "watch a job until it ends; the exit code tells how", [
             *_one(), _timeout("it"),
         ]),

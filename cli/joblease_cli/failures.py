@@ -32,7 +32,7 @@ MEANINGS = {
     Exit.JOB_CANCELLED: "the job was cancelled, or ended in another way as neither success nor failure",
     Exit.NOT_FOUND: "no such job, or it was deleted meanwhile",
     Exit.TIMEOUT: "--timeout passed; the job goes on",
-    Exit.UNAVAILABLE: "the API server cannot be reached, lacks JobLease, or does not allow it",
+    Exit.UNAVAILABLE: "the API server or the dashboard cannot be reached, does not allow it, or lacks JobLease",
     Exit.FAULT: "a fault of this command itself; says nothing about the job (JOBLEASE_DEBUG=1 shows the traceback)",
     Exit.INTERRUPTED: "interrupted with Ctrl-C; the job goes on",
 }

@@ -23,8 +23,8 @@ class Form(Protocol):
     def one(self, found: Raw) -> None:
         """One object by itself: what was asked for by name, or one change of a watch."""
 
-    def many(self, found: Sequence[Raw]) -> None:
-        """A list of objects."""
+    def many(self, found: Sequence[Raw], name: str = "") -> None:
+        """A list of JobRequests, or what the dashboard's API lists by that name."""
 
 
 class _Whole:
@@ -38,7 +38,10 @@ class _Whole:
         output.raw(("" if self._first else self._between) + self._text(found))
         self._first = False
 
-    def many(self, found: Sequence[Raw]) -> None:
+    def many(self, found: Sequence[Raw], name: str = "") -> None:
+        if name:
+            self.one({name: list(found)})
+            return
         self.one({"apiVersion": API_VERSION, "kind": "JobRequestList", "items": list(found)})
 
 
@@ -46,7 +49,7 @@ class _Name:
     def one(self, found: Raw) -> None:
         output.line(Job(found).reference)
 
-    def many(self, found: Sequence[Raw]) -> None:
+    def many(self, found: Sequence[Raw], name: str = "") -> None:  # noqa: ARG002 - a `Form`
         for each in found:
             self.one(each)
 
@@ -66,7 +69,7 @@ class _Columns:
     def one(self, found: Raw) -> None:
         self.many([found])
 
-    def many(self, found: Sequence[Raw]) -> None:
+    def many(self, found: Sequence[Raw], name: str = "") -> None:  # noqa: ARG002 - a `Form`
         rows = [[self._cell(path, each) for path in self._paths] for each in found]
         output.aligned([*([self._header] if self._first else []), *rows])
         self._first = False

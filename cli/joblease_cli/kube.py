@@ -138,12 +138,14 @@ class JobRequests:
             answer.close()
             answer.release_conn()
 
-    def create(self, body: dict[str, Any]) -> Job:
-        """Create a JobRequest in the namespace."""
+    def create(self, body: dict[str, Any], *, dry_run: bool = False) -> Job:
+        """Create a JobRequest in its namespace, or else in ours; `dry_run`: only look whether that can be done."""
         metadata = body["metadata"]
         doing = f"create jobrequest {metadata.get('name') or metadata['generateName'] + '…'}"
         call = self._custom.create_namespaced_custom_object
-        return Job(self._ask(doing, call, **self._here(), body=body, field_manager=MANAGER))
+        where = {**_COORDINATES, "namespace": metadata.get("namespace") or self.namespace}
+        how = {"dry_run": "All"} if dry_run else {}
+        return Job(self._ask(doing, call, **where, body=body, field_manager=MANAGER, **how))
 
     def change(self, name: str, spec: dict[str, Any]) -> Job:
         """Merge into the spec of a job."""

@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.text import Text
 
-from joblease_cli import output, trail
+from joblease_cli import output
+from joblease_cli.dashboard import Dashboard
 from joblease_cli.failures import CommandError, Exit
 from joblease_cli.job import Job, instant
 from joblease_cli.kube import JobRequests, Scope
@@ -88,16 +89,20 @@ def run_describe(jobs: JobRequests, options: Namespace) -> Exit:
     except CommandError as error:
         if error.code is not Exit.NOT_FOUND or not options.dashboard:
             raise
-        found = trail.of(options.dashboard, jobs, options.job)
+        found = Dashboard(options).trail(options.job)
         if options.output:
             options.output.one(found)
         else:
-            _print(_sections_of_trail(found))
+            _print([("Job (deleted; from its audit trail)", found["job"]), _events(found)])
         return Exit.OK
+    told = Dashboard(options).trail(job.uid) if options.trail else None
     if options.output:
-        options.output.one(job.raw)
+        options.output.one(told or job.raw)
         return Exit.OK
     _print(sections(job))
+    if told:
+        _print([_events(told)])
+        return Exit.OK
     output.line(f"Audit trail:\n  every step is kept under job id {job.uid}, also after this object is deleted")
     output.line(f"  (dashboard: {options.dashboard or ''}/jobs/{job.uid}, API: GET /api/jobs/{job.uid})")
     return Exit.OK
@@ -111,14 +116,14 @@ def _print(sections: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
                 output.line(f"  {name + ':':{_FIELD}} {output.clean(value)}")
 
 
-def _sections_of_trail(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The same of a deleted job: what its last row says, and all that happened."""
-    yield "Job (deleted; from its audit trail)", found["job"]
-    yield (
+def _events(found: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """All that happened, by its number: two events may have one time."""
+    return (
         "Events",
         {
-            f"{each['timestamp']} {each['status']}": f"{each.get('message', '')} {_json(each.get('data'))}".strip()
-            or "-"
+            f"{each['sequence']} {each['timestamp']} {each['status']}": (
+                f"{each.get('message', '')} {_json(each.get('data'))}".strip() or output.NONE
+            )
             for each in found["events"]
         },
     )

@@ -21,7 +21,7 @@ from joblease.states import Kind, State
 from joblease.tracing import ANNOTATION, child_of
 from pydantic import ValidationError
 
-from joblease_cli import actions, durations, follow, output
+from joblease_cli import actions, documents, durations, follow, output
 from joblease_cli.failures import CommandError, Exit
 from joblease_cli.forms import Form
 from joblease_cli.job import API_VERSION, Job
@@ -32,11 +32,55 @@ _INT64 = range(-(1 << 63), 1 << 63)
 
 def run(jobs: JobRequests, options: Namespace) -> Exit:
     """`joblease submit`."""
+    if options.files:
+        return _documents(jobs, options)
+    if not options.handler:
+        raise CommandError("name a handler, or files with -f", Exit.REFUSED)
     if options.name and options.generate_name:
         raise CommandError("--name and --generate-name: only one of them", Exit.REFUSED)
     job = jobs.create(manifest(options))
     print_created(job, options.output)
     return follow.as_asked(jobs, job, options)
+
+
+def _documents(jobs: JobRequests, options: Namespace) -> Exit:
+    """All of them or none, as far as that can be known before: the API server is asked about each without making it."""
+    own = ("files", "follow", "wait", "timeout", "output", "namespace", "context", "kubeconfig", "request_timeout")
+    if other := [name for name, value in vars(options).items() if value and name not in own]:
+        raise CommandError(
+            f"-f takes all from its files; {other[0].replace('_', '-')} has no meaning there", Exit.REFUSED
+        )
+    found = [
+        documents.Document(each.place, _complete(each.body))
+        for each in documents.read(options.files, options.namespace)
+    ]
+    wrong = []
+    for place, body in found:
+        try:
+            jobs.create(body, dry_run=True)
+        except CommandError as error:
+            if error.code is Exit.UNAVAILABLE:
+                raise CommandError(f"nothing was submitted. {place}: {error}", error.code) from None
+            wrong.append(f"{place}: {error}")
+    documents.refuse(wrong)
+    made: list[Job] = []
+    for place, body in found:
+        try:
+            made.append(jobs.create(body))
+        except CommandError as error:
+            raise CommandError(
+                f"{len(made)} of {len(found)} jobs submitted, then {place}: {error}", error.code
+            ) from None
+        print_created(made[-1], options.output)
+    return next(filter(None, [follow.as_asked(jobs, job, options) for job in made]), Exit.OK)
+
+
+def _complete(body: dict[str, Any]) -> dict[str, Any]:
+    """With a name, and the trace that it belongs to."""
+    metadata = body["metadata"]
+    name = {} if metadata.get("name") or metadata.get("generateName") else {"name": job_name(body["spec"]["handler"])}
+    notes = {ANNOTATION: child_of(os.environ.get("TRACEPARENT")), **(metadata.get("annotations") or {})}
+    return {**body, "metadata": {**metadata, **name, "annotations": notes}}
 
 
 def retry(jobs: JobRequests, options: Namespace) -> Exit:
@@ -55,7 +99,13 @@ def retry(jobs: JobRequests, options: Namespace) -> Exit:
         print_created(job, options.output)
         return follow.as_asked(jobs, job, options)
 
-    return actions.each(jobs, options, lambda job: job.ended and State(job.reason).kind is Kind.FAILED, again)
+    def wanted(job: Job) -> bool:
+        anyhow = bool(options.state or options.names)
+        return (job.ended or bool(options.names and options.force)) and (
+            anyhow or State(job.reason).kind is Kind.FAILED
+        )
+
+    return actions.each(jobs, options, wanted, again, "submitted again")
 
 
 def manifest(options: Namespace, name: str | None = None) -> dict[str, Any]:

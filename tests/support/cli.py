@@ -34,9 +34,10 @@ class Cli:
             command, env=self.environment, input=text, capture_output=True, text=True, timeout=60, check=False
         )
 
-    def on_a_terminal(self, *arguments: str, columns: int = 80) -> str:
-        """What a terminal of that width shows, without colours."""
+    def on_a_terminal(self, *arguments: str, columns: int = 80, answer: str = "") -> str:
+        """What a terminal of that width shows, without colours; `answer` is typed before."""
         ours, theirs = pty.openpty()
+        os.write(ours, answer.encode())
         environment = {**self.environment, "COLUMNS": str(columns), "TERM": "xterm", "NO_COLOR": "1"}
         seen: list[bytes] = []
 

@@ -1,0 +1,122 @@
+"""What only the dashboard knows, by its API: the audit trail, workers, queues, dead letters.
+
+`joblease.client` asks, with its bounds and its further tries. What goes wrong becomes one line that says which
+dashboard was asked, and what to do.
+"""
+
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from joblease.client import Client, JobNotFound, NotConfigured, Refused, Unreachable
+from joblease.client.exchange import exchange
+from joblease.client.steps import Call
+
+from joblease_cli.connection import connect
+from joblease_cli.failures import CommandError, Exit
+from joblease_cli.kube import is_job_id
+
+URL_VARIABLE = "JOBLEASE_DASHBOARD_URL"
+PAGE = 1_000
+_PAGES = 1_000
+_UNBOUND = 600.0
+"""Seconds for a request that is to have no bound."""
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_HINTS = {
+    401: ". Pass --dashboard-token, as of `kubectl create token`",
+    403: ". Ask for that right on jobrequests.joblease.dev (Kubernetes RBAC)",
+}
+
+
+class Dashboard:
+    """A dashboard, asked with the token that was given or the kubeconfig's."""
+
+    def __init__(self, options: Namespace) -> None:
+        """Nothing is sent yet. Raises `CommandError`."""
+        if not options.dashboard:
+            raise CommandError(
+                f"no dashboard is named: pass --dashboard https://… or set {URL_VARIABLE} "
+                "(that of `make up` is http://127.0.0.1:8080)",
+                Exit.REFUSED,
+            )
+        self.url = str(options.dashboard).rstrip("/")
+        self._without = ""
+        token, self.namespace = self._account(options)
+        self._seconds = options.request_timeout or _UNBOUND
+        try:
+            self._client = Client(
+                self.url, token=token or (lambda: ""), ca=options.dashboard_ca, timeout=self._seconds, plain=not token
+            )
+        except NotConfigured as error:
+            raise CommandError(f"--dashboard {self.url}: {error}", Exit.REFUSED) from None
+
+    def _account(self, options: Namespace) -> tuple[str | None, str]:
+        """The token to send, and the namespace that is meant."""
+        try:
+            jobs = connect(options.kubeconfig, options.context, options.namespace, options.request_timeout or None)
+        except CommandError as error:
+            if options.kubeconfig or options.context:  # somebody wants these
+                raise
+            self._without = f" (no token of a kubeconfig: {error})"
+            return options.dashboard_token, options.namespace or "default"
+        if options.dashboard_token:
+            return options.dashboard_token, jobs.namespace
+        found = (jobs.token() or "").removeprefix("Bearer ")
+        parts = urlsplit(self.url)
+        if found and not (parts.scheme == "https" or parts.hostname in _LOOPBACK):
+            self._without = " (the kubeconfig's token is sent over https only)"
+            return None, jobs.namespace
+        if not found:
+            self._without = " (your kubeconfig has no token that could be sent there)"
+        return found or None, jobs.namespace
+
+    def get(self, path: str, query: Mapping[str, str], what: str) -> dict[str, Any]:
+        """An answer. Raises `CommandError`."""
+        try:
+            found = self._client.run(exchange(Call("GET", path, query, seconds=self._seconds), what))
+        except JobNotFound as error:
+            raise CommandError(f"{what}: {error.detail}, or none that you may see", Exit.NOT_FOUND) from None
+        except Refused as error:
+            hint = _HINTS.get(error.status, "") + (self._without if error.status == 401 else "")
+            wrong = error.status in (400, 422)
+            raise CommandError(
+                f"the dashboard {self.url} refused ({error.status}) {what}: {error.detail}{hint}",
+                Exit.REFUSED if wrong else Exit.UNAVAILABLE,
+            ) from None
+        except Unreachable as error:
+            text = f"the dashboard {self.url} cannot be asked: {error}. Check that it runs, and the address"
+            raise CommandError(text, Exit.UNAVAILABLE) from None
+        if not isinstance(found, dict):
+            raise CommandError(f"{self.url} is no dashboard of JobLease: its answer is no object", Exit.UNAVAILABLE)
+        return found
+
+    def rows(self, path: str, query: Mapping[str, str], name: str, what: str) -> Iterator[dict[str, Any]]:
+        """A list, the newest first; pages are read as they are needed."""
+        asked = dict(query)
+        for _ in range(_PAGES):
+            page = self.get(path, asked, what)
+            yield from page[name]
+            if not page.get("nextPageToken"):
+                return
+            asked["page_token"] = page["nextPageToken"]
+
+    def trail(self, wanted: str) -> dict[str, Any]:
+        """The `job` and its `events`, by its id or else by its name, the newest of that name in the namespace."""
+        name = wanted.rpartition("/")[2]
+        job_id = name if is_job_id(name) else self._id_of(name)
+        found: dict[str, Any] = {"job": {}, "events": []}
+        after = 0
+        while True:
+            page = self.get(f"/api/jobs/{quote(job_id)}", {"after": str(after)} if after else {}, f"job id {job_id}")
+            found = {"job": page["job"], "events": [*found["events"], *page["events"]]}
+            if page.get("next", 0) <= after:
+                return found
+            after = page["next"]
+
+    def _id_of(self, name: str) -> str:
+        query = {"namespace": self.namespace, "name": name, "page_size": str(PAGE)}
+        for row in self.rows("/api/requests", query, "jobs", "the list of jobs"):
+            if row["name"] == name:  # the filter takes names that begin so
+                return str(row["jobId"])
+        raise CommandError(f"no job {name!r} of namespace {self.namespace!r} in the audit trail either", Exit.NOT_FOUND)
