@@ -10,8 +10,7 @@ from typing import Any
 import click
 
 from joblease_cli import completion, durations, forms
-from joblease_cli.connection import connect
-from joblease_cli.dashboard import URL_VARIABLE, Dashboard
+from joblease_cli.connection import URL_VARIABLE, connect
 from joblease_cli.failures import MEANINGS, CommandError, Exit
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -146,6 +145,8 @@ class DashboardCommand(Command):
 
     def opened(self, options: Namespace) -> Any:
         """The dashboard."""
+        from joblease_cli.dashboard import Dashboard  # the other commands need no HTTP client of its kind
+
         return Dashboard(options)
 
 

@@ -170,7 +170,7 @@ ROOT = Root(
             Option("--handler", metavar="NAME", help="only of this handler", shell_complete=completion.handlers),
             Option("--group", metavar="GROUP", help="only of this concurrency group"),
             Option("--name", metavar="PREFIX", help="only of jobs whose name begins so"),
-            Option("--state", type=click.Choice(list(REASONS)), metavar="STATE", help="only jobs in this state"),
+            Option("--state", type=click.Choice(STATES[1:]), metavar="STATE", help="only jobs in this state"),
             Option("--status", metavar="STATUS", help="only events with this status, as Started or Step"),
             Option("--from", "since", metavar="TIME", type=Parsed("TIME", history.moment),
                    help="not before: RFC 3339, or so long ago (2h, 7d)"),

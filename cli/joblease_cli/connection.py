@@ -19,6 +19,7 @@ from kubernetes.config import kube_config
 from joblease_cli.failures import CommandError, Exit
 from joblease_cli.kube import JobRequests
 
+URL_VARIABLE = "JOBLEASE_DASHBOARD_URL"
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _ABOUT_PLUGINS = "https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins"
 

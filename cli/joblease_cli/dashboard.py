@@ -13,12 +13,10 @@ from joblease.client import Client, JobNotFound, NotConfigured, Refused, Unreach
 from joblease.client.exchange import exchange
 from joblease.client.steps import Call
 
-from joblease_cli.connection import connect
+from joblease_cli.connection import URL_VARIABLE, connect
 from joblease_cli.failures import CommandError, Exit
 from joblease_cli.kube import is_job_id
 
-URL_VARIABLE = "JOBLEASE_DASHBOARD_URL"
-PAGE = 1_000
 _PAGES = 1_000
 _UNBOUND = 600.0
 """Seconds for a request that is to have no bound."""
@@ -115,7 +113,7 @@ class Dashboard:
             after = page["next"]
 
     def _id_of(self, name: str) -> str:
-        query = {"namespace": self.namespace, "name": name, "page_size": str(PAGE)}
+        query = {"namespace": self.namespace, "name": name, "page_size": "1000"}
         for row in self.rows("/api/requests", query, "jobs", "the list of jobs"):
             if row["name"] == name:  # the filter takes names that begin so
                 return str(row["jobId"])

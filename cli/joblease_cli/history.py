@@ -4,17 +4,20 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from joblease.states import State
 from rich.text import Text
 
 from joblease_cli import durations, output
-from joblease_cli.dashboard import PAGE, Dashboard
 from joblease_cli.failures import CommandError, Exit
 from joblease_cli.job import instant
 
+if TYPE_CHECKING:
+    from joblease_cli.dashboard import Dashboard
+
 Row = Mapping[str, Any]
+PAGE = 1_000
 Columns = Mapping[str, Callable[[Row], str | Text]]
 
 
@@ -70,7 +73,7 @@ _LETTERS: Columns = {
 _LETTERS_WIDE: Columns = {"BODY": _text("body")}
 
 
-def history(dashboard: Dashboard, options: Namespace) -> Exit:
+def history(dashboard: "Dashboard", options: Namespace) -> Exit:
     """`joblease history`: jobs, also those that were deleted, or with --events what happened to them."""
     if options.status and not options.events:
         raise CommandError("--status is a filter of --events; --state is that of jobs", Exit.REFUSED)
@@ -94,22 +97,22 @@ def history(dashboard: Dashboard, options: Namespace) -> Exit:
     return Exit.OK
 
 
-def workers(dashboard: Dashboard, options: Namespace) -> Exit:
+def workers(dashboard: "Dashboard", options: Namespace) -> Exit:
     """`joblease workers`."""
     return _all(dashboard, options, "/api/workers", "workers", _WORKERS, _WORKERS_WIDE)
 
 
-def queues(dashboard: Dashboard, options: Namespace) -> Exit:
+def queues(dashboard: "Dashboard", options: Namespace) -> Exit:
     """`joblease queues`."""
     return _all(dashboard, options, "/api/queues", "queues", _QUEUES, _QUEUES_WIDE)
 
 
-def dead_letters(dashboard: Dashboard, options: Namespace) -> Exit:
+def dead_letters(dashboard: "Dashboard", options: Namespace) -> Exit:
     """`joblease dead-letters`."""
     return _all(dashboard, options, "/api/dead-letters", "deadLetters", _LETTERS, _LETTERS_WIDE)
 
 
-def _all(dashboard: Dashboard, options: Namespace, path: str, name: str, plain: Columns, wide: Columns) -> Exit:
+def _all(dashboard: "Dashboard", options: Namespace, path: str, name: str, plain: Columns, wide: Columns) -> Exit:
     _show(dashboard.get(path, {}, f"the list of {_said(name)}")[name], name, plain, wide, options)
     return Exit.OK
 

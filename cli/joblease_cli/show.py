@@ -7,7 +7,6 @@ from typing import Any
 from rich.text import Text
 
 from joblease_cli import output
-from joblease_cli.dashboard import Dashboard
 from joblease_cli.failures import CommandError, Exit
 from joblease_cli.job import Job, instant
 from joblease_cli.kube import JobRequests, Scope
@@ -89,13 +88,13 @@ def run_describe(jobs: JobRequests, options: Namespace) -> Exit:
     except CommandError as error:
         if error.code is not Exit.NOT_FOUND or not options.dashboard:
             raise
-        found = Dashboard(options).trail(options.job)
+        found = _trail(options, options.job)
         if options.output:
             options.output.one(found)
         else:
             _print([("Job (deleted; from its audit trail)", found["job"]), _events(found)])
         return Exit.OK
-    told = Dashboard(options).trail(job.uid) if options.trail else None
+    told = _trail(options, job.uid) if options.trail else None
     if options.output:
         options.output.one(told or job.raw)
         return Exit.OK
@@ -106,6 +105,12 @@ def run_describe(jobs: JobRequests, options: Namespace) -> Exit:
     output.line(f"Audit trail:\n  every step is kept under job id {job.uid}, also after this object is deleted")
     output.line(f"  (dashboard: {options.dashboard or ''}/jobs/{job.uid}, API: GET /api/jobs/{job.uid})")
     return Exit.OK
+
+
+def _trail(options: Namespace, wanted: str) -> dict[str, Any]:
+    from joblease_cli.dashboard import Dashboard  # of most jobs the resource tells all
+
+    return Dashboard(options).trail(wanted)
 
 
 def _print(sections: Iterable[tuple[str, Mapping[str, Any]]]) -> None:

@@ -1,6 +1,7 @@
 """Both clients on a real dashboard, with an operator and a worker: from the submission to the result."""
 
 import asyncio
+import ssl
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from joblease.client import (
     JobNotFound,
     JobWasCancelled,
     KeyConflict,
+    NotConfigured,
     NotYet,
     Outcome,
     Refused,
@@ -26,6 +28,7 @@ from joblease.client import (
 )
 from joblease.states import State
 from support.attack import Dashboard
+from support.certificates import certificate
 from support.cluster import Cluster
 from support.programs import Program, program
 from support.tcp_proxy import TcpProxy
@@ -244,6 +247,27 @@ async def test_a_handler_that_no_worker_knows_yet_is_taken_unchecked(
     one, other = await client.submit_many([submission("of-tomorrow"), submission("of-tomorrow", unchecked=True)])
     assert (type(one), type(other)) == (Refused, AsyncJob)
     assert (await client.submit("of-tomorrow", unchecked=True)).created
+
+
+async def test_a_certificate_of_a_private_authority(dashboard: Dashboard, tmp_path: Path) -> None:
+    authority, key = certificate(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(authority, key)
+    async with TcpProxy(urlsplit(dashboard.url).port or 0, tls) as front:
+        url = f"https://127.0.0.1:{front.port}"
+        async with AsyncClient(url, token=dashboard.admin, ca=authority) as trusting:
+            assert (await trusting.job(dashboard.mine)).job_id == dashboard.mine
+        async with AsyncClient(url, token=dashboard.admin, timeout=1) as careful:
+            with pytest.raises(Unreachable, match="certificate verify failed"):
+                await careful.job(dashboard.mine)
+
+        def without_asyncio() -> str:
+            with Client(url, token=dashboard.admin, ca=authority) as blocking:
+                return blocking.job(dashboard.mine).job_id
+
+        assert await asyncio.to_thread(without_asyncio) == dashboard.mine
+    with pytest.raises(NotConfigured, match="no certificates can be read there"):
+        AsyncClient(url, token="t", ca=tmp_path / "none")
 
 
 async def test_tokens_that_are_refused(dashboard: Dashboard) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-import httpx
-
+from joblease.client.lean import httpx
 from joblease.client.place import Place, find, tls_context
 from joblease.client.steps import Answer, Call
 from joblease.client.submission import Submission

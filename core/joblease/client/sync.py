@@ -6,13 +6,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
-import httpx
-
 from joblease.client import operations
 from joblease.client.errors import JobLeaseError
 from joblease.client.following import Following
 from joblease.client.http import Config, answer_of, limits, request_of
 from joblease.client.job import AnyJob, changes, known, listed, result_of
+from joblease.client.lean import httpx
 from joblease.client.operations import Ref
 from joblease.client.seen import Event, Snapshot
 from joblease.client.selection import Outcome, Selection, selector_of
