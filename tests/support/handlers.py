@@ -198,6 +198,7 @@ def bulky(job: JobContext, count: int = 300) -> None:
 @handler("paced")
 def paced(job: JobContext, folder: str, count: int = 3) -> str:
     """Takes its n-th step when the file `n` appears in the folder, and returns after the last one."""
+    _note(job.parameters, f"start:{job.name}")
     for number in range(1, count + 1):
         while not (Path(folder) / str(number)).exists():
             time.sleep(0.02)

@@ -103,8 +103,10 @@ async def check_metrics(running: Program) -> None:
 
 
 @asynccontextmanager
-async def program(name: str, environment: Mapping[str, str], output: Path, port: int = 0) -> AsyncIterator[Program]:
-    """Run a console script, ready to work; killed at the end if it still runs."""
+async def program(
+    name: str | Path, environment: Mapping[str, str], output: Path, port: int = 0
+) -> AsyncIterator[Program]:
+    """Run a console script, or another one by its path, ready to work; killed at the end if it still runs."""
     probes, free = free_ports(2)
     port = port or free
     variables = {
@@ -120,7 +122,7 @@ async def program(name: str, environment: Mapping[str, str], output: Path, port:
         process = await asyncio.create_subprocess_exec(
             BIN / name, env=variables, stdout=log, stderr=log, start_new_session=True
         )
-    entry = f"{name}-{process.pid}"
+    entry = f"{Path(name).name}-{process.pid}"
     record(output.parent, entry, process.pid)
     running = Program(process, port, probes, output, {key for key in variables if key.startswith("JOBLEASE_")})
     try:
