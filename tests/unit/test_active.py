@@ -74,7 +74,7 @@ def test_who_is_known_to_be_lost_is_looked_at_before_all_that_may_be() -> None:
 
 async def test_a_job_that_has_ended_while_others_waited_for_storage_stands_in_nobodys_way() -> None:
     jobs = {uid: job(uid, State.SUBMITTED) for uid in ("ended", "next")}
-    admissions = Admissions(OperatorSettings(operator_default_limit=1), jobs, lambda _: None)
+    admissions = Admissions(Policies(OperatorSettings(operator_default_limit=1), print), jobs, lambda _: None)
     admissions.open()
     jobs["ended"].state = State.CANCELLED
     assert not admissions.enqueue(jobs["ended"])
