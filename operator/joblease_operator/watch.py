@@ -2,8 +2,7 @@
 
 kopf is used for what is hard to get right about watching (reconnecting, bookmarks, expired versions, streams that go
 silent) and for nothing else: the handler is a raw event handler, so that kopf neither annotates nor finalizes the
-resources, and each job costs only the writes that it is worth. And it is never called: the engine hears of an event
-when kopf asks whether it is to be, since a call costs kopf more than all that comes of it here.
+resources, and each job costs only the writes that it is worth.
 
 It watches the cluster that everything else here reads and writes, as the same user and by the same proxy: its login is
 made from the configuration of our own client.
@@ -43,7 +42,7 @@ def watching(engine: "Engine", on_end: Callable[[], None]) -> tuple[kopf.Operato
     not know, and they would work on meanwhile, beside their successors in another pod.
 
     The handlers are coroutines, although they wait for nothing: kopf would call a function in a thread, and the engine
-    belongs to the event loop, in which kopf evaluates filters.
+    belongs to the event loop.
     """
     registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
     settings.persistence.finalizer = "joblease.dev/kopf"
@@ -62,13 +61,9 @@ def watching(engine: "Engine", on_end: Callable[[], None]) -> tuple[kopf.Operato
     async def login(**_: Any) -> kopf.ConnectionInfo:
         return await _login()
 
-    def observe(event: kopf.RawEvent, **_: Any) -> bool:
-        engine.observe(event["type"], dict(event["object"]))
-        return False
-
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry, when=observe)
-    async def never(**_: Any) -> None:
-        pass
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    async def observe(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf calls it so
+        engine.observe(type, dict(body))
 
     @kopf.on.cleanup(registry=registry)
     async def end(**_: Any) -> None:
