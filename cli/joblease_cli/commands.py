@@ -80,7 +80,7 @@ def _spec() -> list[click.Parameter]:
         Option("--priority", type=int, metavar="N", section=_JOB, help="0 to 9; higher goes first"),
         Option("--group", metavar="GROUP", section=_JOB, help="concurrency group"),
         Option("--limit", type=int, metavar="N", section=_JOB, help="jobs of the group that may run at once; 0: any"),
-        Option("--max-attempts", type=int, metavar="N", section=_JOB, help="attempts in all (3)"),
+        Option("--max-attempts", type=int, metavar="N", section=_JOB, help="attempts in all (the handler's, else 3)"),
         Option("--key", section=_JOB, help="idempotency key: of all jobs with it, the first one runs"),
         Option("--key-ttl", type=WHOLE_TIME, section=_JOB, help=f"how long the key counts ({durations.EXAMPLES})"),
         Option("--deadline", type=WHOLE_TIME, section=_JOB, help=f"bound on one attempt ({durations.EXAMPLES})"),
