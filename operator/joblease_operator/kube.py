@@ -50,8 +50,17 @@ class JobRequests:
             await self._client.close()
 
     async def look(self) -> None:
-        """Read one `JobRequest`, or that there is none. Raises whatever keeps the API server from serving them."""
+        """Read one `JobRequest`, or that there is none. Raises whatever keeps the API server from serving them.
+
+        An API server that has just been started serves them for a moment before it says that it does.
+        """
         await self._page(self._namespaces[0], limit=1)
+        groups = await client.ApisApi(self._client).get_api_versions(_request_timeout=self._timeout)
+        if GROUP not in {each.name for each in groups.groups}:
+            raise TransientError(f"the API server does not list the group {GROUP} yet")
+        found = await self._api.get_api_resources(GROUP, VERSION, _request_timeout=self._timeout)
+        if PLURAL not in {each.name for each in found.resources}:
+            raise TransientError(f"the API server does not list {PLURAL} of {GROUP}/{VERSION} yet")
 
     async def count(self) -> int:
         """How many there are in the namespaces that are served, at the price of reading one of each."""

@@ -19,6 +19,7 @@ from joblease.probes import Probes
 from joblease.settings import argument_parser, load
 from joblease.storage import KEYS_TABLE, OPEN_TABLE, TRAIL_TABLE, Storage, once_storage_works
 from joblease.trail import AuditTrail
+from kopf._cogs.structs.references import Insights  # `kopf.operator` takes one, and kopf does not export it
 
 from joblease_operator.collector import Collector
 from joblease_operator.election import Election
@@ -95,9 +96,11 @@ async def _watch_and_lead(settings: OperatorSettings, broker: Broker, engine: En
     ending = asyncio.Event()
     registry, kopf_settings = watching(engine, ending.set)
     namespaces = settings.operator_namespaces
+    insights = Insights()
     watch = kopf.operator(  # it takes the signals over, and ends by them
         registry=registry,
         settings=kopf_settings,
+        insights=insights,
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
@@ -120,7 +123,16 @@ async def _watch_and_lead(settings: OperatorSettings, broker: Broker, engine: En
 
     async with asyncio.TaskGroup() as both:
         both.create_task(watch, name="watch")
+        both.create_task(_see_resource(insights), name="resource")
         both.create_task(think(), name="engine")
+
+
+async def _see_resource(insights: Insights) -> None:
+    """End like a crash when kopf has not found the custom resource, which it looks for once: it would never watch."""
+    await insights.ready_resources.wait()
+    if not insights.watched_resources:
+        log.error("kopf does not find JobRequests among the API server's resources: this operator starts anew")
+        os._exit(1)
 
 
 def _end_at_once(why: str) -> NoReturn:
