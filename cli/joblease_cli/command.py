@@ -147,7 +147,7 @@ class DashboardCommand(Command):
         """The dashboard."""
         from joblease_cli.dashboard import Dashboard  # the other commands need no HTTP client of its kind
 
-        return Dashboard(options)
+        return click.get_current_context().with_resource(Dashboard(options))
 
 
 class Root(_Sections, click.Group):

@@ -6,7 +6,7 @@ dashboard was asked, and what to do.
 
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 from joblease.client import Client, JobNotFound, NotConfigured, Refused, Unreachable
@@ -28,7 +28,7 @@ _HINTS = {
 
 
 class Dashboard:
-    """A dashboard, asked with the token that was given or the kubeconfig's."""
+    """A dashboard, asked with the token that was given or the kubeconfig's; its connections end with the block."""
 
     def __init__(self, options: Namespace) -> None:
         """Nothing is sent yet. Raises `CommandError`."""
@@ -48,6 +48,12 @@ class Dashboard:
             )
         except NotConfigured as error:
             raise CommandError(f"--dashboard {self.url}: {error}", Exit.REFUSED) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
 
     def _account(self, options: Namespace) -> tuple[str | None, str]:
         """The token to send, and the namespace that is meant."""

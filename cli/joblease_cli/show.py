@@ -110,7 +110,8 @@ def run_describe(jobs: JobRequests, options: Namespace) -> Exit:
 def _trail(options: Namespace, wanted: str) -> dict[str, Any]:
     from joblease_cli.dashboard import Dashboard  # of most jobs the resource tells all
 
-    return Dashboard(options).trail(wanted)
+    with Dashboard(options) as dashboard:
+        return dashboard.trail(wanted)
 
 
 def _print(sections: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
