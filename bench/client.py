@@ -1,4 +1,4 @@
-"""How long a program waits that submits a job with `joblease.client`: `make bench-client`.
+"""How many milliseconds a program waits that submits a job with `joblease.client`: `make bench-client`.
 
 Submitted to started: an idle installation, one job at a time, from the call to the time that the worker has written.
 Cold: a fresh interpreter imports the client, submits a job, and ends; beside it one that posts with httpx alone.

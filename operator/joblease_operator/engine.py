@@ -166,8 +166,9 @@ class Engine:
         known = job.sequence
         for event in events:
             job.apply(event)
-            if policy := (event.data or {}).get("handlerPolicy"):
-                self.policies.hear(event.queue, event.handler, HandlerPolicy.model_validate(policy))
+            if event.status == Status.DEFERRED and event.data:  # given back, for what its handler says
+                policy = HandlerPolicy.model_validate(event.data["handlerPolicy"])
+                self.policies.hear(event.queue, event.handler, policy)
         if job.sequence != known:
             self._changed(job)
 
@@ -346,7 +347,7 @@ class Engine:
         return True
 
     async def _admit(self, job: Job) -> None:
-        if job.spec is None:
+        if job.spec is None or not await self._knows_policy(job):
             return
         policy = self.policies.of(job)
         if self._admissions.stands(job) or self._admissions.enqueue(job):
@@ -359,6 +360,13 @@ class Engine:
             if reason in WRITTEN and reason is not job.shown:
                 await self._record.write(job, [waiting(job, reason)])
 
+    async def _knows_policy(self, job: Job) -> bool:
+        """Whether it is known under which rules a job was admitted; else there was news, and it is seen to anew.
+
+        Another operator may have admitted it, and told nobody before it died; a release that knew no policies has none.
+        """
+        return bool(job.policy) or job.state in BEFORE_ADMISSION or not await self._record.look(job)
+
     def _waits_for(self, job: Job) -> State:
         """What keeps a job from being admitted, in the word that its status has."""
         return reason_of(job, self._admissions.scheduler.why_waiting(job.uid))[0]
@@ -368,6 +376,8 @@ class Engine:
             await self._publish(job)
 
     async def _publish(self, job: Job) -> None:
+        if not await self._knows_policy(job):
+            return
         await self._publisher.publish(job, self.policies.of(job), self._admissions.scheduler.slot(job.uid))
 
     async def _fail(self, job: Job, error: Exception) -> None:

@@ -153,8 +153,10 @@ class Job:
             self.progress = None
         if event.progress is not None:
             self.progress = event.progress
-        if due := data.get("nextAttemptAt"):
-            self.next_attempt_at = datetime.fromisoformat(due)
+        if event.status == Status.QUEUED and "policy" in data:
+            self.policy = JobPolicy.model_validate(data["policy"])
+        if event.status == Status.RETRYING and "nextAttemptAt" in data:  # what a handler says of a step is its own
+            self.next_attempt_at = datetime.fromisoformat(data["nextAttemptAt"])
         elif event.state is not State.RETRYING:
             self.next_attempt_at = None
         if event.state.terminal:

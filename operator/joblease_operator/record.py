@@ -80,7 +80,7 @@ class Record:
         """Read the head of a job that is silent; whether there was news, which has been taken note of."""
         head = await self._trail.head(job.uid)
         if head.sequence <= job.sequence:
-            job.head = head
+            job.head, job.policy = head, head.policy
             return False
         await self._catch_up(job, head)
         return True

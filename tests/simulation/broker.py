@@ -90,7 +90,7 @@ class Server:
         self._clients: dict[int, SimulatedBroker] = {}
         self._tags = itertools.count()
         self._private: set[str] = set()
-        self.on_ack: Callable[[str, int], None] = lambda _message, _others: None
+        self.on_ack: Callable[[Letter, int], None] = lambda _letter, _others: None
         """Told of each acknowledged message of a jobs queue, and how many others of the same job there are."""
         self.on_loss: Callable[[str], None] = lambda _message: None
         """Told of each message that somebody has deleted."""
@@ -165,7 +165,7 @@ class Server:
         letter = consumer.unsettled.pop(tag, None)
         if letter and consumer.queue.startswith(JOBS):
             job = letter.message_id.rsplit(".", 1)[0]
-            self.on_ack(letter.message_id, sum(each.message_id.startswith(f"{job}.") for each in self._of_jobs()))
+            self.on_ack(letter, sum(each.message_id.startswith(f"{job}.") for each in self._of_jobs()))
         self.deliver(consumer.queue)
 
     def _of_jobs(self) -> Iterator[Letter]:

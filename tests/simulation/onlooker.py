@@ -14,6 +14,7 @@ from joblease.rows import HEAD, head_of
 from joblease.states import State
 from joblease.transactions import Write
 
+from simulation.broker import Letter
 from simulation.loop import Program
 from simulation.storage import Row, Storage
 
@@ -61,17 +62,18 @@ class Onlooker:
             events = [each.row["eventId"] for each in writes if each.row["RowKey"] != HEAD]
             self._operators |= dict.fromkeys(events, writer)
 
-    def acknowledged(self, message_id: str, copies: int) -> None:
+    def acknowledged(self, letter: Letter, copies: int) -> None:
         """A message of a jobs queue was acknowledged; there are so many others of its job."""
-        job = message_id.rsplit(".", 1)[0]
+        message_id, job = letter.message_id, letter.message_id.rsplit(".", 1)[0]
         row = self._storage.rows[job].get(HEAD)
         if copies or row is None or job in self.lost_messages:
             return
         head = Row(row[0])
         head.metadata = {"etag": row[1]}
         known = head_of(head)
+        given_back = not known.attempt and b'"provisional":true' in letter.body  # it was: another message comes yet
         due = known.state is not State.QUEUED or message_id == f"{job}.{known.attempt + 1}"  # or its own comes yet
-        if known.state in HANDED and due:
+        if known.state in HANDED and due and not given_back:
             self.complaints.append(f"job {job} is {known.state}, and its last message {message_id} was acknowledged")
 
     def said(self, operator: Program, job: str, status: Body) -> None:

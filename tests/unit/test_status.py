@@ -162,3 +162,10 @@ def test_an_outcome_of_a_newer_operator_is_an_outcome() -> None:
     assert outcome({**status, "conditions": [succeeded, finished]}) == (State("Unheard"), NOW)
     assert outcome({**status, "conditions": [{**succeeded, "status": "True"}]}) == (State("Unheard"), NOW)
     assert outcome({**status, "conditions": [succeeded, {**finished, "status": "False"}]}) is None
+
+
+def test_what_a_handler_says_of_a_step_is_its_own() -> None:
+    job = Job("uid", "default", "job", NOW)
+    job.apply(event(1, "Started", State.RUNNING))
+    job.apply(event(2, "Step 1", State.RUNNING, data={"policy": "mine", "nextAttemptAt": "soon", "handlerPolicy": 1}))
+    assert (job.sequence, job.policy, job.next_attempt_at) == (2, None, None)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from joblease.errors import ErrorClass, classify, log_level, pauses
 from joblease.head import Head, hinted
 from joblease.messages import JobEvent, JobMessage, Status, now
+from joblease.policy import JobPolicy
 from joblease.states import State
 from joblease.trail import AuditTrail, HeadChanged, NewEvent
 
@@ -140,7 +141,7 @@ def _next(head: Head, message: JobMessage, worker: str) -> tuple[list[NewEvent],
     """What a claim writes, given the head: events, and changes of the head."""
     if head.state.terminal or head.state in (State.SUBMITTED, State.RETRYING):  # those are published when they are due
         raise NothingToRun(head)
-    if head.policy and head.policy.provisional != message.provisional:  # it was admitted anew: there is a newer message
+    if head.policy and not _agree(head.policy, message):  # it was admitted anew: there is a newer message, or comes yet
         raise NothingToRun(head)
     if head.cancel_requested:
         return [NewEvent(Status.CANCELLED, _cancelled(head))], {"state": State.CANCELLED}
@@ -172,3 +173,9 @@ def _cancelled(head: Head) -> str:
     if head.state is State.INTERRUPTED:
         return "cancelled before another worker took it"
     return "cancelled before its next attempt" if head.attempt else "cancelled before it started"
+
+
+def _agree(policy: JobPolicy, message: JobMessage) -> bool:
+    """Whether a message has the rules under which the job was admitted, as the trail has them."""
+    said = message.group, message.limit, message.retry.max_attempts, message.provisional
+    return said == (policy.group, policy.limit, policy.max_attempts, policy.provisional)
