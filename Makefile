@@ -88,7 +88,7 @@ helm3: .local/helm3/helm ## build Helm 3, which the chart's tests compare with h
 settings-docs: $(STAMP) ## make docs/settings.md from the programs' settings
 	@$(BIN)/python scripts/settings_docs.py docs/settings.md
 
-BENCHMARKS := handover throughput overhead submit admission takeover history live idle waiting price scale
+BENCHMARKS := handover throughput overhead client submit admission takeover history live idle waiting price scale
 BENCH_ARGS ?=
 
 $(BENCH_STAMP): $(STAMP) bench/requirements.txt
@@ -98,7 +98,7 @@ $(BENCH_STAMP): $(STAMP) bench/requirements.txt
 
 bench: $(addprefix bench-,$(BENCHMARKS)) bench-docs ## all benchmarks, one after the other, into docs/performance.md
 
-bench-%: $(BENCH_STAMP) $(ASSETS) ## one of them: handover, throughput, overhead, submit, admission, takeover, history, live, idle, waiting, price, scale
+bench-%: $(BENCH_STAMP) $(ASSETS) ## one of them: handover, throughput, overhead, client, submit, admission, takeover, history, live, idle, waiting, price, scale
 	@$(BIN)/python -m joblease_local prepare
 	@$(BIN)/python bench/$*.py --write $(BENCH_ARGS)
 
