@@ -9,14 +9,13 @@ import functools
 import importlib
 import inspect
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from joblease import values
-from joblease.limits import MAX_NAME, NAME_PATTERN
+from joblease.limits import MAX_NAME, NAME_PATTERN, is_name
 from joblease.states import State
 from joblease.written_policy import written
 
@@ -134,7 +133,7 @@ def handler(
     """
     if not isinstance(name, str):
         raise TypeError(f"a handler needs a name: @handler('resize-images'), not @handler({name!r})")
-    if len(name) > MAX_NAME or not re.fullmatch(NAME_PATTERN, name):
+    if not is_name(name):
         raise ValueError(
             f"no JobRequest can name the handler {name!r}: a name has at most {MAX_NAME} characters, lower case "
             f"letters, digits, '-', '.' and '_', and begins and ends with a letter or digit ({NAME_PATTERN})"

@@ -1,5 +1,6 @@
 """What a job and its handler may say: bounds that several parts hold, and that cost nothing to import."""
 
+import re
 import sys
 
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$"
@@ -20,6 +21,11 @@ MAX_STEP_MESSAGE = 4_000
 """Characters of a step's message and of an error; what is longer is cut."""
 API_DEPTH = 10_000
 """Levels at which the API server gives up."""
+
+
+def is_name(text: str) -> bool:
+    """Whether a handler, a queue or a group can be called so."""
+    return len(text) <= MAX_NAME and bool(re.fullmatch(NAME_PATTERN, text))
 
 
 def allow_depth_of_api_server() -> None:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from joblease.limits import is_name
 from joblease.model import Model
-from joblease.written_policy import FIELD, NAME, is_name
+from joblease.written_policy import FIELD, NAME
 
 if TYPE_CHECKING:
     from joblease.jobrequest import JobRequestSpec

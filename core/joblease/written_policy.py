@@ -7,7 +7,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
-from joblease.limits import MAX_NAME, NAME_PATTERN
+from joblease.limits import MAX_NAME, is_name
 
 KEYS = ("group", "limit", "max_attempts", "deadline")
 MAX_LIMIT, MOST_ATTEMPTS, LONGEST_DEADLINE = 10_000, 100, 31_536_000
@@ -34,11 +34,6 @@ def written(
         "active_deadline_seconds": _deadline(deadline),
     }
     return {name: value for name, value in found.items() if value is not None}
-
-
-def is_name(text: str) -> bool:
-    """Whether a group can be called so."""
-    return len(text) <= MAX_NAME and bool(re.fullmatch(NAME_PATTERN, text)) and not text.endswith("\n")
 
 
 def _check_template(group: object) -> None:

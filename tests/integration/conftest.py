@@ -63,38 +63,44 @@ async def proxy(amqp_url: str) -> AsyncIterator[TcpProxy]:
 
 
 @pytest.fixture
-def start_operator(
-    operator_kubeconfig: Path, amqp_url: str, storage: str, kube_namespace: str, tmp_path: Path
-) -> Start:
+def operator_variables(operator_kubeconfig: Path, amqp_url: str, storage: str, kube_namespace: str) -> dict[str, str]:
+    """The environment of an operator."""
+    return {
+        "KUBECONFIG": str(operator_kubeconfig),
+        "JOBLEASE_AMQP_URL": amqp_url,
+        "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
+        "JOBLEASE_DEFER_SECONDS": "1",
+        "JOBLEASE_OPERATOR_NAMESPACES": f'["{kube_namespace}"]',
+        "JOBLEASE_OPERATOR_DEFAULT_GROUP": kube_namespace,
+    }
+
+
+@pytest.fixture
+def worker_variables(amqp_url: str, storage: str, kube_namespace: str) -> dict[str, str]:
+    """The environment of a worker, but for its name."""
+    return {
+        "JOBLEASE_AMQP_URL": amqp_url,
+        "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
+        "JOBLEASE_HANDLERS": "support.handlers",
+        "JOBLEASE_WORKER_QUEUE": kube_namespace,
+        "JOBLEASE_LEASE_SECONDS": "15",
+        "JOBLEASE_DEFER_SECONDS": "1",
+        "JOBLEASE_CANCEL_GRACE_SECONDS": "1",
+    }
+
+
+@pytest.fixture
+def start_operator(operator_variables: dict[str, str], tmp_path: Path) -> Start:
     def start(**environment: str) -> AbstractAsyncContextManager[Program]:
-        variables = {
-            "KUBECONFIG": str(operator_kubeconfig),
-            "JOBLEASE_AMQP_URL": amqp_url,
-            "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
-            "JOBLEASE_DEFER_SECONDS": "1",
-            "JOBLEASE_OPERATOR_NAMESPACES": f'["{kube_namespace}"]',
-            "JOBLEASE_OPERATOR_DEFAULT_GROUP": kube_namespace,
-            **environment,
-        }
-        return program("joblease-operator", variables, tmp_path / "operator.log")
+        return program("joblease-operator", {**operator_variables, **environment}, tmp_path / "operator.log")
 
     return start
 
 
 @pytest.fixture
-def start_worker(amqp_url: str, storage: str, kube_namespace: str, tmp_path: Path) -> Start:
+def start_worker(worker_variables: dict[str, str], tmp_path: Path) -> Start:
     def start(name: str = "worker-1", **environment: str) -> AbstractAsyncContextManager[Program]:
-        variables = {
-            "JOBLEASE_AMQP_URL": amqp_url,
-            "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
-            "JOBLEASE_HANDLERS": "support.handlers",
-            "JOBLEASE_WORKER_NAME": name,
-            "JOBLEASE_WORKER_QUEUE": kube_namespace,
-            "JOBLEASE_LEASE_SECONDS": "15",
-            "JOBLEASE_DEFER_SECONDS": "1",
-            "JOBLEASE_CANCEL_GRACE_SECONDS": "1",
-            **environment,
-        }
+        variables = {**worker_variables, "JOBLEASE_WORKER_NAME": name, **environment}
         return program("joblease-worker", variables, tmp_path / f"{name}.log")
 
     return start

@@ -40,20 +40,9 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 
 
 @pytest.fixture
-def variables(operator_kubeconfig: Path, amqp_url: str, storage: str, kube_namespace: str) -> dict[str, str]:
+def variables(operator_variables: dict[str, str], worker_variables: dict[str, str]) -> dict[str, str]:
     """The environment of the older programs, which is that of this release's."""
-    return {
-        "KUBECONFIG": str(operator_kubeconfig),
-        "JOBLEASE_AMQP_URL": amqp_url,
-        "JOBLEASE_STORAGE_CONNECTION_STRING": storage,
-        "JOBLEASE_DEFER_SECONDS": "1",
-        "JOBLEASE_OPERATOR_NAMESPACES": f'["{kube_namespace}"]',
-        "JOBLEASE_OPERATOR_DEFAULT_GROUP": kube_namespace,
-        "JOBLEASE_HANDLERS": "support.handlers",
-        "JOBLEASE_WORKER_QUEUE": kube_namespace,
-        "JOBLEASE_LEASE_SECONDS": "15",
-        "JOBLEASE_CANCEL_GRACE_SECONDS": "1",
-    }
+    return {**operator_variables, **worker_variables}
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import yaml
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 from joblease.jobrequest import GROUP
 
-_HOP = ("content-length", "content-encoding", "transfer-encoding", "connection")
+_HOP = ("content-length", "transfer-encoding", "connection")
 
 
 class HidingProxy:
@@ -61,8 +61,6 @@ class HidingProxy:
         async with api.request(request.method, request.path_qs, headers=headers, data=body or None) as found:
             kept = {name: value for name, value in found.headers.items() if name.lower() not in _HOP}
             answer = web.StreamResponse(status=found.status, headers=kept)
-            if "Content-Encoding" in found.headers:
-                answer.headers["Content-Encoding"] = found.headers["Content-Encoding"]
             await answer.prepare(request)
             async for part in found.content.iter_any():
                 await answer.write(part)

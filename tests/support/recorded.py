@@ -1,6 +1,7 @@
 """What an installation has left behind, as a file, and put into another one: rows, blobs, resources and messages.
 
-A resource gets another uid there, and a row another ETag; they are replaced wherever they are written.
+A resource gets another uid there, and a row another ETag; they are replaced wherever they are written. The file names
+no place of the machine on which it was recorded.
 """
 
 import asyncio
@@ -11,9 +12,13 @@ from typing import Any
 from joblease.rows import HEAD
 from joblease.storage import TRAIL_TABLE
 from joblease.topology import JOBS, jobs_queue
+from joblease_local.settings import ROOT
 
 from support.cluster import Cluster
 from support.jobs import Jobs
+
+FOLDER = "<folder>"
+"""In the file, for the folder in which handlers and tests meet."""
 
 
 async def record(cluster: Cluster, jobs: Jobs, uids: dict[str, str], folder: Path, messages: int) -> str:
@@ -33,7 +38,6 @@ async def record(cluster: Cluster, jobs: Jobs, uids: dict[str, str], folder: Pat
     rows = [{**row, "etag": row.metadata["etag"]} async for row in table.list_entities()]
     found = {
         "namespace": cluster.namespace,
-        "folder": str(folder),
         "uids": uids,
         "requests": [
             {"name": each["metadata"]["name"], "spec": each["spec"], "status": each["status"]} for each in cluster.all()
@@ -44,13 +48,16 @@ async def record(cluster: Cluster, jobs: Jobs, uids: dict[str, str], folder: Pat
         ],
         "messages": bodies,
     }  # fmt: skip
-    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+    text = json.dumps(found, indent=1, sort_keys=True) + "\n"
+    for place, name in ((folder, FOLDER), (f"{folder.parent}/", ""), (f"{ROOT}/", "")):
+        text = text.replace(str(place), name)
+    return text
 
 
 async def play(recording: str, cluster: Cluster, jobs: Jobs, folder: Path) -> dict[str, str]:
     """Put it all into this installation; the jobs' ids by their names."""
     before = json.loads(recording)
-    text = recording.replace(before["namespace"], cluster.namespace).replace(before["folder"], str(folder))
+    text = recording.replace(before["namespace"], cluster.namespace).replace(FOLDER, str(folder))
     for request in json.loads(text)["requests"]:
         created = cluster.create_object({"name": request["name"]}, request["spec"])
         text = text.replace(before["uids"][request["name"]], created["metadata"]["uid"])

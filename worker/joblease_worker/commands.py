@@ -5,7 +5,6 @@ wrong is said at the worker's start, with the file and the key: a mistake found 
 """
 
 import os
-import re
 import shutil
 import tomllib
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from joblease import values
-from joblease.limits import MAX_NAME, NAME_PATTERN
+from joblease.limits import MAX_NAME, NAME_PATTERN, is_name
 from joblease.policy import HandlerPolicy
 from joblease.written_policy import KEYS, written
 
@@ -80,7 +79,7 @@ def read(file: Path, base: Mapping[str, str] = os.environ) -> list[Command]:
 
 def _command(file: Path, name: str, table: object, base: Mapping[str, str]) -> Command:
     """Raises `TypeError` or `ValueError`, which names the key."""
-    if len(name) > MAX_NAME or not re.fullmatch(NAME_PATTERN, name):
+    if not is_name(name):
         raise ValueError(f"[{name}] is no name of a handler: at most {MAX_NAME} characters, {NAME_PATTERN}")
     if not isinstance(table, dict):
         raise TypeError(f"{name} is to be a table: [{name}] with argv = […]")

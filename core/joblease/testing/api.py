@@ -19,8 +19,6 @@ from joblease.testing.bulk import selected
 from joblease.testing.engine import Engine, MemoryJob, unknown
 
 _JOB = re.compile(r"/api/(requests|jobs)/([^/]+)(?:/(\w+))?")
-
-
 _MANY = re.compile(r"/api/requests:(\w+)")
 
 
