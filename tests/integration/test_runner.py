@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from joblease_worker.guardian_process import children, end_tree, obey
 from joblease_worker.pool import HandlerProcess, ProcessPool, StartFailed
 from joblease_worker.settings import WorkerSettings
 from pydantic import SecretStr
-from support.programs import TESTS
+from support.hostile import WAYS
+from support.programs import TESTS, alive
 
 READY = frames.encode(frames.Ready(handlers=[]))
 JOB = {"id": "1", "epoch": 1, "handler": "any"}
@@ -116,6 +118,27 @@ async def test_what_a_dead_process_has_said_is_heard(tmp_path: Path, monkeypatch
 
     ending = await started.run(JOB, boot_seconds() + 60, hear, {})
     assert (ending.how, heard) == ("died", list(range(1, 101)))
+    await started.close()
+
+
+@pytest.mark.parametrize("end", ["stay", "speak"])
+async def test_a_process_whose_worker_hangs_up_stays_until_what_it_has_started_is_killed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("JOBLEASE_HANDLERS", "support.hostile")
+    record = tmp_path / "record"
+    started = await HandlerProcess.start(WorkerSettings())
+    job = {**JOB, "handler": "leave-processes", "parameters": {"record": str(record), "end": end}}
+    running = asyncio.create_task(started.run(job, boot_seconds() + 60, nothing, {}))
+    async with asyncio.timeout(20):
+        while not record.exists() or len(pids := record.read_text().splitlines()) < len(WAYS):
+            await asyncio.sleep(0.01)
+    started._writer.transport.abort()  # as the end of a worker does, before the kernel has told anybody of it
+    assert (await asyncio.wait_for(running, 20)).how == "died"
+    async with asyncio.timeout(20):
+        while any(alive(int(pid)) for pid in pids):
+            await asyncio.sleep(0.01)
     await started.close()
 
 
@@ -314,8 +337,10 @@ def test_a_tree_is_killed_also_while_it_grows() -> None:
         assert bomb.poll() is None
     end_tree(bomb.pid)
     bomb.wait()
-    in_group = [path for path in Path("/proc").glob("[0-9]*/stat") if _session(path) == bomb.pid]
-    assert in_group == []
+    until = time.monotonic() + 10  # SIGKILL has been sent; each of them still has to be given a processor to die on
+    while in_group := [path for path in Path("/proc").glob("[0-9]*/stat") if _session(path) == bomb.pid]:
+        assert time.monotonic() < until, in_group
+        time.sleep(0.01)
 
 
 def _session(stat: Path) -> int:

@@ -25,6 +25,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from signal import pthread_kill, pthread_sigmask
 from signal import signal as set_handler
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from joblease import values
@@ -43,6 +44,10 @@ from joblease_worker.speech import Run
 
 if TYPE_CHECKING:
     import asyncio
+
+
+GUARDIAN_SECONDS = 10.0
+"""For the guardian to end this process after the worker."""
 
 
 class Child:
@@ -88,8 +93,12 @@ class Child:
                 ending.left = values.printable(leftovers.find())
             except BaseException as error:  # noqa: BLE001 - a process whose streams were closed, say, is worth nothing
                 ending.left = f"what cannot be put back ({type(error).__name__})"
-            linux.on_parents_death(signal.SIGKILL)
-            run.end(ending)
+            if not ending.left:
+                linux.on_parents_death(signal.SIGKILL)
+            try:
+                run.end(ending)
+            except ConnectionError:
+                _leave()
 
     def _hang_up(self) -> None:
         """Called in a copy of this process that a handler has forked: it must not speak for the job."""
@@ -111,7 +120,7 @@ class Child:
             pass
         except BaseException:  # noqa: BLE001 - not to be understood, which is the end of it
             traceback.print_exc()
-        os._exit(1)  # the worker is gone
+        _leave()
 
     def _stop(self) -> None:
         task = self._task
@@ -192,6 +201,16 @@ class Child:
             if _place(self._socket.fileno()) != self._place:  # closed, and its number is another's
                 raise OSError("the connection to the worker is closed")
             self._socket.sendall(frames.encode(frame))
+
+
+def _leave() -> None:
+    """End, because the worker has gone.
+
+    What a run has started is found below this process and nowhere else, so it waits to be killed together with that:
+    the end of the connection may be seen here before the kernel and the guardian have acted.
+    """
+    sleep(GUARDIAN_SECONDS)
+    os._exit(1)
 
 
 def _register_commands() -> list[dict[str, Any]]:
