@@ -121,8 +121,8 @@ def dashboard() -> list[click.Parameter]:
     """Which dashboard is meant, and who asks."""
     return [
         Option(
-            "--dashboard", metavar="URL", envvar=URL_VARIABLE, show_envvar=True, section="Dashboard",
-            help="its address",
+            "--dashboard", metavar="URL|NAMESPACE/SERVICE", envvar=URL_VARIABLE, show_envvar=True, section="Dashboard",
+            help="its address, or its Service, to which the API server leads; default: the cluster's only one",
         ),
         Option(
             "--dashboard-token", metavar="TOKEN", envvar="JOBLEASE_DASHBOARD_TOKEN", show_envvar=True,
@@ -138,7 +138,7 @@ def dashboard() -> list[click.Parameter]:
 class DashboardCommand(Command):
     """A command that asks the dashboard."""
 
-    way = "Through the dashboard's API."
+    way = "Through the dashboard's API, by its address or through the API server."
 
     def __init__(self, name: str, run: Callable[..., Exit], purpose: str, params: Sequence[click.Parameter]) -> None:
         super().__init__(name, run, purpose, [*params, *dashboard()])

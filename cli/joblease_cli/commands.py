@@ -159,7 +159,7 @@ ROOT = Root(
             Option("--no-headers", is_flag=True, help="without the heading of the table"),
             form("table", "wide"),
         ]),
-        Command("describe", show.run_describe, "show all about a job, with --dashboard also of a deleted one", [
+        Command("describe", show.run_describe, "show all about a job, with --trail also of a deleted one", [
             *_one(), Option("--trail", is_flag=True, help="with all that happened to it, from the dashboard"),
             *dashboard(), form(),
         ]),

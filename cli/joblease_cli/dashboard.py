@@ -10,12 +10,14 @@ from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 from joblease.client import Client, JobNotFound, NotConfigured, Refused, Unreachable
+from joblease.client.errors import of_api_server
 from joblease.client.exchange import exchange
 from joblease.client.steps import Call
 
+from joblease_cli import output, proxied
 from joblease_cli.connection import URL_VARIABLE, connect
 from joblease_cli.failures import CommandError, Exit
-from joblease_cli.kube import is_job_id
+from joblease_cli.kube import JobRequests, is_job_id
 
 _PAGES = 1_000
 _UNBOUND = 600.0
@@ -31,23 +33,18 @@ class Dashboard:
     """A dashboard, asked with the token that was given or the kubeconfig's; its connections end with the block."""
 
     def __init__(self, options: Namespace) -> None:
-        """Nothing is sent yet. Raises `CommandError`."""
-        if not options.dashboard:
-            raise CommandError(
-                f"no dashboard is named: pass --dashboard https://… or set {URL_VARIABLE} "
-                "(that of `make up` is http://127.0.0.1:8080)",
-                Exit.REFUSED,
-            )
-        self.url = str(options.dashboard).rstrip("/")
+        """Look for it, when none is named. Raises `CommandError`."""
         self._without = ""
-        token, self.namespace = self._account(options)
         self._seconds = options.request_timeout or _UNBOUND
-        try:
-            self._client = Client(
-                self.url, token=token or (lambda: ""), ca=options.dashboard_ca, timeout=self._seconds, plain=not token
-            )
-        except NotConfigured as error:
-            raise CommandError(f"--dashboard {self.url}: {error}", Exit.REFUSED) from None
+        self._client: Client | proxied.Proxied
+        if "://" in (options.dashboard or ""):
+            self.where = str(options.dashboard).rstrip("/")
+            self._client, self.namespace = self._at(self.where, options)
+        else:
+            self._client, self.namespace = self._behind_api_server(options)
+            self.where = str(self._client)
+            if not options.dashboard:
+                output.notice(f"dashboard: {self.where}")
 
     def __enter__(self) -> Self:
         return self
@@ -55,25 +52,50 @@ class Dashboard:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def _account(self, options: Namespace) -> tuple[str | None, str]:
-        """The token to send, and the namespace that is meant."""
+    def _at(self, url: str, options: Namespace) -> tuple[Client, str]:
+        """By its address; and the namespace that is meant."""
+        token, namespace = options.dashboard_token, options.namespace or "default"
         try:
-            jobs = connect(options.kubeconfig, options.context, options.namespace, options.request_timeout or None)
+            jobs = _connect(options)
         except CommandError as error:
             if options.kubeconfig or options.context:  # somebody wants these
                 raise
             self._without = f" (no token of a kubeconfig: {error})"
-            return options.dashboard_token, options.namespace or "default"
-        if options.dashboard_token:
-            return options.dashboard_token, jobs.namespace
+        else:
+            token, namespace = token or self._token(jobs, url), jobs.namespace
+        try:
+            return Client(
+                url, token=token or (lambda: ""), ca=options.dashboard_ca, timeout=self._seconds, plain=not token
+            ), namespace
+        except NotConfigured as error:
+            raise CommandError(f"--dashboard {url}: {error}", Exit.REFUSED) from None
+
+    def _behind_api_server(self, options: Namespace) -> tuple[proxied.Proxied, str]:
+        """By its Service; and the namespace that is meant."""
+        named = str(options.dashboard or "")
+        try:
+            jobs = _connect(options)
+        except CommandError as error:
+            named = named or f"none is named with --dashboard or {URL_VARIABLE}"
+            text = f"no way to the dashboard ({named}) through the API server: {error}"
+            raise CommandError(text, error.code) from None
+        service = proxied.Service.named(named) if named else proxied.find(jobs, self._seconds)
+        if service is None:
+            raise CommandError(
+                f"--dashboard {named} is neither an address (https://…) nor a Service (NAMESPACE/NAME)", Exit.REFUSED
+            )
+        return proxied.Proxied(jobs, service, options.dashboard_token or self._token(jobs, jobs.server)), jobs.namespace
+
+    def _token(self, jobs: JobRequests, url: str) -> str:
+        """The kubeconfig's, if it has one that may be sent there."""
         found = (jobs.token() or "").removeprefix("Bearer ")
-        parts = urlsplit(self.url)
+        parts = urlsplit(url)
         if found and not (parts.scheme == "https" or parts.hostname in _LOOPBACK):
             self._without = " (the kubeconfig's token is sent over https only)"
-            return None, jobs.namespace
+            return ""
         if not found:
             self._without = " (your kubeconfig has no token that could be sent there)"
-        return found or None, jobs.namespace
+        return found
 
     def get(self, path: str, query: Mapping[str, str], what: str) -> dict[str, Any]:
         """An answer. Raises `CommandError`."""
@@ -82,17 +104,19 @@ class Dashboard:
         except JobNotFound as error:
             raise CommandError(f"{what}: {error.detail}, or none that you may see", Exit.NOT_FOUND) from None
         except Refused as error:
+            if of_api_server(error.problem):
+                raise CommandError(f"the dashboard {self.where} cannot be asked: {error}", Exit.UNAVAILABLE) from None
             hint = _HINTS.get(error.status, "") + (self._without if error.status == 401 else "")
             wrong = error.status in (400, 422)
             raise CommandError(
-                f"the dashboard {self.url} refused ({error.status}) {what}: {error.detail}{hint}",
+                f"the dashboard {self.where} refused ({error.status}) {what}: {error.detail}{hint}",
                 Exit.REFUSED if wrong else Exit.UNAVAILABLE,
             ) from None
         except Unreachable as error:
-            text = f"the dashboard {self.url} cannot be asked: {error}. Check that it runs, and the address"
+            text = f"the dashboard {self.where} cannot be asked: {error}. Check that it runs, and the address"
             raise CommandError(text, Exit.UNAVAILABLE) from None
         if not isinstance(found, dict):
-            raise CommandError(f"{self.url} is no dashboard of JobLease: its answer is no object", Exit.UNAVAILABLE)
+            raise CommandError(f"{self.where} is no dashboard of JobLease: its answer is no object", Exit.UNAVAILABLE)
         return found
 
     def rows(self, path: str, query: Mapping[str, str], name: str, what: str) -> Iterator[dict[str, Any]]:
@@ -124,3 +148,7 @@ class Dashboard:
             if row["name"] == name:  # the filter takes names that begin so
                 return str(row["jobId"])
         raise CommandError(f"no job {name!r} of namespace {self.namespace!r} in the audit trail either", Exit.NOT_FOUND)
+
+
+def _connect(options: Namespace) -> JobRequests:
+    return connect(options.kubeconfig, options.context, options.namespace, options.request_timeout or None)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,7 @@ class JobRequests:
     def __init__(self, api: Any, namespace: str, timeout: float | None) -> None:
         """A timeout of None is no bound on a request."""
         self._custom = client.CustomObjectsApi(api)
-        self._server = str(api.configuration.host)
+        self.server = str(api.configuration.host)
         self._timeout = timeout
         self.namespace = namespace
 
@@ -80,7 +80,7 @@ class JobRequests:
                     return job
         raise CommandError(
             f"no job {name!r} in namespace {self.namespace!r}; `joblease list -A` shows all that there are. "
-            f"If it was deleted after its end, its audit trail stays: joblease describe {name} --dashboard URL",
+            f"If it was deleted after its end, its audit trail stays: joblease describe {name} --trail",
             Exit.NOT_FOUND,
         )
 
@@ -107,12 +107,19 @@ class JobRequests:
 
     def namespaces(self, most: int) -> Sequence[str]:
         """Names of so many namespaces at most."""
-        # Not by CoreV1Api: its module is 4 MB, and whoever presses Tab waits for it.
-        api = self._custom.api_client
-        query, auth = [("limit", most)], ["BearerToken"]
-        request = api.param_serialize("GET", "/api/v1/namespaces", query_params=query, auth_settings=auth)
-        answer = api.call_api(*request, _request_timeout=self._timeout)
+        answer = self.raw("/api/v1/namespaces", {"limit": str(most)}, {}, self._timeout)
         return [str(each["metadata"]["name"]) for each in json.loads(answer.read())["items"]]
+
+    def raw(self, path: str, query: Mapping[str, str], headers: Mapping[str, str], seconds: float | None) -> Any:
+        """What the API server answers to a `GET`: `status`, `headers` and `read()`. Raises what urllib3 does.
+
+        For what is not ours. Not by CoreV1Api: its module is 4 MB, and whoever presses Tab waits for it.
+        """
+        api, auth = self._custom.api_client, ["BearerToken"]
+        request = api.param_serialize(
+            "GET", path, query_params=list(query.items()), header_params=dict(headers), auth_settings=auth
+        )
+        return api.call_api(*request, _request_timeout=seconds)
 
     def stream(self, scope: Scope, version: str, seconds: int) -> Iterator[tuple[str, Job]]:
         """The changes since a resource version, as they happen, for so many seconds."""
@@ -177,7 +184,7 @@ class JobRequests:
 
     def _unreachable(self, doing: str, error: Exception) -> CommandError:
         return CommandError(
-            f"cannot {doing}: the API server {self._server} does not answer ({cause_of(error)}). "
+            f"cannot {doing}: the API server {self.server} does not answer ({cause_of(error)}). "
             "Check that it runs, and which cluster your kubeconfig means (--kubeconfig, --context)",
             Exit.UNAVAILABLE,
         )

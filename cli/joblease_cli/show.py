@@ -86,7 +86,7 @@ def run_describe(jobs: JobRequests, options: Namespace) -> Exit:
     try:
         job = jobs.find(options.job)
     except CommandError as error:
-        if error.code is not Exit.NOT_FOUND or not options.dashboard:
+        if error.code is not Exit.NOT_FOUND or not (options.dashboard or options.trail):
             raise
         found = _trail(options, options.job)
         if options.output:
@@ -103,7 +103,7 @@ def run_describe(jobs: JobRequests, options: Namespace) -> Exit:
         _print([_events(told)])
         return Exit.OK
     output.line(f"Audit trail:\n  every step is kept under job id {job.uid}, also after this object is deleted")
-    output.line(f"  (dashboard: {options.dashboard or ''}/jobs/{job.uid}, API: GET /api/jobs/{job.uid})")
+    output.line(f"  (joblease describe {job.uid} --trail, on the dashboard: /jobs/{job.uid})")
     return Exit.OK
 
 

@@ -1,10 +1,30 @@
 """The dashboard as the chart installs it by default: a Kubernetes token for everybody, and RBAC decides."""
 
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
-from e2e.cluster import DASHBOARD, ask, audited, job, kubectl, rights, submit, token, until
+import yaml
+from e2e.cluster import (
+    CONTEXT,
+    DASHBOARD,
+    NAMESPACE,
+    ask,
+    audited,
+    completed,
+    job,
+    kubectl,
+    rights,
+    submit,
+    system,
+    token,
+    until,
+)  # fmt: skip
+from joblease_cli.failures import Exit
+from support.programs import BIN
 
 pytestmark = pytest.mark.timeout(600)
 ACCOUNTS: dict[str, tuple[str, ...]] = {
@@ -74,6 +94,36 @@ def test_rbac_decides_who_submits_jobs(tokens: dict[str, str]) -> None:
     assert by == "system:serviceaccount:default:e2e-submitter"
     uid = kubectl("get", "jr", form["name"], "--output", "jsonpath={.metadata.uid}")
     assert uid in answer.text + answer.headers.get("location", "")
+
+
+def cli(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / "joblease", *arguments], env={**os.environ, **variables}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+
+
+def test_the_cli_reaches_the_dashboard_through_the_api_server(tokens: dict[str, str], tmp_path: Path) -> None:
+    name = submit(parameters={"steps": 1, "seconds": 0})
+    completed(name)
+    admin = ("--context", CONTEXT, "-n", "default", "--dashboard-token", tokens["e2e-viewer"])
+    done = cli("describe", name, "--trail", *admin)
+    where = f"dashboard: {NAMESPACE}/joblease-dashboard, through the API server https://"
+    assert (done.returncode, done.stderr.startswith(where), "Completed" in done.stdout) == (0, True, True), done
+    assert "403" in cli("workers", *admin).stderr  # of the dashboard: this account may see one namespace
+    # The account alone, which may neither look for Services nor use them yet.
+    config = yaml.safe_load(kubectl("config", "view", "--minify", "--raw", "--output", "yaml"))
+    config["users"][0]["user"] = {"token": tokens["e2e-viewer"]}
+    (tmp_path / "config").write_text(yaml.safe_dump(config))
+    viewer = {"KUBECONFIG": str(tmp_path / "config")}
+    refused = cli("history", "-n", "default", **viewer)
+    assert (refused.returncode, "services/proxy" in refused.stderr) == (Exit.UNAVAILABLE, True), refused
+    system("create", "rolebinding", "cli", "--role=joblease-cli", "--serviceaccount=default:e2e-viewer")
+    try:
+        done = cli("history", "-n", "default", **viewer)
+        assert (done.returncode, name in done.stdout) == (0, True), done
+    finally:
+        system("delete", "rolebinding", "cli")
 
 
 def test_the_account_has_no_right_of_its_own() -> None:

@@ -133,7 +133,7 @@ async def test_a_deleted_job_is_described_from_its_trail(
     code, _, err = await asyncio.to_thread(run, "describe", name, "--dashboard", url, *here)
     assert (code, err.count("\n")) == (Exit.UNAVAILABLE, 1)
     code, _, err = await asyncio.to_thread(run, "describe", name, *here)
-    assert (code, f"joblease describe {name} --dashboard URL" in err) == (Exit.NOT_FOUND, True)
+    assert (code, f"joblease describe {name} --trail" in err) == (Exit.NOT_FOUND, True)
 
 
 def test_calls_from_one_process_do_not_raise_the_recursion_limit_each_time(run: Run) -> None:

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
+from joblease.messages import Status
+from joblease.trail import NewEvent
 from joblease_cli.failures import Exit
 from support.attack import Dashboard
 from support.cli import Cli
@@ -49,11 +51,19 @@ def test_workers_queues_and_dead_letters_are_listed(asking: Cli) -> None:
     assert json.loads(asking("dead-letters", "-o", "json").stdout) == {"deadLetters": []}
 
 
-def test_a_long_trail_is_described_whole(asking: Cli, dashboard: Dashboard) -> None:
-    done = asking("describe", dashboard.mine)
+async def test_a_long_trail_is_described_whole(asking: Cli, dashboard: Dashboard) -> None:
+    done = await asyncio.to_thread(asking, "describe", dashboard.mine)
     assert (done.returncode, "deleted; from its audit trail" in done.stdout) == (0, True), done.stderr
     assert done.stdout.count("Failed:") == 1
-    missing = asking("describe", "nobody")
+    trail = dashboard.jobs.trail
+    message = await dashboard.jobs.submit("noop", publish=False)
+    head = await trail.head(message.job_id)
+    steps = [NewEvent(Status.step(number), "a step") for number in range(1, 1_201)]
+    for first in range(0, len(steps), 80):
+        head, _ = await trail.append(head, steps[first : first + 80])
+    done = await asyncio.to_thread(asking, "describe", message.job_id, "-o", "jsonpath={.events[*].sequence}")
+    assert done.stdout.split() == [str(number) for number in range(1, head.sequence + 1)], done.stderr
+    missing = await asyncio.to_thread(asking, "describe", "nobody")
     assert (missing.returncode, "in the audit trail either" in missing.stderr) == (Exit.NOT_FOUND, True)
 
 
@@ -76,7 +86,7 @@ async def test_what_goes_wrong_is_one_line_that_says_what_to_do(
     asking.environment["KUBECONFIG"] = str(tmp_path / "none")
     assert "no token of a kubeconfig" in said(Exit.UNAVAILABLE, "history")
     asking.environment["JOBLEASE_DASHBOARD_URL"] = ""
-    assert "JOBLEASE_DASHBOARD_URL" in said(Exit.REFUSED, "queues")
+    assert "none is named with --dashboard or JOBLEASE_DASHBOARD_URL" in said(Exit.REFUSED, "queues")
 
 
 async def test_a_dashboard_behind_something_that_answers_for_it(asking: Cli, dashboard: Dashboard) -> None:

@@ -370,6 +370,10 @@ def test_where_the_dashboard_is(tmp_path: Path) -> None:
             find(bad, None, environment={})
     with pytest.raises(NotConfigured, match="token= is empty"):
         find("https://x", " ", environment={})
+    proxied = "https://10.0.0.1:6443/api/v1/namespaces/joblease/services/joblease-dashboard:http/proxy"
+    assert find(proxied, "t", environment={}).token_headers == ("Authorization", "X-JobLease-Authorization")
+    for plain in ("https://x", "https://x/api/v1/namespaces/a/services", "https://x/services/a/proxy"):
+        assert find(plain, "t", environment={}).token_headers == ("Authorization",)
 
 
 def test_a_pods_token_is_read_anew_when_it_is_rotated(tmp_path: Path, clock: list[float]) -> None:

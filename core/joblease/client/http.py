@@ -54,7 +54,7 @@ def request_of(config: Config, http: httpx.Client | httpx.AsyncClient, call: Cal
     token = config.place.token(call.fresh_token) if config.place.token else ""
     headers = {
         "Accept": "application/json",
-        **({"Authorization": f"Bearer {token}"} if token else {}),
+        **(dict.fromkeys(config.place.token_headers, f"Bearer {token}") if token else {}),
         **({"Content-Type": "application/json"} if call.content is not None else {}),
         **call.headers,
     }

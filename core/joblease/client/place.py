@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from joblease.client.errors import NotConfigured
 URL_VARIABLE = "JOBLEASE_DASHBOARD_URL"
 HOST_VARIABLE, PORT_VARIABLE = "JOBLEASE_DASHBOARD_SERVICE_HOST", "JOBLEASE_DASHBOARD_SERVICE_PORT"
 """What Kubernetes tells each pod of the release's namespace about the Service `joblease-dashboard`."""
+PROXIED_TOKEN = "X-JobLease-Authorization"  # noqa: S105 - its name
+"""Says the same as `Authorization`, which the API server's proxy keeps for itself."""
+_PROXY = re.compile(r"/api/v1/namespaces/[^/]+/(services|pods)/[^/]+/proxy(/|$)")
 SERVICE = "http://joblease-dashboard.joblease.svc"
 """Of a release `joblease` in a namespace `joblease`, as the installation guide has it."""
 
@@ -30,6 +34,11 @@ class Place:
     def tls(self) -> bool:
         """Whether the connection is encrypted."""
         return self.url.startswith("https:")
+
+    @property
+    def token_headers(self) -> tuple[str, ...]:
+        """In which headers the token is sent: an API server on the way takes one for itself."""
+        return ("Authorization", PROXIED_TOKEN) if _PROXY.search(self.url) else ("Authorization",)
 
 
 def find(

@@ -22,12 +22,17 @@ class Identity:
 RESERVED = "system:"
 """Begins the names that are Kubernetes' own: neither a proxy nor an OIDC issuer has them to give."""
 ANYBODY = Identity("anonymous")
+TOKEN_HEADERS = ("authorization", "x-joblease-authorization")
+"""The second for those who come by the API server's proxy, which keeps the first for itself."""
 
 
 def bearer(request: "Request") -> str:
     """The request's token, or nothing."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    for name in TOKEN_HEADERS:
+        scheme, _, token = request.headers.get(name, "").partition(" ")
+        if scheme.lower() == "bearer" and token.strip():
+            return token.strip()
+    return ""
 
 
 def identity(request: "Request") -> Identity:
