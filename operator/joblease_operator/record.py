@@ -40,7 +40,7 @@ class Record:
         epoch = head.epoch
         while before is None or (head.state, head.epoch) == (before, epoch):
             try:
-                job.head, written = await self._trail.append(head, events, **changes)
+                head, written = await self._trail.append(head, events, **changes)
             except HeadChanged as changed:
                 if before is None:  # begun by a try whose answer was lost: it may not have told anybody
                     await self.recall(job)
@@ -49,7 +49,7 @@ class Record:
                 continue
             job.unannounced += written
             self._take_note(job, written)
-            job.policy = job.head.policy
+            _keep(job, head)
             return
         await self._catch_up(job, head)
 
@@ -59,8 +59,7 @@ class Record:
         What the status does not tell may not have been announced: the rows of the operator, or an outcome.
         """
         head = await self._trail.head(job.uid)
-        told = tells(job.written, head)
-        if told:
+        if tells(job.written, head) and head.sequence >= job.sequence:
             job.recall(head)
             job.published = job.attempt + 1 if job.state is State.QUEUED else 0
         else:
@@ -77,13 +76,17 @@ class Record:
         self._changed(job)
 
     async def look(self, job: Job) -> bool:
-        """Read the head of a job that is silent; whether there was news, which has been taken note of."""
+        """Read the head of a job that is silent; whether there was news, which has been taken note of.
+
+        That may have been heard of while the head was read.
+        """
+        known = job.sequence
         head = await self._trail.head(job.uid)
-        if head.sequence <= job.sequence:
-            job.head, job.policy = head, head.policy
-            return False
-        await self._catch_up(job, head)
-        return True
+        if head.sequence > job.sequence:
+            await self._catch_up(job, head)
+        else:
+            _keep(job, head)
+        return job.sequence != known
 
     async def _catch_up(self, job: Job, head: Head) -> None:
         after = job.sequence if head.sequence - job.sequence <= READ_ROWS else head.sequence - 1
@@ -93,6 +96,12 @@ class Record:
         job.policy = head.policy or job.policy
         if job.finished and job.sequence > known:  # its worker may have died before it told anybody
             job.unannounced += events[-1:]  # after what is still to be said; one of those may be under way
+
+
+def _keep(job: Job, head: Head) -> None:
+    """Note a head row as it was written or read, unless its answer came after the news of a later one."""
+    if head.sequence == job.sequence:
+        job.head, job.policy = head, head.policy
 
 
 def facts(job: Job, *, parameters: bool = True) -> dict[str, Any]:
