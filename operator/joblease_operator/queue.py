@@ -54,6 +54,10 @@ class WorkQueue:
             if key not in self._active:
                 self._ready.put_nowait(key)
 
+    async def handled(self) -> None:
+        """Wait until all was handled that is to be handled now; what is due later is not waited for."""
+        await self._ready.join()
+
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._work(), name=f"reconcile {n}") for n in range(self._size)]
         return self
@@ -108,4 +112,5 @@ class WorkQueue:
                 self.add(key, min(pause * 2 ** (failures - 1), MAX_PAUSE_SECONDS))
             if key in self._marked:
                 self._ready.put_nowait(key)
+            self._ready.task_done()
             await asyncio.sleep(0)  # neither the queue nor the handler need ever have waited

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEBOUNCE_SECONDS = 0.1
+END_SECONDS = 2.0
+"""For what is still to be written when the operator ends."""
 REFRESH_SECONDS = 60.0
 """Least time until the message of a waiting job changes: who holds the slot changes with every job that ends."""
 VOLATILE = ("progress", "message")
@@ -67,10 +69,11 @@ class StatusWriter:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for uid in self._jobs:  # each by the one who writes it already, if somebody does
+            self._queue.add(uid)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2):
-                for uid in list(self._jobs):
-                    await self._write(uid)
+            async with asyncio.timeout(END_SECONDS):
+                await self._queue.handled()
         await self._queue.__aexit__(kind, error, trace)
 
     def write(self, job: Job) -> None:
