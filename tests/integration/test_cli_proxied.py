@@ -43,6 +43,7 @@ def services(crd: Path, cli: Cli) -> Iterator[Any]:
         metadata = {"name": name, "labels": {label: value}, "annotations": {"joblease.dev/base-path": "/jobs"}}
         spec = {"ports": [{"name": "http", "port": 80}]}
         core.create_namespaced_service(cli.namespace, {"metadata": metadata, "spec": spec})
+        core.create_namespaced_endpoints(cli.namespace, {"metadata": {"name": name}})  # of no pod; no controller runs
 
     yield make
     for each in core.list_namespaced_service(cli.namespace, label_selector=LABEL).items:
