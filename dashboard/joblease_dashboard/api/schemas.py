@@ -48,7 +48,7 @@ JOB = object_of(
     attempt=NUMBER,
     worker=TEXT,
     progress={**NUMBER, "minimum": 0, "maximum": 100},
-    priority=NUMBER,
+    priority={**NUMBER, "description": "as it was submitted; a later one is in the JobRequest"},
     startAfter=TIME,
     nextAttemptAt=TIME,
 )
