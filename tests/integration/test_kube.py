@@ -72,7 +72,7 @@ async def test_the_first_file_with_a_context_names_the_cluster(
     server = relative["clusters"][0]["cluster"]["server"]
     assert await answers() == (server, server)
     monkeypatch.chdir(tmp_path)
-    assert connection.connect(None, None, None, 5)._server == server
+    assert connection.connect(None, None, None, 5).server == server
 
 
 async def test_credentials_of_an_exec_plug_in_are_used_and_kept_fresh(
