@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from joblease import JobContext, handler
 from joblease.client import (
+    AsyncClient,
+    Client,
     JobLeaseError,
     KeyConflict,
     NotConfigured,
@@ -22,12 +24,13 @@ from joblease.client import (
     submission,
 )
 from joblease.client.exchange import exchange
-from joblease.client.following import Following
+from joblease.client.following import Following, deadline_of
 from joblease.client.operations import Ref
 from joblease.client.place import SERVICE, find
+from joblease.client.selection import selector_of
 from joblease.client.sse import Parser
 from joblease.client.steps import Answer, Call, Close, Lost, Open, Pause, Read, Show, Step, Steps
-from joblease.client.tokens import FileToken
+from joblease.client.tokens import FileToken, given
 
 
 @handler("client-resize")
@@ -37,6 +40,17 @@ def resize(job: JobContext, paths: list[str], width: int = 800) -> dict[str, int
 
 @handler("client-anything")
 def anything(job: JobContext, /, **parameters: Any) -> None: ...
+
+
+def deep() -> Any:
+    found: Any = 1
+    for _ in range(100_000):
+        found = [found]
+    return found
+
+
+def submitted(**options: Any) -> Any:
+    return play(operations.submit(submission("noop", **options), {}, 30), answer(201, {"jobId": "1"}))
 
 
 def answer(status: int, content: Any = None, **headers: str) -> Answer:
@@ -298,6 +312,30 @@ def test_a_stream_is_read_in_whatever_pieces_it_comes() -> None:
         (lambda: submission("noop", {"x": float("nan")}), ValueError, "not JSON compliant"),
         (lambda: submission("noop", {"x": object()}), TypeError, "a parameter of handler 'noop'"),
         (lambda: submission("noop", {"x": "\ud800"}), ValueError, "surrogate"),
+        (lambda: submission("noop", {"x": deep()}), ValueError, "a parameter of handler 'noop' is nested too deep"),
+        (lambda: submission("noop", {"x": 10**5_000}), ValueError, "a parameter of handler 'noop' cannot be sent"),
+        (lambda: submission("noop", {"x": {(1, 2): 3}}), TypeError, "a parameter of handler 'noop' cannot be sent"),
+        (lambda: submitted(labels={"a": object()}), TypeError, "an option of a job of noop cannot be sent"),
+        (lambda: submitted(priority=float("nan")), ValueError, "an option of a job of noop cannot be sent"),
+        (lambda: submitted(name="\ud800"), ValueError, "an option of a job of noop has half a character"),
+        (
+            lambda: submitted(annotations={"a": "y" * 2_000_000}),
+            ValueError,
+            "bytes with its options; at most 1048576 fit",
+        ),
+        (lambda: play(operations.submit_many(["noop"], {}, 30)), TypeError, "takes submissions"),  # type: ignore[list-item]
+        (lambda: selector_of(None, None, "", None), ValueError, "handler is empty, which would select all"),
+        (lambda: selector_of(None, {}, None, None), ValueError, "labels is empty, which would select all"),
+        (lambda: deadline_of(float("nan")), ValueError, "timeout: seconds or None"),
+        (lambda: deadline_of("5"), TypeError, "timeout: seconds or None"),  # type: ignore[arg-type]
+        *(
+            (
+                lambda wrong=wrong: Client("http://127.0.0.1:1", timeout=wrong),
+                ValueError,
+                "timeout: seconds are expected",
+            )
+            for wrong in (None, "5", 0, float("inf"), 1e10)
+        ),
         (lambda: submission("noop", {"x": "y" * 70_000}), ValueError, "70008 bytes as JSON; at most 65536"),
         (lambda: submission("noop", [1]), TypeError, "are a dict, not list"),  # type: ignore[call-overload]
         (lambda: submission("noop", key="k" * 10_240), ValueError, "key: 1 to 255"),
@@ -442,3 +480,55 @@ def test_a_program_that_submits_by_name_imports_nothing_that_takes_long() -> Non
     assert "httpx" in loaded
     slow = {"pydantic", "kubernetes", "aiohttp", "azure", "aio_pika", "yaml", "structlog", "asyncio", "rich", "click"}
     assert not loaded & slow
+
+
+@pytest.mark.parametrize("wrong", ["secret\nword", None, b"secret", "s\xe9cret"])
+def test_a_function_that_gives_no_token_is_told_so_and_its_token_is_not(wrong: Any) -> None:
+    with pytest.raises(NotConfigured, match="what the function token= gives") as raised:
+        given(lambda: wrong)(False)  # noqa: FBT003 - a `Token`
+    assert "secret" not in str(raised.value)
+
+
+def test_a_token_of_a_function_may_end_with_a_line_break() -> None:
+    """As that of a file or of `kubectl create token`."""
+    assert given(lambda: "token\n")(False) == "token"  # noqa: FBT003 - a `Token`
+    assert given(lambda: "")(False) == ""  # noqa: FBT003 - a `Token`
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("name", "value"), [("HTTPS_PROXY", "ftp://x"), ("HTTPS_PROXY", "http://[::1"), ("NO_PROXY", "fe80::/10,a")]
+)
+def test_a_proxy_of_the_environment_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, name: str, value: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:1")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(NotConfigured, match="HTTPS_PROXY, ALL_PROXY or NO_PROXY"):
+        kind("https://jobs.example.com")
+
+
+@pytest.mark.parametrize("url", ["http://jobs.example.com\n", "http://\ud800", "http://jobs example"])
+def test_an_address_with_other_characters_is_none(url: str) -> None:
+    with pytest.raises(NotConfigured, match="the dashboard's address"):
+        Client(url)
+
+
+@pytest.mark.parametrize("content", [["x"], {"ok": True}, None])
+def test_whatever_else_answers_is_no_dashboard(content: Any) -> None:
+    ref = Ref("1")
+    for steps in (
+        operations.submit(submission("noop"), {}, 30), operations.look(ref, 30), operations.retry(ref, 30),
+        operations.jobs({}, 30), operations.bulk("cancel", {}, 30),
+    ):  # fmt: skip
+        _, error = play(steps, answer(200, content))
+        assert isinstance(error, Unreachable)
+        assert "Is the address that of JobLease's dashboard?" in str(error)
+    _, (error,) = play(operations.submit_many([submission("noop")], {}, 30), answer(200, content))
+    assert isinstance(error, Unreachable)
+
+
+def test_submissions_that_are_made_of_one_are_several() -> None:
+    """With one id, all but the first would be refused: it was submitted with other content."""
+    one = submission("noop")
+    assert len({one.id, *(one.options(priority=n).id for n in range(3))}) == 4

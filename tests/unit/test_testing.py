@@ -45,6 +45,13 @@ def test_a_handler_runs_where_it_is_submitted_and_its_trail_can_be_read() -> Non
         ]  # fmt: skip
 
 
+def test_whoever_does_not_want_to_wait_is_told_of_an_end_that_was() -> None:
+    with joblease.testing.installation() as jobs:
+        job = jobs.submit(polite)
+        assert job.wait(0).state.terminal
+        assert job.wait(-1).state.terminal
+
+
 def test_failures_are_those_of_an_installation() -> None:
     with joblease.testing.installation() as jobs:
         failed = jobs.submit("testing-import", {"rows": 1, "fails": 9}, max_attempts=2)

@@ -2,15 +2,14 @@
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
 from joblease.client import operations
 from joblease.client.errors import JobLeaseError
-from joblease.client.following import SILENCE, Following
-from joblease.client.http import Config, answer_of, limits, request_of
+from joblease.client.following import SILENCE, Following, deadline_of
+from joblease.client.http import Config, answer_of, limits, opening, request_of
 from joblease.client.job import AnyJob, changes, known, listed, result_of
 from joblease.client.lean import httpx
 from joblease.client.operations import Ref
@@ -178,8 +177,7 @@ class AsyncClient:
 
     def following(self, ref: Ref, timeout: float | None, after: int = 0, *, data: bool = False) -> Following:
         """How a job is followed; for `Job`."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        return Following(ref, after, data, deadline, self.timeout)
+        return Following(ref, after, data, deadline_of(timeout), self.timeout)
 
     async def run(self, steps: Steps[T]) -> T:
         """Take all steps; what comes of them; for `Job`."""
@@ -218,9 +216,11 @@ class AsyncClient:
 
     def _open(self) -> httpx.AsyncClient:
         place = self._config.place
-        return httpx.AsyncClient(
-            base_url=place.url, verify=self._config.tls, trust_env=place.tls, limits=limits(), transport=self._transport
-        )
+        config, bounds = self._config, limits()
+        with opening():
+            return httpx.AsyncClient(
+                base_url=place.url, verify=config.tls, trust_env=place.tls, limits=bounds, transport=self._transport
+            )
 
 
 class _Line:

@@ -20,8 +20,11 @@ SHARE = 3
 """A try may take this part of all the time: so that one answer that never comes is not the only try."""
 
 
-def exchange(call: Call, what: str) -> Steps[Any]:
-    """The JSON of the answer, in `call.seconds`. Raises `Refused`, `Unreachable`; `what` says what was asked for."""
+def exchange(call: Call, what: str, has: str = "") -> Steps[Any]:
+    """The JSON of the answer, an object that `has` this, in `call.seconds`. Raises `Refused`, `Unreachable`.
+
+    `what` says what was asked for.
+    """
     deadline = time.monotonic() + call.seconds
     problem = "there was no time"
     for pause in pauses():
@@ -37,7 +40,7 @@ def exchange(call: Call, what: str) -> Steps[Any]:
                 call = replace(call, fresh_token=True)
                 continue
             if answer.status < 300:
-                return _content(answer, what)
+                return _content(answer, what, has)
             said = _problem(answer)
             if not passes(said):
                 raise refusal(said, what)
@@ -69,12 +72,16 @@ def passes(problem: Mapping[str, Any]) -> bool:
     return status in TRY_AGAIN and not (status == BAD_GATEWAY and "title" in problem)
 
 
-def _content(answer: Answer, what: str) -> Any:
+def _content(answer: Answer, what: str, has: str) -> Any:
     try:
-        return answer.json()
+        content = answer.json()
     except ValueError:
         said = f"{what}: the answer ({answer.status}) is no JSON. Is the address that of JobLease's dashboard?"
         raise Unreachable(said) from None
+    if has and not (isinstance(content, dict) and has in content):
+        said = f"{what}: the answer ({answer.status}) has no {has}. Is the address that of JobLease's dashboard?"
+        raise Unreachable(said)
+    return content
 
 
 def _problem(answer: Answer) -> dict[str, Any]:

@@ -19,8 +19,21 @@ from joblease.client.steps import Answer, Call, Close, Lost, Open, Pause, Read, 
 
 QUIET = 30.0
 """Seconds without an event after which the history is read nevertheless: an event may not have been announced."""
+LOOK = 2.0
+"""Seconds that a first look may take, also for whoever does not want to wait."""
 SILENCE = 60.0
 """Seconds without a sign of life after which a stream is opened anew."""
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """Of `time.monotonic`. Raises `TypeError`, `ValueError`."""
+    if timeout is None:
+        return None
+    if not isinstance(timeout, int | float):
+        raise TypeError(f"timeout: seconds or None are expected, not {timeout!r}")
+    if timeout != timeout:  # nan, which no time ever reaches
+        raise ValueError("timeout: seconds or None are expected, not nan")
+    return time.monotonic() + timeout
 
 
 @dataclass(slots=True)
@@ -60,8 +73,8 @@ class Following:
 
     def end(self) -> Steps[Snapshot]:
         """How the job has ended. Raises `JobNotFound`, `NotYet`."""
-        try:
-            found = yield from look(self.ref, self._bounded())
+        try:  # looked at once, however little time there is: `wait(0)` asks whether it has ended
+            found = yield from look(self.ref, min(self.seconds, left if (left := self._time()) > 0 else LOOK))
         except Unreachable:
             self._left()
             raise
@@ -73,11 +86,12 @@ class Following:
 
     def _left(self) -> float:
         """Seconds that there are. Raises `NotYet`."""
-        if self.deadline is None:
-            return SILENCE
-        if (left := self.deadline - time.monotonic()) <= 0:
+        if (left := self._time()) <= 0:
             raise NotYet(f"{self.ref} ({self.ref.job_id}) has not ended in the time that was given; it goes on")
         return left
+
+    def _time(self) -> float:
+        return SILENCE if self.deadline is None else self.deadline - time.monotonic()
 
     def _bounded(self) -> float:
         return min(self.seconds, self._left())

@@ -2,10 +2,12 @@
 
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
+from joblease.client.errors import NotConfigured
 from joblease.client.lean import httpx
 from joblease.client.place import Place, find, tls_context
 from joblease.client.steps import Answer, Call
@@ -13,6 +15,8 @@ from joblease.client.submission import Submission
 
 CONNECT_SECONDS = 5.0
 CONNECTIONS = 100
+LONGEST = 86_400
+"""Seconds; a socket takes no infinite time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +41,21 @@ class Config:
         plain: bool,
     ) -> Self:
         """Checked. Raises `NotConfigured`, `TypeError`, `ValueError`."""
-        if not timeout > 0:
-            raise ValueError(f"timeout: seconds are expected, more than 0, not {timeout!r}")
+        if not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST:
+            raise ValueError(f"timeout: seconds are expected, more than 0 and at most {LONGEST}, not {timeout!r}")
         place = find(url, token, plain=plain)
         defaults = Submission("").options(**options).said
         return cls(place, tls_context(place, ca), timeout, defaults)
+
+
+@contextmanager
+def opening() -> Iterator[None]:
+    """Where httpx reads the environment's proxies. Raises `NotConfigured` for those that it cannot use."""
+    try:
+        yield
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        text = f"HTTPS_PROXY, ALL_PROXY or NO_PROXY of the environment cannot be used: {error}"
+        raise NotConfigured(text) from None
 
 
 def limits() -> httpx.Limits:

@@ -9,11 +9,13 @@ from joblease.client.errors import JobLeaseError, refusal
 from joblease.client.exchange import exchange, passes, pauses
 from joblease.client.seen import Snapshot, snapshot_of
 from joblease.client.steps import Call, Pause, Show, Steps
-from joblease.client.submission import Submission, new_id
+from joblease.client.submission import Submission, encoded, new_id
 
 BATCH = 1_000
 BATCH_BYTES = 7 << 20
 """Of JSON; the API takes 8 MiB."""
+JOB_BYTES = 1 << 20
+"""Of one job; those that Kubernetes takes are smaller."""
 BATCH_SECONDS = 120.0
 BULK_SECONDS = 600.0
 """For 10,000 jobs."""
@@ -41,8 +43,8 @@ class Ref(NamedTuple):
 def submit(item: Submission, defaults: Mapping[str, Any], seconds: float) -> Steps[dict[str, Any]]:
     """What the API says of the job."""
     query = _query(unchecked=item.unchecked(defaults))
-    call = Call("POST", "/api/requests", query, _json(item.body(defaults)), seconds=seconds)
-    made: dict[str, Any] = yield from exchange(call, f"a job of {item.handler}")
+    call = Call("POST", "/api/requests", query, _sent(item, defaults), seconds=seconds)
+    made: dict[str, Any] = yield from exchange(call, f"a job of {item.handler}", "jobId")
     return made
 
 
@@ -51,7 +53,7 @@ def submit_many(
 ) -> Steps[list[dict[str, Any] | JobLeaseError]]:
     """What the API says of each job, or why there is none, in their order."""
     found: dict[int, dict[str, Any] | JobLeaseError] = {}
-    bodies = [_json(item.body(defaults)) or b"" for item in items]
+    bodies = [_sent(item, defaults) for item in items]
     lost: JobLeaseError | None = None
     unchecked = [item.unchecked(defaults) for item in items]
     for chunk in _chunks(bodies, unchecked):
@@ -60,7 +62,7 @@ def submit_many(
             for pause in (*_some(pauses(), ROUNDS - 1), None):
                 content = b'{"requests":[' + b",".join(bodies[place] for place in places) + b"]}"
                 call = Call("POST", "/api/requests:batch", query, content, seconds=max(seconds, BATCH_SECONDS))
-                results = (yield from exchange(call, f"a batch of {len(places)} jobs"))["results"]
+                results = (yield from exchange(call, f"a batch of {len(places)} jobs", "results"))["results"]
                 again = []
                 for place, each in zip(places, results, strict=True):
                     found[place] = each.get("job") or refusal(each["problem"], f"a job of {items[place].handler}")
@@ -74,6 +76,16 @@ def submit_many(
             lost = error
             break
     return [found.get(place) or lost or JobLeaseError("not sent") for place in range(len(items))]
+
+
+def _sent(item: Submission, defaults: Mapping[str, Any]) -> bytes:
+    """Its body. Raises `TypeError`, `ValueError`."""
+    if not isinstance(item, Submission):
+        raise TypeError(f"submit_many takes submissions, as submission('a-handler') makes them, not {item!r:.80}")
+    body = encoded(item.body(defaults), f"an option of a job of {item.handler}")
+    if len(body) > JOB_BYTES:  # it would take its whole batch with it
+        raise ValueError(f"a job of {item.handler} takes {len(body)} bytes with its options; at most {JOB_BYTES} fit")
+    return body
 
 
 def _chunks(bodies: Sequence[bytes], unchecked: Sequence[bool]) -> Iterator[list[int]]:
@@ -102,7 +114,7 @@ def _some(pauses: Iterator[float], count: int) -> Iterator[float]:
 
 def look(ref: Ref, seconds: float) -> Steps[Snapshot]:
     """How the job stands."""
-    found = yield from exchange(ref.call("GET", seconds=seconds), str(ref))
+    found = yield from exchange(ref.call("GET", seconds=seconds), str(ref), "job")
     return snapshot_of(found["job"], found.get("result"), found.get("error"))
 
 
@@ -111,7 +123,7 @@ def jobs(query: Mapping[str, str], seconds: float) -> Steps[None]:
     token = ""
     while True:
         asked = {**query, **({"page_token": token} if token else {})}
-        page = yield from exchange(Call("GET", "/api/requests", asked, seconds=seconds), "the list of jobs")
+        page = yield from exchange(Call("GET", "/api/requests", asked, seconds=seconds), "the list of jobs", "jobs")
         for row in page["jobs"]:
             yield Show(snapshot_of(row))
         if not (token := page.get("nextPageToken", "")):
@@ -126,7 +138,7 @@ def act(ref: Ref, verb: str, seconds: float) -> Steps[None]:
 def retry(ref: Ref, seconds: float) -> Steps[dict[str, Any]]:
     """What the API says of the new job."""
     call = ref.call("POST", "/retry", {"submissionId": new_id()}, seconds)
-    made: dict[str, Any] = yield from exchange(call, f"retry of {ref}")
+    made: dict[str, Any] = yield from exchange(call, f"retry of {ref}", "jobId")
     return made
 
 
@@ -138,7 +150,7 @@ def change(ref: Ref, sets: Mapping[str, int], seconds: float) -> Steps[None]:
 def bulk(action: str, body: Mapping[str, Any], seconds: float) -> Steps[dict[str, Any]]:
     """What the API says of something that is done to all selected jobs. Done again, it changes nothing more."""
     call = Call("POST", f"/api/requests:{action}", content=_json(body), seconds=max(seconds, BULK_SECONDS))
-    found: dict[str, Any] = yield from exchange(call, f"{action} of selected jobs")
+    found: dict[str, Any] = yield from exchange(call, f"{action} of selected jobs", "matched")
     return found
 
 

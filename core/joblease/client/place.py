@@ -18,6 +18,7 @@ HOST_VARIABLE, PORT_VARIABLE = "JOBLEASE_DASHBOARD_SERVICE_HOST", "JOBLEASE_DASH
 PROXIED_TOKEN = "X-JobLease-Authorization"  # noqa: S105 - its name
 """Says the same as `Authorization`, which the API server's proxy keeps for itself."""
 _PROXY = re.compile(r"/api/v1/namespaces/[^/]+/(services|pods)/[^/]+/proxy(/|$)")
+_URL = re.compile(r"[!-~]+")
 SERVICE = "http://joblease-dashboard.joblease.svc"
 """Of a release `joblease` in a namespace `joblease`, as the installation guide has it."""
 
@@ -58,7 +59,8 @@ def find(
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
         raise NotConfigured(f"the dashboard's address {url!r} is none: {error}") from None
-    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or parts.username:
+    wrong = parts.query or parts.fragment or parts.username or not _URL.fullmatch(url)
+    if parts.scheme not in ("http", "https") or not host or wrong:
         raise NotConfigured(f"the dashboard's address is to be like https://jobs.example.com, not {url!r}")
     safe = plain or parts.scheme == "https" or _loopback(host) or (in_pod and _inside(host, beside))
     if token is not None and not safe:

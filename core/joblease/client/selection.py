@@ -72,6 +72,9 @@ def selector_of(
     namespace: str | None, labels: str | Mapping[str, str] | None, handler: str | None, state: str | None
 ) -> dict[str, str]:
     """As the API takes it."""
-    text = labels if isinstance(labels, str | None) else ",".join(f"{key}={value}" for key, value in labels.items())
-    said = {"namespace": namespace or "default", "labels": text, "handler": handler, "state": state}
+    for name, value in {"namespace": namespace, "labels": labels, "handler": handler, "state": state}.items():
+        if value is not None and not value:
+            raise ValueError(f"{name} is empty, which would select all: leave it out if that is meant")
+    label_text = labels if isinstance(labels, str | None) else ",".join(f"{key}={each}" for key, each in labels.items())
+    said = {"namespace": namespace or "default", "labels": label_text, "handler": handler, "state": state}
     return {name: str(value) for name, value in said.items() if value}

@@ -87,8 +87,8 @@ class Submission:
     """Tells the same submission, sent again, from another one."""
 
     def options(self, **options: Unpack[Options]) -> "Submission":
-        """The same with these options, too. Raises `TypeError`, `ValueError`."""
-        return replace(self, said={**self.said, **_checked(options)})
+        """Another one, with these options, too. Raises `TypeError`, `ValueError`."""
+        return replace(self, said={**self.said, **_checked(options)}, id=new_id())
 
     def body(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
         """As the API takes it; `defaults` are options that count where this one says nothing."""
@@ -165,14 +165,8 @@ def _fitted(name: str, function: Callable[..., Any], args: tuple[Any, ...], name
 def _as_json(handler: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters as plain JSON, as the handler will find them."""
     what = f"a parameter of handler {handler!r}"
-    try:
-        text = json.dumps(
-            dict(parameters), allow_nan=False, ensure_ascii=False, separators=(",", ":"),
-            default=lambda value: values.json_value(value, what),
-        )  # fmt: skip
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise ValueError(f"{what} has half a character (a lone surrogate), which cannot be sent") from None
+    text = encoded(dict(parameters), what, default=lambda value: values.json_value(value, what))
+    size = len(text)
     if size > MAX_PARAMETERS_BYTES:
         raise ValueError(
             f"the parameters of handler {handler!r} take {size} bytes as JSON; at most {MAX_PARAMETERS_BYTES} fit. "
@@ -180,6 +174,20 @@ def _as_json(handler: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         )
     plain: dict[str, Any] = json.loads(text)
     return plain
+
+
+def encoded(value: Any, what: str, default: Callable[[Any], Any] | None = None) -> bytes:
+    """As JSON. Raises `TypeError`, `ValueError` that say what cannot be sent."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=default)
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} has half a character (a lone surrogate), which cannot be sent") from None
+    except RecursionError:
+        raise ValueError(f"{what} is nested too deep to be sent") from None
+    except (TypeError, ValueError) as error:
+        text, kind = str(error), TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(text if text.startswith(what) else f"{what} cannot be sent: {text}") from None
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,11 +19,19 @@ Token: TypeAlias = Callable[[bool], str]
 def given(token: str | Callable[[], str]) -> Token:
     """One that the caller has, or whose function gives it."""
     if callable(token):
-        return lambda _: token()
+        return lambda _: text if (text := token()) == "" else _checked(text, "what the function token= gives")
+    text = _checked(token, "token=")
+    return lambda _: text
+
+
+def _checked(token: object, what: str) -> str:
+    """Without spaces around it; nothing of it is in an error. Raises `NotConfigured`."""
+    if not isinstance(token, str):
+        raise NotConfigured(f"{what} is to be text (str), not {type(token).__qualname__}")
     text = token.strip()
     if not text or any(not "!" <= each <= "~" for each in text):
-        raise NotConfigured("token= is empty, or has characters that no token has")
-    return lambda _: text
+        raise NotConfigured(f"{what} is empty, or has characters that no token has")
+    return text
 
 
 class FileToken:
