@@ -326,6 +326,10 @@ def test_a_stream_is_read_in_whatever_pieces_it_comes() -> None:
         (lambda: play(operations.submit_many(["noop"], {}, 30)), TypeError, "takes submissions"),  # type: ignore[list-item]
         (lambda: selector_of(None, None, "", None), ValueError, "handler is empty, which would select all"),
         (lambda: selector_of(None, {}, None, None), ValueError, "labels is empty, which would select all"),
+        *(
+            (lambda wrong=wrong: operations.ref_of(wrong), ValueError, "a job's id is expected")
+            for wrong in ("", "..", "a/b", "\ud800", None)
+        ),
         (lambda: deadline_of(float("nan")), ValueError, "timeout: seconds or None"),
         (lambda: deadline_of("5"), TypeError, "timeout: seconds or None"),  # type: ignore[arg-type]
         *(

@@ -131,8 +131,8 @@ class AsyncClient:
         return [each if isinstance(each, JobLeaseError) else AsyncJob(self, each) for each in found]
 
     async def job(self, job_id: str) -> AsyncJob:
-        """A job of which the id is known. Raises `JobNotFound`."""
-        found = await self.run(operations.look(Ref(job_id), self.timeout))
+        """A job of which the id is known. Raises `JobNotFound`, `ValueError`."""
+        found = await self.run(operations.look(operations.ref_of(job_id), self.timeout))
         return AsyncJob(self, known(found), found)
 
     async def jobs(

@@ -1,6 +1,7 @@
 """What a client does, as steps: submit, look, change. How a job is followed is told in `following`."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from joblease.client.seen import Snapshot, snapshot_of
 from joblease.client.steps import Call, Pause, Show, Steps
 from joblease.client.submission import Submission, encoded, new_id
 
+_ID = re.compile(r"[0-9A-Za-z-]+")
 BATCH = 1_000
 BATCH_BYTES = 7 << 20
 """Of JSON; the API takes 8 MiB."""
@@ -38,6 +40,13 @@ class Ref(NamedTuple):
         """A request about it."""
         query = {"namespace": self.namespace, "name": self.name} if self.namespace and self.name else {}
         return Call(method, f"/api/requests/{quote(self.job_id, safe='')}{more}", query, _json(body), seconds=seconds)
+
+
+def ref_of(job_id: str) -> Ref:
+    """The job of that id. Raises `ValueError` for what is none: an empty one would be the list of jobs."""
+    if not isinstance(job_id, str) or not _ID.fullmatch(job_id):
+        raise ValueError(f"a job's id is expected, as job.job_id has it, not {job_id!r:.80}")
+    return Ref(job_id)
 
 
 def submit(item: Submission, defaults: Mapping[str, Any], seconds: float) -> Steps[dict[str, Any]]:

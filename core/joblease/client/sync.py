@@ -134,8 +134,8 @@ class Client:
         return [each if isinstance(each, JobLeaseError) else Job(self, each) for each in found]
 
     def job(self, job_id: str) -> Job:
-        """A job of which the id is known. Raises `JobNotFound`."""
-        found = self.run(operations.look(Ref(job_id), self.timeout))
+        """A job of which the id is known. Raises `JobNotFound`, `ValueError`."""
+        found = self.run(operations.look(operations.ref_of(job_id), self.timeout))
         return Job(self, known(found), found)
 
     def jobs(
