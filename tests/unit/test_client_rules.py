@@ -313,6 +313,7 @@ def test_a_stream_is_read_in_whatever_pieces_it_comes() -> None:
         (lambda: submission("noop", {"x": object()}), TypeError, "a parameter of handler 'noop'"),
         (lambda: submission("noop", {"x": "\ud800"}), ValueError, "surrogate"),
         (lambda: submission("noop", {"x": deep()}), ValueError, "a parameter of handler 'noop' is nested too deep"),
+        (lambda: submission("noop", {"x": [2**63]}), ValueError, "an integer of more than 64 bits; pass it as text"),
         (lambda: submission("noop", {"x": 10**5_000}), ValueError, "a parameter of handler 'noop' cannot be sent"),
         (lambda: submission("noop", {"x": {(1, 2): 3}}), TypeError, "a parameter of handler 'noop' cannot be sent"),
         (lambda: submitted(labels={"a": object()}), TypeError, "an option of a job of noop cannot be sent"),

@@ -172,8 +172,15 @@ def _as_json(handler: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
             f"the parameters of handler {handler!r} take {size} bytes as JSON; at most {MAX_PARAMETERS_BYTES} fit. "
             "Put large input into a file and pass its address as input_file_path"
         )
-    plain: dict[str, Any] = json.loads(text)
+    plain: dict[str, Any] = json.loads(text, parse_int=lambda digits: _whole(digits, what))
     return plain
+
+
+def _whole(digits: str, what: str) -> int:
+    number = int(digits)
+    if not -(1 << 63) <= number < 1 << 63:  # Kubernetes would make a float of it, which is another number
+        raise ValueError(f"{what} is an integer of more than 64 bits; pass it as text")
+    return number
 
 
 def encoded(value: Any, what: str, default: Callable[[Any], Any] | None = None) -> bytes:
