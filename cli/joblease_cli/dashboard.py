@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 from joblease.client import Client, JobNotFound, NotConfigured, Refused, Unreachable
 from joblease.client.errors import of_api_server
 from joblease.client.exchange import exchange
+from joblease.client.http import LONGEST
 from joblease.client.steps import Call
 
 from joblease_cli import output, proxied
@@ -35,7 +36,7 @@ class Dashboard:
     def __init__(self, options: Namespace) -> None:
         """Look for it, when none is named. Raises `CommandError`."""
         self._without = ""
-        self._seconds = options.request_timeout or _UNBOUND
+        self._seconds = min(options.request_timeout or _UNBOUND, LONGEST)
         self._client: Client | proxied.Proxied
         if "://" in (options.dashboard or ""):
             self.where = str(options.dashboard).rstrip("/")

@@ -12,6 +12,9 @@ MAX_KEY = 255
 MAX_DEPTH = 64
 """Levels of lists and objects in parameters, results and the data of steps. Readers of JSON give up at depths of their
 own: pydantic's at 200, protobuf's and some proxies' at 100."""
+INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
+"""Of whole numbers in parameters and in what handlers give: the API server keeps a larger one as a float, which is
+another number."""
 MAX_PARAMETERS_BYTES = 65_536
 MAX_RESULT_BYTES = 4_096
 MAX_STEP_DATA_BYTES = 16_384

@@ -14,10 +14,17 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from joblease.limits import MAX_CHECKPOINT_BYTES, MAX_DEPTH, MAX_RESULT_BYTES, MAX_STEP_DATA_BYTES, MAX_STEP_MESSAGE
+from joblease.limits import (
+    INT64_MAX,
+    INT64_MIN,
+    MAX_CHECKPOINT_BYTES,
+    MAX_DEPTH,
+    MAX_RESULT_BYTES,
+    MAX_STEP_DATA_BYTES,
+    MAX_STEP_MESSAGE,
+)  # fmt: skip
 
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]|\r(?!\n)")
-_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 _PLAIN = frozenset({str, dict, list, int, float, bool, type(None)})
 _BYTE_OF_A_NAME = range(0xDC80, 0xDD00)
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -111,7 +118,7 @@ def json_value(value: Any, name: str, depth: int = MAX_DEPTH) -> Any:
         if isinstance(value, dict):
             return {_key(key, name): json_value(each, f"{name}.{key}", depth - 1) for key, each in value.items()}
         return [json_value(each, f"{name}[{n}]", depth - 1) for n, each in enumerate(value)]
-    if isinstance(value, int) and not _INT64_MIN <= value <= _INT64_MAX:
+    if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
         raise ValueError(f"{name} is an integer of more than 64 bits; pass it as text")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} is {value}, which JSON cannot hold")

@@ -122,6 +122,8 @@ BAD: dict[str, tuple[str | bytes, int, str | None]] = {
     "half a character": (spec('"description": "\\ud800"'), 400, None),
     "a name twice": (spec('"handler": "other"'), 400, None),
     "no number": (parameters("NaN"), 400, None),
+    "an integer of 65 bits": (parameters("18446744073709551616"), 400, None),
+    "an integer of 9,000 digits": (parameters("9" * 9_000), 400, None),
     "too large a number": (parameters("1e999"), 400, None),
     "digits without end": (spec(f'"priority": {"9" * 100_000}'), 400, None),
     "lists without end": ("[" * 100_000, 400, None),

@@ -228,18 +228,18 @@ async def test_the_deadline_ends_an_attempt(jobs: Jobs, worker: Program) -> None
 
 
 async def test_sigterm_hands_the_job_to_another_worker(jobs: Jobs, start_worker: StartWorker) -> None:
-    async with start_worker("worker-1") as first:
+    async with start_worker("worker-1") as first, start_worker("worker-2") as second:
         job = await jobs.submit("hold", parameters={"seconds": 4})
-        await jobs.reaches(job.job_id, State.RUNNING)
-        async with start_worker("worker-2"):
-            assert await first.stop() == 0
-            state, events = await jobs.outcome(job.job_id)
+        head = await jobs.reaches(job.job_id, State.RUNNING)
+        has, other = (first, "worker-2") if head.worker == "worker-1" else (second, "worker-1")
+        assert await has.stop() == 0
+        state, events = await jobs.outcome(job.job_id)
     assert state is State.COMPLETED
     assert [word for word in words(events) if not word.startswith("Step")] == [
         "Submitted", "Queued", "Started", "Interrupted", "Started", "Completed",
     ]  # fmt: skip
     assert {event.attempt for event in events[2:]} == {1}
-    assert events[-1].worker == "worker-2"
+    assert events[-1].worker == other
     assert events[-1].epoch == 2
     interrupted, started = [event for event in events if event.status in ("Interrupted", "Started")][-2:]
     assert (started.timestamp - interrupted.timestamp).total_seconds() < 1

@@ -25,6 +25,7 @@ from joblease.client import (
 )
 from joblease.client.exchange import exchange
 from joblease.client.following import Following, deadline_of
+from joblease.client.job import listed
 from joblease.client.operations import Ref
 from joblease.client.place import SERVICE, find
 from joblease.client.selection import selector_of
@@ -517,6 +518,15 @@ def test_a_proxy_of_the_environment_that_cannot_be_used_is_named(
 def test_an_address_with_other_characters_is_none(url: str) -> None:
     with pytest.raises(NotConfigured, match="the dashboard's address"):
         Client(url)
+
+
+def test_jobs_are_looked_for_by_texts() -> None:
+    with pytest.raises(TypeError, match=r"handler: text \(str\) is expected, not <function"):
+        listed(None, None, listed, None)  # type: ignore[arg-type] # as callers do who may submit functions
+    with pytest.raises(TypeError, match="state: text"):
+        selector_of(None, None, None, 5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="deadline: a timedelta or whole seconds"):
+        submission("noop").options(deadline=True)
 
 
 @pytest.mark.parametrize("content", [["x"], {"ok": True}, None])

@@ -116,6 +116,24 @@ def test_jobs_that_wait_can_be_cancelled_suspended_and_run() -> None:
         assert (jobs.run_waiting(), suspended.result()) == (1, "hello world")
 
 
+def test_jobs_are_selected_by_their_labels() -> None:
+    with joblease.testing.installation(held=True) as jobs:
+        for name, labels in {"a": {"team": "a", "env": "x"}, "b": {"team": "b"}, "none": None}.items():
+            jobs.submit("testing-async", {"name": name}, labels=labels)
+
+        def count(labels: str | dict[str, str]) -> int:
+            return jobs.select(labels=labels).cancel(dry_run=True).matched
+
+        for text, matched in {"team=a": 1, "team==a,env=x": 1, "team=a,env!=x": 0, "team!=a": 2, "team": 2}.items():
+            assert count(text) == matched, text
+        assert (count("!team"), count({"team": "b"})) == (1, 1)
+        for wrong in ("team in (a, b)", "!team=a", "="):
+            with pytest.raises(Refused, match="the double does not know"):
+                count(wrong)
+        assert jobs.select(labels="team=b").cancel().done == 1
+        assert jobs.run_waiting() == 2
+
+
 def test_a_running_handler_is_cancelled_at_its_next_step() -> None:
     with joblease.testing.installation() as jobs:
 

@@ -60,6 +60,13 @@ def changes(priority: int | None, ttl: int | None) -> dict[str, int]:
 
 
 def listed(namespace: str | None, state: str | None, handler: str | None, group: str | None) -> dict[str, str]:
-    """The query of a list."""
+    """The query of a list. Raises `TypeError`."""
     said = {"namespace": namespace, "state": state, "handler": handler, "group": group, "page_size": "200"}
-    return {name: str(value) for name, value in said.items() if value}
+    return {name: text_of(name, value) for name, value in said.items() if value}
+
+
+def text_of(name: str, value: object) -> str:
+    """What jobs are looked for by: a handler is meant by its name. Raises `TypeError`."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: text (str) is expected, not {value!r:.80}")
+    return str(value)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from joblease.client.job import changes
+from joblease.client.job import changes, text_of
 from joblease.client.operations import bulk
 from joblease.client.steps import Steps
 
@@ -71,10 +71,10 @@ class Selection(Generic[R]):
 def selector_of(
     namespace: str | None, labels: str | Mapping[str, str] | None, handler: str | None, state: str | None
 ) -> dict[str, str]:
-    """As the API takes it."""
+    """As the API takes it. Raises `TypeError`, `ValueError`."""
     for name, value in {"namespace": namespace, "labels": labels, "handler": handler, "state": state}.items():
         if value is not None and not value:
             raise ValueError(f"{name} is empty, which would select all: leave it out if that is meant")
     label_text = labels if isinstance(labels, str | None) else ",".join(f"{key}={each}" for key, each in labels.items())
     said = {"namespace": namespace or "default", "labels": label_text, "handler": handler, "state": state}
-    return {name: str(value) for name, value in said.items() if value}
+    return {name: text_of(name, value) for name, value in said.items() if value}

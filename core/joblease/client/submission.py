@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypedDict, Unpack, overload
 
 from joblease import values
 from joblease.handlers import JobContext, PermanentError, name_of
-from joblease.limits import KEY_PATTERN, MAX_KEY, MAX_PARAMETERS_BYTES
+from joblease.limits import INT64_MAX, INT64_MIN, KEY_PATTERN, MAX_KEY, MAX_PARAMETERS_BYTES
 
 P = ParamSpec("P")
 
@@ -178,7 +178,7 @@ def _as_json(handler: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def _whole(digits: str, what: str) -> int:
     number = int(digits)
-    if not -(1 << 63) <= number < 1 << 63:  # Kubernetes would make a float of it, which is another number
+    if not INT64_MIN <= number <= INT64_MAX:
         raise ValueError(f"{what} is an integer of more than 64 bits; pass it as text")
     return number
 
@@ -217,6 +217,6 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
 def _seconds(name: str, value: object) -> int:
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if not isinstance(value, int | float) or value != value // 1:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
         raise ValueError(f"{name}: a timedelta or whole seconds are expected, not {value!r}")
     return int(value)

@@ -86,7 +86,10 @@ class Api:
         act()
 
     def _bulk(self, action: str, body: Mapping[str, Any]) -> httpx.Response:
-        found = selected(action, body, self._engine.jobs)
+        try:
+            found = selected(action, body, self._engine.jobs)
+        except ValueError as error:
+            raise _Problem(422, str(error), field="selector") from None
         for job in () if body["dryRun"] else found:
             if action == "patch":
                 _change(job, body["set"])
@@ -109,7 +112,7 @@ class Api:
         namespace = metadata.get("namespace", "default")
         spec = _checked(body["spec"])
         content, submission_id = content_of(spec), body.get("submissionId", "")
-        for job in self._engine.jobs.values():
+        for job in [*self._engine.jobs.values()]:
             if submission_id and job.submission_id == submission_id:
                 return job, False
             same = (job.namespace, job.spec.handler, job.spec.key) == (namespace, spec.handler, spec.key)
@@ -123,7 +126,7 @@ class Api:
         except ValueError as error:
             raise _Problem(422, str(error), field="spec.parameters") from None
         name = metadata.get("name") or self._engine.new_name(spec.handler)
-        job = MemoryJob(namespace, name, spec, content, policy, submission_id)
+        job = MemoryJob(namespace, name, spec, content, policy, submission_id, metadata.get("labels") or {})
         self._engine.add(job)
         return job, True
 
@@ -132,7 +135,8 @@ class Api:
             raise _Problem(409, f"job {job.name} is {job.state}: it has not ended")
         spec = job.spec.model_dump(by_alias=True, exclude=None)
         again = JobRequestSpec.model_validate(repeated(spec))
-        made = MemoryJob(job.namespace, self._engine.new_name(again.handler), again, job.content, job.policy, "")
+        name = self._engine.new_name(again.handler)
+        made = MemoryJob(job.namespace, name, again, job.content, job.policy, "", job.labels)
         self._engine.add(made)
         return made
 
@@ -145,7 +149,7 @@ class Api:
 
     def _list(self, asked: Mapping[str, str]) -> list[dict[str, Any]]:
         wanted = {name: asked[name] for name in ("namespace", "handler", "state", "group") if name in asked}
-        rows = [_row(job) for job in reversed(self._engine.jobs.values())]
+        rows = [_row(job) for job in reversed([*self._engine.jobs.values()])]
         return [row for row in rows if wanted.items() <= row.items()]
 
     def _stream(self, job_id: str) -> httpx.Response:

@@ -1,5 +1,6 @@
 """`POST /api/requests:cancel` and the like over jobs in memory."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,11 +17,17 @@ _FITS: Mapping[str, Callable[[MemoryJob], bool]] = {
 
 
 def selected(action: str, body: Mapping[str, Any], jobs: Mapping[str, MemoryJob]) -> list[MemoryJob]:
-    """The jobs that a request means. Labels are not looked at: the double keeps none."""
+    """The jobs that a request means. Raises `ValueError`.
+
+    Of label selectors the double knows `name=value`, `name!=value`, `name` and `!name`, also several of them.
+    """
     wanted = body["selector"]
     state = wanted.get("state") or ""
+    terms = [_term(text.strip()) for text in (wanted.get("labels") or "").split(",") if text.strip()]
     found = []
-    for job in jobs.values():
+    for job in [*jobs.values()]:
+        if not all(term(job.labels) for term in terms):
+            continue
         if job.namespace != wanted["namespace"] or job.spec.handler != (wanted.get("handler") or job.spec.handler):
             continue
         if state and job.state != State(state):
@@ -32,3 +39,13 @@ def selected(action: str, body: Mapping[str, Any], jobs: Mapping[str, MemoryJob]
         if _FITS[action](job):
             found.append(job)
     return found
+
+
+def _term(text: str) -> Callable[[Mapping[str, str]], bool]:
+    term = re.fullmatch(r"(!?)([\w./-]+)\s*(?:(!?)==?\s*([\w.-]*))?", text, re.ASCII)
+    if term is None or (term[1] and term[4] is not None):
+        raise ValueError(f"labels: the double does not know {text!r}; it knows name=value, name!=value, name and !name")
+    absent, name, other, value = term.groups()
+    if value is None:
+        return lambda labels: (name in labels) != bool(absent)
+    return lambda labels: (labels.get(name) == value) != bool(other)

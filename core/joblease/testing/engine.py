@@ -31,6 +31,7 @@ class MemoryJob:
     """What another submission with its key has to have in common with it."""
     policy: JobPolicy
     submission_id: str
+    labels: Mapping[str, str] = field(default_factory=dict)
     job_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     submitted_at: datetime = field(default_factory=now)
     state: State = State.SUBMITTED

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from joblease.jobrequest import deeper_than
-from joblease.limits import MAX_DEPTH
+from joblease.limits import INT64_MAX, INT64_MIN, MAX_DEPTH
 from joblease.model import Model
 from pydantic import ValidationError
 
@@ -33,6 +33,8 @@ MAX_HEARD_BYTES = 64 << 20
 """Of a body that is too long."""
 MOST_LEVELS = MAX_DEPTH + 16
 """At which nothing that reads JSON gives up. How deep a job's parameters may be is said elsewhere."""
+DIGITS = 20
+"""Of a whole number, its sign included."""
 NAMED = 5
 """Mistakes that one answer tells of."""
 LONGEST_FIELD = 200
@@ -132,7 +134,13 @@ def _finite(text: str) -> float:
     return number
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
+def _whole(digits: str) -> int:
+    if len(digits) > DIGITS or not INT64_MIN <= (number := int(digits)) <= INT64_MAX:
+        raise ValueError(f"{_shorten.repr(digits)} is an integer of more than 64 bits; text can hold it")
+    return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
 
 
 def _no_json(why: object) -> Problem:
