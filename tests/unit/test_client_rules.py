@@ -520,6 +520,15 @@ def test_an_address_with_other_characters_is_none(url: str) -> None:
         Client(url)
 
 
+def test_a_namespace_that_is_missing_is_no_missing_job() -> None:
+    missing = {"status": 404, "title": "Not found", "detail": 'namespaces "x" not found'}
+    _, error = play(operations.submit(submission("noop"), {}, 30), answer(404, missing))
+    assert (type(error), error.status) == (Refused, 404)
+    results = {"results": [{"status": 404, "problem": missing}]}
+    _, (error,) = play(operations.submit_many([submission("noop")], {}, 30), answer(200, results))
+    assert type(error) is Refused
+
+
 def test_jobs_are_looked_for_by_texts() -> None:
     with pytest.raises(TypeError, match=r"handler: text \(str\) is expected, not <function"):
         listed(None, None, listed, None)  # type: ignore[arg-type] # as callers do who may submit functions

@@ -116,6 +116,29 @@ def test_jobs_that_wait_can_be_cancelled_suspended_and_run() -> None:
         assert (jobs.run_waiting(), suspended.result()) == (1, "hello world")
 
 
+@handler("testing-exit")
+def leave(job: JobContext) -> None:
+    raise SystemExit(3)
+
+
+def test_what_no_installation_takes_the_double_does_not_take() -> None:
+    with joblease.testing.installation(held=True) as jobs:
+        for options in ({"labels": 5}, {"suspend": "no"}, {"priority": "x"}):
+            with pytest.raises(Refused, match=f"{next(iter(options))}: "):
+                jobs.submit("testing-async", **options)
+        job = jobs.submit("testing-async")
+        with pytest.raises(Refused, match=r"spec\.priority: "):
+            job.change(priority="x")  # type: ignore[arg-type]
+        with pytest.raises(Refused, match="state: there is no 'Nope'"):
+            jobs.select(state="Nope").cancel()
+        with pytest.raises(LookupError, match="no job of this test has the id 'x'"):
+            jobs.trail("x")
+        left = jobs.submit("testing-exit", max_attempts=1)
+        assert jobs.run_waiting() == 2
+        with pytest.raises(JobFailed, match="SystemExit: 3"):
+            left.result()
+
+
 def test_jobs_are_selected_by_their_labels() -> None:
     with joblease.testing.installation(held=True) as jobs:
         for name, labels in {"a": {"team": "a", "env": "x"}, "b": {"team": "b"}, "none": None}.items():

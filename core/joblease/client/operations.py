@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from joblease.client.errors import JobLeaseError, refusal
+from joblease.client.errors import JobLeaseError, JobNotFound, Refused, refusal
 from joblease.client.exchange import exchange, passes, pauses
 from joblease.client.seen import Snapshot, snapshot_of
 from joblease.client.steps import Call, Pause, Show, Steps
@@ -53,7 +53,11 @@ def submit(item: Submission, defaults: Mapping[str, Any], seconds: float) -> Ste
     """What the API says of the job."""
     query = _query(unchecked=item.unchecked(defaults))
     call = Call("POST", "/api/requests", query, _sent(item, defaults), seconds=seconds)
-    made: dict[str, Any] = yield from exchange(call, f"a job of {item.handler}", "jobId")
+    what = f"a job of {item.handler}"
+    try:
+        made: dict[str, Any] = yield from exchange(call, what, "jobId")
+    except Refused as error:
+        raise _refused(error.problem, what) from None
     return made
 
 
@@ -74,7 +78,7 @@ def submit_many(
                 results = (yield from exchange(call, f"a batch of {len(places)} jobs", "results"))["results"]
                 again = []
                 for place, each in zip(places, results, strict=True):
-                    found[place] = each.get("job") or refusal(each["problem"], f"a job of {items[place].handler}")
+                    found[place] = each.get("job") or _refused(each["problem"], f"a job of {items[place].handler}")
                     if passes({**each.get("problem", {}), "status": each["status"]}):
                         again.append(place)
                 places = again
@@ -85,6 +89,12 @@ def submit_many(
             lost = error
             break
     return [found.get(place) or lost or JobLeaseError("not sent") for place in range(len(items))]
+
+
+def _refused(problem: Mapping[str, Any], what: str) -> Refused:
+    """Why a job was not made: what is not found is no job, but its namespace."""
+    error = refusal(problem, what)
+    return Refused(problem, what) if isinstance(error, JobNotFound) else error
 
 
 def _sent(item: Submission, defaults: Mapping[str, Any]) -> bytes:

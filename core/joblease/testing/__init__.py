@@ -34,9 +34,11 @@ class Installation(Client):
         return self._engine.run_waiting()
 
     def trail(self, job: Job | str) -> list[Event]:
-        """What has happened to a job so far, with the data of its steps."""
+        """What has happened to a job so far, with the data of its steps. Raises `LookupError`."""
         job_id = job if isinstance(job, str) else job.job_id
-        return [event_of(each) for each in self._engine.jobs[job_id].events]
+        if (found := self._engine.jobs.get(job_id)) is None:
+            raise LookupError(f"no job of this test has the id {job_id!r}")
+        return [event_of(each) for each in found.events]
 
     def async_client(self, **options: Unpack[Options]) -> AsyncClient:
         """An `AsyncClient` of the same jobs."""

@@ -111,6 +111,8 @@ class Api:
         metadata = body["metadata"]
         namespace = metadata.get("namespace", "default")
         spec = _checked(body["spec"])
+        if not isinstance(labels := metadata.get("labels") or {}, dict):
+            raise _Problem(422, f"metadata.labels: an object is expected, not {labels!r}", field="metadata.labels")
         content, submission_id = content_of(spec), body.get("submissionId", "")
         for job in [*self._engine.jobs.values()]:
             if submission_id and job.submission_id == submission_id:
@@ -126,7 +128,7 @@ class Api:
         except ValueError as error:
             raise _Problem(422, str(error), field="spec.parameters") from None
         name = metadata.get("name") or self._engine.new_name(spec.handler)
-        job = MemoryJob(namespace, name, spec, content, policy, submission_id, metadata.get("labels") or {})
+        job = MemoryJob(namespace, name, spec, content, policy, submission_id, labels)
         self._engine.add(job)
         return job, True
 
@@ -160,7 +162,7 @@ class Api:
 
 
 def _change(job: MemoryJob, sets: Mapping[str, Any]) -> None:
-    job.spec = JobRequestSpec.model_validate({**job.spec.model_dump(by_alias=True), **sets})
+    job.spec = _checked({**job.spec.model_dump(mode="json", by_alias=True), **sets})
 
 
 def _checks(request: httpx.Request) -> bool:
@@ -178,7 +180,7 @@ def _check_fit(spec: JobRequestSpec) -> None:
 
 def _checked(spec: Any) -> JobRequestSpec:
     try:
-        return JobRequestSpec.model_validate(spec)
+        return JobRequestSpec.model_validate_json(json.dumps(spec), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(["spec", *map(str, first["loc"])])

@@ -22,7 +22,8 @@ def selected(action: str, body: Mapping[str, Any], jobs: Mapping[str, MemoryJob]
     Of label selectors the double knows `name=value`, `name!=value`, `name` and `!name`, also several of them.
     """
     wanted = body["selector"]
-    state = wanted.get("state") or ""
+    if (state := wanted.get("state") or "") and state not in [*State]:
+        raise ValueError(f"state: there is no {state!r}")
     terms = [_term(text.strip()) for text in (wanted.get("labels") or "").split(",") if text.strip()]
     found = []
     for job in [*jobs.values()]:

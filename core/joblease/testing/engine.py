@@ -128,7 +128,7 @@ def run(job: MemoryJob) -> None:
         except tuple(ENDINGS) as error:
             text = f"attempt {job.attempt} failed for good: {error}"
             return job.tell(Status.FAILED, State.FAILED, text, data={"error": str(error)})
-        except Exception as error:  # noqa: BLE001 - of whatever kind, it is the handler's
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - of whatever kind, it is the handler's
             said = f"{type(error).__name__}: {error}"
             if job.attempt == most:
                 text = f"attempt {job.attempt} of {most} failed: {said}"
