@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from joblease_cli import completion, durations, forms
-from joblease_cli.connection import URL_VARIABLE, connect
+from joblease_cli.connection import URL_VARIABLE, meant_by
 from joblease_cli.failures import MEANINGS, CommandError, Exit
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -114,7 +114,7 @@ class Command(_Sections):
 
     def opened(self, options: Namespace) -> Any:
         """What the command is done with."""
-        return connect(options.kubeconfig, options.context, options.namespace, options.request_timeout or None)
+        return meant_by(options)
 
 
 def dashboard() -> list[click.Parameter]:

@@ -6,6 +6,7 @@ Whatever is wrong there is said as such; nothing is sent yet.
 
 import logging
 import os
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,11 @@ from joblease_cli.kube import JobRequests
 URL_VARIABLE = "JOBLEASE_DASHBOARD_URL"
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _ABOUT_PLUGINS = "https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins"
+
+
+def meant_by(options: Namespace) -> JobRequests:
+    """The jobs of the cluster and namespace that a command's options mean. Raises `CommandError`."""
+    return connect(options.kubeconfig, options.context, options.namespace, options.request_timeout or None)
 
 
 def connect(kubeconfig: str | None, context: str | None, namespace: str | None, timeout: float | None) -> JobRequests:

@@ -16,7 +16,7 @@ from joblease.client.http import LONGEST
 from joblease.client.steps import Call
 
 from joblease_cli import output, proxied
-from joblease_cli.connection import URL_VARIABLE, connect
+from joblease_cli.connection import URL_VARIABLE, meant_by
 from joblease_cli.failures import CommandError, Exit
 from joblease_cli.kube import JobRequests, is_job_id
 
@@ -57,7 +57,7 @@ class Dashboard:
         """By its address; and the namespace that is meant."""
         token, namespace = options.dashboard_token, options.namespace or "default"
         try:
-            jobs = _connect(options)
+            jobs = meant_by(options)
         except CommandError as error:
             if options.kubeconfig or options.context:  # somebody wants these
                 raise
@@ -75,7 +75,7 @@ class Dashboard:
         """By its Service; and the namespace that is meant."""
         named = str(options.dashboard or "")
         try:
-            jobs = _connect(options)
+            jobs = meant_by(options)
         except CommandError as error:
             named = named or f"none is named with --dashboard or {URL_VARIABLE}"
             text = f"no way to the dashboard ({named}) through the API server: {error}"
@@ -149,7 +149,3 @@ class Dashboard:
             if row["name"] == name:  # the filter takes names that begin so
                 return str(row["jobId"])
         raise CommandError(f"no job {name!r} of namespace {self.namespace!r} in the audit trail either", Exit.NOT_FOUND)
-
-
-def _connect(options: Namespace) -> JobRequests:
-    return connect(options.kubeconfig, options.context, options.namespace, options.request_timeout or None)

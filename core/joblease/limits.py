@@ -12,9 +12,6 @@ MAX_KEY = 255
 MAX_DEPTH = 64
 """Levels of lists and objects in parameters, results and the data of steps. Readers of JSON give up at depths of their
 own: pydantic's at 200, protobuf's and some proxies' at 100."""
-INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
-"""Of whole numbers in parameters and in what handlers give: the API server keeps a larger one as a float, which is
-another number."""
 MAX_PARAMETERS_BYTES = 65_536
 MAX_RESULT_BYTES = 4_096
 MAX_STEP_DATA_BYTES = 16_384
@@ -29,6 +26,11 @@ API_DEPTH = 10_000
 def is_name(text: str) -> bool:
     """Whether a handler, a queue or a group can be called so."""
     return len(text) <= MAX_NAME and bool(re.fullmatch(NAME_PATTERN, text))
+
+
+def is_int64(number: int) -> bool:
+    """Whether parameters, and what handlers give, may have it: the API server keeps a larger one as another number."""
+    return -(1 << 63) <= number < 1 << 63
 
 
 def allow_depth_of_api_server() -> None:

@@ -15,14 +15,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from joblease.limits import (
-    INT64_MAX,
-    INT64_MIN,
     MAX_CHECKPOINT_BYTES,
     MAX_DEPTH,
     MAX_RESULT_BYTES,
     MAX_STEP_DATA_BYTES,
     MAX_STEP_MESSAGE,
-)  # fmt: skip
+    is_int64,
+)
 
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]|\r(?!\n)")
 _PLAIN = frozenset({str, dict, list, int, float, bool, type(None)})
@@ -118,7 +117,7 @@ def json_value(value: Any, name: str, depth: int = MAX_DEPTH) -> Any:
         if isinstance(value, dict):
             return {_key(key, name): json_value(each, f"{name}.{key}", depth - 1) for key, each in value.items()}
         return [json_value(each, f"{name}[{n}]", depth - 1) for n, each in enumerate(value)]
-    if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+    if isinstance(value, int) and not is_int64(value):
         raise ValueError(f"{name} is an integer of more than 64 bits; pass it as text")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} is {value}, which JSON cannot hold")

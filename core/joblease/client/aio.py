@@ -215,11 +215,10 @@ class AsyncClient:
         return self._http
 
     def _open(self) -> httpx.AsyncClient:
-        place = self._config.place
-        config, bounds = self._config, limits()
+        place, tls = self._config.place, self._config.tls
         with opening():
             return httpx.AsyncClient(
-                base_url=place.url, verify=config.tls, trust_env=place.tls, limits=bounds, transport=self._transport
+                base_url=place.url, verify=tls, trust_env=place.tls, limits=limits(), transport=self._transport
             )
 
 

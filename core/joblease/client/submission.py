@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypedDict, Unpack, overload
 
 from joblease import values
 from joblease.handlers import JobContext, PermanentError, name_of
-from joblease.limits import INT64_MAX, INT64_MIN, KEY_PATTERN, MAX_KEY, MAX_PARAMETERS_BYTES
+from joblease.limits import KEY_PATTERN, MAX_KEY, MAX_PARAMETERS_BYTES, is_int64
 
 P = ParamSpec("P")
 
@@ -178,7 +178,7 @@ def _as_json(handler: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def _whole(digits: str, what: str) -> int:
     number = int(digits)
-    if not INT64_MIN <= number <= INT64_MAX:
+    if not is_int64(number):
         raise ValueError(f"{what} is an integer of more than 64 bits; pass it as text")
     return number
 

@@ -217,11 +217,10 @@ class Client:
         return self._http
 
     def _open(self) -> httpx.Client:
-        place = self._config.place
-        config, bounds = self._config, limits()
+        place, tls = self._config.place, self._config.tls
         with opening():
             return httpx.Client(
-                base_url=place.url, verify=config.tls, trust_env=place.tls, limits=bounds, transport=self._transport
+                base_url=place.url, verify=tls, trust_env=place.tls, limits=limits(), transport=self._transport
             )
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from joblease.jobrequest import deeper_than
-from joblease.limits import INT64_MAX, INT64_MIN, MAX_DEPTH
+from joblease.limits import MAX_DEPTH, is_int64
 from joblease.model import Model
 from pydantic import ValidationError
 
@@ -135,7 +135,7 @@ def _finite(text: str) -> float:
 
 
 def _whole(digits: str) -> int:
-    if len(digits) > DIGITS or not INT64_MIN <= (number := int(digits)) <= INT64_MAX:
+    if len(digits) > DIGITS or not is_int64(number := int(digits)):
         raise ValueError(f"{_shorten.repr(digits)} is an integer of more than 64 bits; text can hold it")
     return number
 
