@@ -40,9 +40,10 @@ status: $(STAMP) ## say what runs
 clean-local: $(STAMP) ## forget the data of `make up`
 	@$(BIN)/python -m joblease_local clean
 
+# All of them: a module at a time in each of two processes, which share no parts. Most tests wait more than they compute.
 test: $(STAMP) $(ASSETS) ## unit and integration tests, on real parts of their own (beside a running `make up`)
 	@$(BIN)/python -m joblease_local prepare || test -z "$$CI" # what is missing on a laptop is skipped, with its reason
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(or $(PYTEST_ARGS),--numprocesses 2 --dist loadfile)
 
 test-browser: $(STAMP) $(ASSETS) ## the dashboard's pages in Chromium: live updates, light and dark, wide and narrow, accessibility
 	@$(BIN)/python -m joblease_local prepare || test -z "$$CI"
