@@ -11,6 +11,7 @@ signing, timeouts and connections stay with the SDK (`pipeline`).
 Their format: https://learn.microsoft.com/rest/api/storageservices/lease-blob
 """
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -90,13 +91,20 @@ class LeaseBlobs:
         self._container = container
 
     async def create(self, blob: str, metadata: "Mapping[str, str]") -> bool:
-        """Create the blob that will be leased. False when it was there already."""
+        """Create the blob that will be leased. False when it was there already.
+
+        Raises `LeaseUnknown` when the container was missing, which is there for the next try, and storage's errors.
+        """
         try:
             await self._container.get_blob_client(blob).upload_blob(
                 b"", overwrite=False, metadata=dict(metadata), validate_content=False
             )
         except (ResourceExistsError, ResourceModifiedError):
             return False
+        except ResourceNotFoundError:  # somebody has deleted it, which is no job's fault
+            with contextlib.suppress(ResourceExistsError):  # Azure takes half a minute to delete one
+                await self._container.create_container()
+            raise LeaseUnknown(f"{blob}: the container of the leases was missing") from None
         return True
 
     async def acquire(self, blob: str, seconds: int, lease_id: str = "") -> Grant:

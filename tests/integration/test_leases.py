@@ -220,6 +220,17 @@ async def test_a_lease_whose_answer_was_lost_is_asked_for_again(storage: str, bl
         assert await blobs.holder(blob) is None
 
 
+async def test_a_container_that_somebody_has_deleted_is_made_anew(
+    storage: str, keeper: Keeper, blobs: LeaseBlobs, blob: str
+) -> None:
+    """Or each job would fail that comes, until a program is started again."""
+    async with Storage(StorageSettings(storage_connection_string=SecretStr(storage))) as account:
+        await account.locks().delete_container()
+    lease = await take(keeper, blob)
+    assert await blobs.holder(blob) is not None
+    await keeper.release(lease)
+
+
 async def test_a_lease_that_may_have_ended_while_the_machine_slept_is_lost_at_once(keeper: Keeper, blob: str) -> None:
     lost: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
