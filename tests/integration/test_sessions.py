@@ -117,6 +117,19 @@ async def test_a_run_that_nobody_foresaw_the_end_of_is_handed_back(
         assert (await jobs.outcome(job.job_id))[0] is State.COMPLETED
 
 
+async def test_a_run_whose_session_was_lost_is_followed_by_another_soon(
+    jobs: Jobs, amqp_url: str, storage: str, tmp_path: Path, group: str
+) -> None:
+    queue, parameters = f"q{group}", {"seconds": 60, "record": str(tmp_path / "record")}
+    retry = RetryPolicy(max_attempts=2)
+    async with open_worker(amqp_url, storage, worker_queue=queue, defer_seconds=60):
+        job = await jobs.submit("hold", group=group, queue=queue, parameters=parameters, retry=retry)
+        await started(jobs, job.job_id, 1)
+        await _lines(tmp_path / "record", 1)
+        await jobs.break_session(job.job_id)
+        await started(jobs, job.job_id, 2)  # a renewal and a second, not the pause of a job that others hold up
+
+
 async def _until(condition: Any) -> None:
     async with asyncio.timeout(20):
         while not condition():

@@ -91,7 +91,7 @@ class Work:
                 head, outcome = nothing.head, await recent(self._trail, nothing.head)
             except Fenced as fenced:
                 log.warning("given up: %s", fenced)
-                return Deferred("lost")
+                return Deferred("lost", soon=0)
             if not await announcer.finish(outcome):
                 log.warning("not every event was announced; the next delivery tells them again")
                 return Deferred("broker")
