@@ -220,6 +220,35 @@ async def test_a_lease_whose_answer_was_lost_is_asked_for_again(storage: str, bl
         assert await blobs.holder(blob) is None
 
 
+async def test_a_renewal_without_an_answer_leaves_time_for_another(storage: str, blob: str) -> None:
+    """Also of the shortest lease, with the timeout that it has by default."""
+    async with AsyncExitStack() as stack:
+        connection, proxies = await storage_through_proxies(storage, stack)
+        settings = WorkerSettings(storage_connection_string=SecretStr(connection), lease_seconds=15)
+        account = await stack.enter_async_context(Storage(settings))
+        await account.create_locks()
+        keeper = Keeper(settings, LeaseBlobs(account.locks()))
+        await keeper.start()
+        stack.push_async_callback(keeper.close)
+        lease = await take(keeper, blob)
+        first, silenced = lease.deadline, []
+
+        def silence(kind: str, block: bytes) -> bool:
+            if kind == "request" and b"x-ms-lease-action: renew" in block and not silenced:
+                silenced.append(block)
+                proxies[0].delay = 60
+                asyncio.get_running_loop().call_later(1, setattr, proxies[0], "delay", 0)
+            return True
+
+        proxies[0].observer = silence
+        async with asyncio.timeout(20):
+            while lease.ours and lease.deadline == first:
+                await asyncio.sleep(0.1)
+        assert silenced
+        assert lease.state is LeaseState.HELD
+        await keeper.release(lease)
+
+
 async def test_a_container_that_somebody_has_deleted_is_made_anew(
     storage: str, keeper: Keeper, blobs: LeaseBlobs, blob: str
 ) -> None:
