@@ -249,6 +249,32 @@ async def test_a_renewal_without_an_answer_leaves_time_for_another(storage: str,
         await keeper.release(lease)
 
 
+async def test_a_release_that_storage_did_not_take_is_tried_again(storage: str, blob: str) -> None:
+    """Nobody else has the lease before it expires, which is a minute for all jobs of a group with one slot."""
+    async with AsyncExitStack() as stack:
+        connection, proxies = await storage_through_proxies(storage, stack)
+        settings = WorkerSettings(storage_connection_string=SecretStr(connection))
+        account = await stack.enter_async_context(Storage(settings))
+        await account.create_locks()
+        blobs = LeaseBlobs(account.locks())
+        keeper = Keeper(settings, blobs)
+        await keeper.start()
+        stack.push_async_callback(keeper.close)
+        lease, refused = await take(keeper, blob), []
+
+        def refuse(kind: str, block: bytes) -> bool:
+            first = kind == "request" and b"x-ms-lease-action: release" in block and not refused
+            busy = b"HTTP/1.1 503 Server Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            proxies[0].refusal = busy if first else None
+            refused.extend([block] if first else [])
+            return True
+
+        proxies[0].observer = refuse
+        await keeper.release(lease)
+        assert refused
+        assert await blobs.holder(blob) is None
+
+
 async def test_a_container_that_somebody_has_deleted_is_made_anew(
     storage: str, keeper: Keeper, blobs: LeaseBlobs, blob: str
 ) -> None:

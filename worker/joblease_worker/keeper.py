@@ -43,8 +43,8 @@ DESCRIBE_AFTER_SECONDS = 1.0
 """Jobs that end sooner do not pay a request for being looked up."""
 RETRY_SECONDS = (1.0, 2.0, 3.0, 4.0, 5.0)
 """Pauses after failed renewals; the last one repeats."""
-ACQUIRE_PAUSES = (0.2, 1.0)
-"""Before each further try to take a lease when the answer was lost: nobody else could have it until it expires."""
+PAUSES = (0.2, 1.0)
+"""Before each further try to take a lease, or to give it back: nobody else could have it until it expires."""
 
 
 class LeaseState(StrEnum):
@@ -146,7 +146,7 @@ class Keeper:
         started, result = boot_seconds(), "unknown"
         lease_id = lease_id or str(uuid4())  # the same for each try: one whose answer was lost may have got the lease
         try:
-            for pause in (*ACQUIRE_PAUSES, None):
+            for pause in (*PAUSES, None):
                 try:
                     grant, sent = await self._ask(blob, lease_id, metadata)
                     break
@@ -188,8 +188,10 @@ class Keeper:
             await self._on_thread(_end(lease.request))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.storage_timeout_seconds):
-                if await self._blobs.release(lease.grant, delete=delete):
-                    return
+                for pause in (*PAUSES, 0):
+                    if await self._blobs.release(lease.grant, delete=delete):
+                        return
+                    await asyncio.sleep(pause)
         log.warning("%s could not be released; its lease expires by itself", lease.grant.blob)
 
     def begin(self, use: Use, lease: Lease) -> None:
