@@ -138,17 +138,14 @@ class LeaseBlobs:
         client = self._container.get_blob_client(grant.blob)
         await self._as_holder(grant, client.set_blob_metadata(dict(metadata), lease=grant.lease_id))
 
-    async def release(self, grant: Grant, *, delete: bool = False) -> bool:
-        """Give the lease back, or delete the blob with it. Never raises: the lease ends by itself soon enough.
+    async def release(self, grant: Grant, *, delete: bool = False) -> None:
+        """Give the lease back, or delete the blob with it. Raises `LeaseLost` or `LeaseUnknown`.
 
-        True when storage confirmed it.
+        Nobody has to: the lease ends by itself.
         """
         held = {"x-ms-lease-id": grant.lease_id}
-        try:
-            await (self._send("DELETE", grant.blob, held) if delete else self._lease(grant.blob, "release", held))
-        except AzureError:
-            return False
-        return True
+        request = self._send("DELETE", grant.blob, held) if delete else self._lease(grant.blob, "release", held)
+        await self._as_holder(grant, request)
 
     async def holder(self, blob: str) -> "Mapping[str, str] | None":
         """What the present holder wrote about itself, or None when nobody holds the lease."""
@@ -181,9 +178,11 @@ class LeaseBlobs:
         """
         closed = []
         async for name, _ in self.sessions(identity):
-            released = await self.release(session_grant(name), delete=True)
-            if not released and not await self.discard(session_blob(name)):  # or its lease has expired
-                raise LeaseUnknown(f"session {name} of a dead worker cannot be closed yet")
+            try:
+                await self.release(session_grant(name), delete=True)
+            except (LeaseLost, LeaseUnknown):  # its lease has expired, or the answer was lost
+                if not await self.discard(session_blob(name)):
+                    raise LeaseUnknown(f"session {name} of a dead worker cannot be closed yet") from None
             closed.append(name)
         return closed
 

@@ -4,12 +4,13 @@ As long as a job that is to end has not ended, the next step is taken again: eac
 it meanwhile, since an order goes to every worker.
 """
 
+import contextlib
 import math
 import time
 from typing import TYPE_CHECKING
 
 from joblease.head import Head
-from joblease.leases import LeaseBlobs
+from joblease.leases import LeaseBlobs, LeaseLost, LeaseUnknown
 from joblease.messages import Status
 from joblease.states import State
 from joblease.trail import AuditTrail, NewEvent
@@ -71,5 +72,6 @@ class Ending:
         if not await self._blobs.discard(head.claim_blob):
             return False
         if head.slot:
-            await self._blobs.release(head.slot)
+            with contextlib.suppress(LeaseLost, LeaseUnknown):
+                await self._blobs.release(head.slot)
         return True

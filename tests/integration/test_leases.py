@@ -59,7 +59,7 @@ async def test_one_holder_at_a_time(blobs: LeaseBlobs, blob: str) -> None:
     grant = await blobs.acquire(blob, 15)
     with pytest.raises(LeaseHeld):
         await blobs.acquire(blob, 15)
-    assert await blobs.release(grant)
+    await blobs.release(grant)
     assert await blobs.acquire(blob, 15) != grant
 
 
@@ -80,13 +80,14 @@ async def test_a_stranger_can_neither_renew_nor_describe_nor_release(blobs: Leas
         await blobs.renew(stranger)
     with pytest.raises(LeaseLost):
         await blobs.describe(stranger, {"worker": "stranger"})
-    assert not await blobs.release(stranger)
-    assert not await blobs.release(stranger, delete=True)
+    for delete in (False, True):
+        with pytest.raises(LeaseLost):
+            await blobs.release(stranger, delete=delete)
 
 
 async def test_a_finished_jobs_blob_goes_with_its_lease(blobs: LeaseBlobs, blob: str) -> None:
     await blobs.create(blob, {})
-    assert await blobs.release(await blobs.acquire(blob, 15), delete=True)
+    await blobs.release(await blobs.acquire(blob, 15), delete=True)
     with pytest.raises(LeaseMissing):
         await blobs.acquire(blob, 15)
 
@@ -111,7 +112,7 @@ async def test_a_shared_access_signature_serves_as_well(storage: str, blobs: Lea
         theirs = LeaseBlobs(signed.locks())
         grant = await theirs.acquire(blob, 15)
         await theirs.renew(grant)
-        assert await theirs.release(grant, delete=True)
+        await theirs.release(grant, delete=True)
 
 
 async def test_the_keeper_says_who_holds_a_lease_that_lasts(keeper: Keeper, blobs: LeaseBlobs, blob: str) -> None:
@@ -147,7 +148,7 @@ async def test_a_broken_lease_is_noticed_before_it_can_expire(keeper: Keeper, bl
 
     lease = await take(keeper, blob, on_lost)
     taken = boot_seconds()
-    assert await blobs.release(lease.grant)  # somebody breaks it
+    await blobs.release(lease.grant)  # somebody breaks it
     await blobs.acquire(blob, 15)
     reason = await asyncio.wait_for(lost.get(), 10)
     assert blob in reason
@@ -220,35 +221,6 @@ async def test_a_lease_whose_answer_was_lost_is_asked_for_again(storage: str, bl
         assert await blobs.holder(blob) is None
 
 
-async def test_a_renewal_without_an_answer_leaves_time_for_another(storage: str, blob: str) -> None:
-    """Also of the shortest lease, with the timeout that it has by default."""
-    async with AsyncExitStack() as stack:
-        connection, proxies = await storage_through_proxies(storage, stack)
-        settings = WorkerSettings(storage_connection_string=SecretStr(connection), lease_seconds=15)
-        account = await stack.enter_async_context(Storage(settings))
-        await account.create_locks()
-        keeper = Keeper(settings, LeaseBlobs(account.locks()))
-        await keeper.start()
-        stack.push_async_callback(keeper.close)
-        lease = await take(keeper, blob)
-        first, silenced = lease.deadline, []
-
-        def silence(kind: str, block: bytes) -> bool:
-            if kind == "request" and b"x-ms-lease-action: renew" in block and not silenced:
-                silenced.append(block)
-                proxies[0].delay = 60
-                asyncio.get_running_loop().call_later(1, setattr, proxies[0], "delay", 0)
-            return True
-
-        proxies[0].observer = silence
-        async with asyncio.timeout(20):
-            while lease.ours and lease.deadline == first:
-                await asyncio.sleep(0.1)
-        assert silenced
-        assert lease.state is LeaseState.HELD
-        await keeper.release(lease)
-
-
 async def test_a_release_that_storage_did_not_take_is_tried_again(storage: str, blob: str) -> None:
     """Nobody else has the lease before it expires, which is a minute for all jobs of a group with one slot."""
     async with AsyncExitStack() as stack:
@@ -260,7 +232,8 @@ async def test_a_release_that_storage_did_not_take_is_tried_again(storage: str, 
         keeper = Keeper(settings, blobs)
         await keeper.start()
         stack.push_async_callback(keeper.close)
-        lease, refused = await take(keeper, blob), []
+        lease = await take(keeper, blob)
+        refused: list[bytes] = []
 
         def refuse(kind: str, block: bytes) -> bool:
             first = kind == "request" and b"x-ms-lease-action: release" in block and not refused

@@ -308,15 +308,11 @@ class Blobs:
         blob, lease_id = grant.blob, grant.lease_id
         await self._as_holder(grant, f"describe {blob}", lambda: self._storage.describe(blob, lease_id, metadata))
 
-    async def release(self, grant: Grant, *, delete: bool = False) -> bool:
+    async def release(self, grant: Grant, *, delete: bool = False) -> None:
         """See `LeaseBlobs`."""
         act = self._storage.delete if delete else self._storage.release
         what = f"{'delete' if delete else 'release'} {grant.blob}"
-        try:
-            await self._account.ask(what, lambda: act(grant.blob, grant.lease_id))
-        except (HttpResponseError, ServiceResponseError):
-            return False
-        return True
+        await self._as_holder(grant, what, lambda: act(grant.blob, grant.lease_id))
 
     async def holder(self, blob: str) -> Mapping[str, str] | None:
         """See `LeaseBlobs`."""

@@ -189,7 +189,9 @@ class Keeper:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.storage_timeout_seconds):
                 for pause in (*PAUSES, 0):
-                    if await self._blobs.release(lease.grant, delete=delete):
+                    with contextlib.suppress(LeaseUnknown):
+                        with contextlib.suppress(LeaseLost):  # or an earlier try went through, whose answer was lost
+                            await self._blobs.release(lease.grant, delete=delete)
                         return
                     await asyncio.sleep(pause)
         log.warning("%s could not be released; its lease expires by itself", lease.grant.blob)
@@ -261,7 +263,7 @@ class Keeper:
                     lease.request = requests.create_task(self._attend(lease), name=f"keep {lease.grant.blob}")
 
     async def _attend(self, lease: Lease) -> None:
-        """Make the one request that is due. Ends after the storage timeout at most, or when the lease is dropped."""
+        """Make the one request that is due. Ends after the storage timeout, or when the lease is dropped."""
         try:
             if lease.renew_at <= boot_seconds():
                 await self._renew(lease)
@@ -297,9 +299,8 @@ class Keeper:
                 lease.failures += 1
 
     async def _bounded(self, request: Coroutine[Any, Any, None]) -> None:
-        seconds = min(self._settings.storage_timeout_seconds, self._settings.renew_seconds / 2)
         try:
-            async with asyncio.timeout(seconds):  # the shortest lease, too, outlives a renewal that nobody answers
+            async with asyncio.timeout(self._settings.storage_timeout_seconds):
                 await request
         except TimeoutError:
             raise LeaseUnknown("no answer from storage") from None
