@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.25
 """How often a standby reads the Lease: a lead that is given away is taken within that. And a failed renewal's pause."""
 
+MOST_TRANSITIONS = 2**31 - 1
+"""What the API server takes."""
+
 
 class Election:
     """`win`, then `keep` as long as something is done as leader, then `release`."""
@@ -87,7 +90,7 @@ class Election:
                 "leaseDurationSeconds": self._settings.operator_lease_seconds,
                 "acquireTime": moment,
                 "renewTime": moment,
-                "leaseTransitions": found.transitions + new,
+                "leaseTransitions": min(found.transitions + new, MOST_TRANSITIONS),
             },
         )
         self.term = self._mine.version

@@ -284,6 +284,7 @@ async def test_clocks_are_not_compared(
         ({"holderIdentity": "c"}, 0),
         ({"holderIdentity": "somebody's tool"}, 3),
         ({"holderIdentity": "x", "leaseDurationSeconds": 1}, 1),
+        ({"holderIdentity": "x", "leaseDurationSeconds": 1, "leaseTransitions": 2**31 - 1}, 1),
     ],
 )
 async def test_whatever_the_lease_says_somebody_leads(
