@@ -52,6 +52,29 @@ def test_a_setting_that_other_objects_depend_on_is_refused_with_what_to_do(value
     assert "it stays 9090" in said or "set dashboard.access.mode" in said
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"env": {"JOBLEASE_WORKER_IDENTITY": "production"}},
+        {"env": {"JOBLEASE_WORKER_IDENTITY": 7}},
+        {"workerDefaults": {"extraEnv": [{"name": "JOBLEASE_WORKER_IDENTITY", "value": "production"}]}},
+    ],
+)
+def test_one_identity_for_all_workers_is_refused(tmp_path: Path, values: dict[str, Any]) -> None:
+    """Each that starts would close the sessions of the others, whose jobs go on."""
+    (tmp_path / "values.yaml").write_text(json.dumps(values))
+    assert "take the others for dead" in template(*DEV, files=[tmp_path / "values.yaml"], expect=1)
+
+
+def test_a_pods_identity_is_its_uid_unless_there_is_to_be_none(tmp_path: Path) -> None:
+    name = "JOBLEASE_WORKER_IDENTITY"
+    uid = {"name": name, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
+    assert uid in pods(objects(*DEV))[WORKER]["containers"][0]["env"]
+    for text in ("", "of-$(POD_UID)"):
+        own = pods(rendered(tmp_path, *SECRETS, env={name: text}))[WORKER]["containers"][0]["env"]
+        assert {"name": name, "value": text} in own
+
+
 def test_numbers_are_written_in_full(tmp_path: Path) -> None:
     env = {"A": 4194304, "B": 12345678901, "C": 0.25, "D": 1234567.5, "E": True, "F": "1e5"}
     found = rendered(

@@ -69,6 +69,11 @@ Argument: (dict "root" $ "own" a map like the one above "extra" …extraEnv) */}
 {{- range .extra }}
 {{- if hasKey $extra .name }}{{ $variables = append $variables (get $extra .name) }}{{ $_ := unset $extra .name }}{{ end }}
 {{- end }}
+{{- range $variables }}
+{{- if and (eq .name "JOBLEASE_WORKER_IDENTITY") .value (not (contains "$(" (toString .value))) }}
+{{- fail "env, extraEnv: JOBLEASE_WORKER_IDENTITY is the pod's UID, or empty; with one text for all, each worker that starts would take the others for dead" }}
+{{- end }}
+{{- end }}
 {{- toYaml $variables }}
 {{- end }}
 
