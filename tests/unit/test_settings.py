@@ -38,6 +38,8 @@ def test_a_developers_machine_needs_no_setting() -> None:
         ("JOBLEASE_LEASE_SECONDS", "61", "less than or equal to 60"),
         ("JOBLEASE_LEASE_SAFETY_SECONDS", "30", "at most a third"),
         ("JOBLEASE_WORKER_QUEUE", "Upper Case", "match pattern"),
+        ("JOBLEASE_WORKER_NAME", "wörker", "match pattern"),
+        ("JOBLEASE_WORKER_NAME", " 1", "match pattern"),
         ("JOBLEASE_WORKER_CONCURRENCY", "many", "valid integer"),
         ("JOBLEASE_METRICS_PORT", "70000", "less than or equal to 65535"),
         ("JOBLEASE_LOG_LEVEL", "LOUD", "'DEBUG'"),

@@ -11,8 +11,11 @@ from pydantic import BeforeValidator, Field, FilePath, model_validator
 class WorkerSettings(ProgramSettings, BrokerSettings, StorageSettings):
     """Environment variables `JOBLEASE_…` that a worker reads."""
 
-    worker_name: Annotated[str, Field(min_length=1, max_length=253)] = Field(default_factory=socket.gethostname)
-    """Who holds a lease and runs a job, as it is shown everywhere; the pod's name in a cluster."""
+    worker_name: Annotated[str, Field(max_length=253, pattern=r"^[!-~]([ -~]*[!-~])?$")] = Field(
+        default_factory=socket.gethostname
+    )
+    """Who holds a lease and runs a job, as it is shown everywhere; the pod's name in a cluster. ASCII, as storage wants it
+    beside a lease."""
     worker_identity: Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9._-]*$")] = ""
     """What no two workers have at once, and a worker keeps when it is restarted: the pod's UID in a cluster. A worker
     takes it as proof that its predecessor is dead, whose jobs go on at once. Empty: they wait for its lease to end."""
@@ -21,7 +24,8 @@ class WorkerSettings(ProgramSettings, BrokerSettings, StorageSettings):
     worker_concurrency: Annotated[int, Field(ge=1, le=64)] = 1
     """Jobs that this worker runs at once, each in a process of its own."""
     lease_seconds: Annotated[int, Field(ge=15, le=60)] = 60
-    """Length of a lease: how long a job of a dead worker stays locked."""
+    """Length of a lease: how long a job of a dead worker stays locked. With less than 25, set
+    JOBLEASE_STORAGE_TIMEOUT_SECONDS to 3: a renewal that nobody answers is waited for so long."""
     lease_safety_seconds: Seconds = 5
     """How long before a lease can expire its handler is killed when no renewal got through."""
     cancel_grace_seconds: Annotated[float, Field(ge=0)] = 10
