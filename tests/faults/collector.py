@@ -55,11 +55,12 @@ class Collector:
                     while not await self._empty(storage, history):
                         await asyncio.sleep(1)
             await self._read_trail(trail, history)
+            await self._read_tables(storage, history)
             with suppress(TimeoutError):
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(patience):
                     while list(dashboard_knows(history)):
+                        await asyncio.sleep(LOOK_SECONDS)
                         await self._read_tables(storage, history)
-                        await asyncio.sleep(0.2)
         history.activities = await asyncio.to_thread(read_activities, self._installation.record)
         history.left = living(history.activities)
         for process in history.left:
@@ -104,8 +105,9 @@ class Collector:
     async def _read_tables(self, storage: Storage, history: History) -> None:
         """What the dashboard has made of the events."""
         with suppress(ResourceNotFoundError):  # it has not made the tables yet
-            history.fed = {row["eventId"] async for row in storage.table(FEED_TABLE).list_entities()}
-            rows = storage.table(INDEX_TABLE).list_entities()
+            fed = storage.table(FEED_TABLE).list_entities(select=["eventId"])
+            history.fed = {row["eventId"] async for row in fed}
+            rows = storage.table(INDEX_TABLE).list_entities(select=["jobId", "state"])
             history.indexed = {row["jobId"]: row["state"] async for row in rows}
 
     async def _empty(self, storage: Storage, history: History) -> bool:
