@@ -11,8 +11,8 @@ from itertools import pairwise
 from faults.history import History, Run
 
 MAX_ENDS = 5
-"""A worker can be lost between a handler's end and its record, and storage be away until the lease is over. (Four times for
-one of 2,079 jobs, in half an hour with 199 cut connections to storage and 98 broken leases.)"""
+"""A worker can be lost between a handler's end and its record, and storage be away until the lease is over. (Four times
+for one of 2,079 jobs, in half an hour with 199 cut connections to storage and 98 broken leases.)"""
 
 Rule = Callable[[History], Iterable[str]]
 
