@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from joblease.leases import slot_blob
+from joblease.leases import session_grant, slot_blob
 from joblease.messages import RetryPolicy
 from joblease.states import State
 from joblease.trail import NewEvent
@@ -185,3 +185,26 @@ async def test_a_dead_runs_slot_beyond_a_lowered_limit_is_not_taken(
         assert leases.slot
         assert leases.slot.blob == slot_blob(group, 0)
         await leases.release()
+
+
+async def test_the_slot_of_an_ended_job_whose_worker_may_have_died_is_asked_for_soon(
+    jobs: Jobs, amqp_url: str, storage: str, group: str
+) -> None:
+    """Its worker was killed between the outcome and the slot's release: the next job of the group waits for that."""
+    session, slot = session_grant(str(uuid4())), slot_blob(group, 0)
+    await jobs.blobs.create(session.blob, {})
+    await jobs.blobs.acquire(session.blob, 60, session.lease_id)
+    await jobs.blobs.create(slot, {})
+    job = await jobs.submit("noop", publish=False, group=group)
+    ended: dict[str, Any] = {"state": State.COMPLETED, "epoch": 1, "attempt": 1, "session": session.lease_id}
+    held = await jobs.blobs.acquire(slot, 60)
+    await jobs.trail.append(await jobs.trail.head(job.job_id), [NewEvent("Completed")], **ended, slot=held)
+    async with open_worker(amqp_url, storage) as worker:
+        with pytest.raises(Conflict) as conflict:
+            await take_leases(worker.keeper, worker.session, worker.trail, job, lambda _: None)
+        assert conflict.value.soon == 1
+        await jobs.blobs.release(session, delete=True)
+        leases = await take_leases(worker.keeper, worker.session, worker.trail, job, lambda _: None)
+        assert leases.slot
+        await leases.release()
+        assert await jobs.blobs.holder(slot) is None

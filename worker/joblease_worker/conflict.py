@@ -20,5 +20,5 @@ class Conflict(Exception):
 
 
 def running(head: Head) -> Conflict:
-    """Somebody runs the job."""
+    """Somebody runs the job, or has just ended it."""
     return Conflict("lease", f"{head.worker} runs the job", soon=head.epoch)

@@ -103,6 +103,6 @@ async def _take_slot(keeper: "Keeper", session: "Session", trail: "AuditTrail", 
         if head.slot.blob not in (slot_blob(message.group, slot) for slot in range(message.limit)):
             raise LeaseHeld  # the limit was lowered since
         return await keeper.acquire(head.slot.blob, {})
-    if head.state is State.RUNNING:
+    if head.state is State.RUNNING or head.state.terminal:  # its worker gives the slot back, or has died before that
         raise running(head)
     raise LeaseHeld
