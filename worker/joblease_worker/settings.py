@@ -14,8 +14,8 @@ class WorkerSettings(ProgramSettings, BrokerSettings, StorageSettings):
     worker_name: Annotated[str, Field(max_length=253, pattern=r"^[!-~]([ -~]*[!-~])?$")] = Field(
         default_factory=socket.gethostname
     )
-    """Who holds a lease and runs a job, as it is shown everywhere; the pod's name in a cluster. ASCII, as storage wants it
-    beside a lease."""
+    """Who holds a lease and runs a job, as it is shown everywhere; the pod's name in a cluster. ASCII, as storage
+    wants it beside a lease."""
     worker_identity: Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9._-]*$")] = ""
     """What no two workers have at once, and a worker keeps when it is restarted: the pod's UID in a cluster. A worker
     takes it as proof that its predecessor is dead, whose jobs go on at once. Empty: they wait for its lease to end."""
