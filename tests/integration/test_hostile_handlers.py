@@ -183,6 +183,12 @@ async def test_no_process_that_a_run_started_lives_when_its_outcome_is_known(
     await shared_lane.run_next()
 
 
+async def test_an_orphan_that_its_process_was_told_not_to_adopt_is_killed(shared_lane: Lane, record: Path) -> None:
+    state, _ = await shared_lane.run("leave-orphan", record=str(record))
+    assert (state, [alive(pid) for pid in pids(record)]) == (State.COMPLETED, [False])
+    await shared_lane.run_next()
+
+
 @pytest.mark.parametrize("end", ["cancel", "SIGTERM", "SIGKILL", "stopped worker", "killed handler"])
 async def test_no_process_that_a_run_started_outlives_its_end(lane: Lane, record: Path, end: str) -> None:
     job = await lane.submit("leave-processes", record=str(record), end="stay")

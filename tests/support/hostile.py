@@ -6,6 +6,7 @@ Each is followed by another job on the same worker, which must run, alone, with 
 import asyncio
 import contextlib
 import contextvars
+import ctypes
 import dataclasses
 import datetime as dt
 import decimal
@@ -13,17 +14,22 @@ import enum
 import faulthandler
 import fractions
 import gc
+import json
 import logging
+import logging.config
 import multiprocessing
 import os
+import random
 import resource
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
@@ -84,6 +90,13 @@ def leave_thread(job: JobContext, record: str) -> None:
 def leave_idle_thread(job: JobContext) -> int:
     threading.Thread(target=time.sleep, args=(3600,), name="sleeper", daemon=True).start()
     return os.getpid()
+
+
+@handler("leave-orphan")
+def leave_orphan(job: JobContext, record: str) -> None:
+    """In a process that was told to adopt no orphans."""
+    ctypes.CDLL(None).prctl(36, 0)  # PR_SET_CHILD_SUBREAPER
+    subprocess.run(["sh", "-c", f"setsid sleep 3600 & echo $! >> {record}"], check=True)
 
 
 @handler("fork-and-return")
@@ -546,6 +559,47 @@ def _stop_the_clock() -> None:
     threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
 
 
+def _move_temporary_files() -> None:
+    folder = tempfile.mkdtemp()
+    os.environ["TMPDIR"], tempfile.tempdir = folder, None
+    with tempfile.TemporaryFile():
+        pass
+    Path(folder).rmdir()
+
+
+def _configure_logging() -> None:
+    logging.config.dictConfig({"version": 1})  # as most programs do it: it silences the loggers that are there
+    logging.getLogger("new").addHandler(logging.NullHandler())
+    logging.getLogger("new").propagate = False
+
+
+class _NoLoops(asyncio.DefaultEventLoopPolicy):
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        raise AssertionError("this is another job's")
+
+
+def _spoil_loops() -> None:
+    asyncio.set_event_loop_policy(_NoLoops())
+
+
+def _be_in_a_loop() -> None:
+    asyncio._set_running_loop(asyncio.new_event_loop())
+
+
+def _schedule_otherwise() -> None:
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _replace_functions() -> None:
+    vars(json).update(loads=None, dumps=None)
+    time.time = lambda: 0.0
+
+
+def _clear_modules() -> None:
+    for name in ("json", "time", "os"):
+        del sys.modules[name]
+
+
 CHANGES: dict[str, Callable[[], object]] = {
     "close output": _close_output,
     "replace output": _replace_output,
@@ -567,6 +621,16 @@ CHANGES: dict[str, Callable[[], object]] = {
     "memory that is not its own": _close_memory,
     "stack dumps": lambda: faulthandler.register(signal.SIGUSR1),
     "soft limit": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.getrlimit(resource.RLIMIT_FSIZE)[1])),
+    "temporary files": _move_temporary_files,
+    "warnings": lambda: warnings.simplefilter("error"),
+    "loggers": _configure_logging,
+    "chance": lambda: random.seed(42),
+    "event loops": _spoil_loops,
+    "a loop": _be_in_a_loop,
+    "garbage": lambda: gc.set_threshold(0),
+    "scheduling": _schedule_otherwise,
+    "functions": _replace_functions,
+    "modules": _clear_modules,
     "hard limit": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
 }
 """What the next job would suffer from."""
@@ -575,6 +639,18 @@ CHANGES: dict[str, Callable[[], object]] = {
 @handler("change")
 def change(job: JobContext, what: str) -> None:
     CHANGES[what]()
+
+
+def _warns() -> bool:
+    try:
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    except DeprecationWarning:
+        return True
+    return False
+
+
+async def _in_a_loop() -> bool:
+    return True
 
 
 @handler("look-around")
@@ -594,6 +670,14 @@ def look_around(job: JobContext, folder: str) -> dict[str, Any]:
         "context": [_customer.get(), str(decimal.Decimal(1) / 3)],
         "time zone": list(time.tzname),
         "environment": "LEAKED" in os.environ,
+        "temporary": tempfile.mkdtemp() != "",
+        "warnings": _warns(),
+        "loggers": [logging.getLogger("new").propagate, len(logging.getLogger("new").handlers)],
+        "chance": random.random() == random.Random(42).random(),
+        "loop": asyncio.run(_in_a_loop()),
+        "garbage": list(gc.get_threshold()),
+        "scheduling": os.sched_getscheduler(0),
+        "functions": [time.time() > 0, json.loads("1"), "json" in sys.modules],
         "interpreter": [gc.isenabled(), sys.getswitchinterval(), sys.getrecursionlimit(), sys.getprofile() is None],
         "priority": [os.nice(0), len(os.sched_getaffinity(0))],
         "mask": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),

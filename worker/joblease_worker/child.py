@@ -39,6 +39,7 @@ from joblease_worker.copies import no_copies
 from joblease_worker.ending import STOPPED, UNSTARTED
 from joblease_worker.failure import failure
 from joblease_worker.leftovers import Leftovers, Surroundings
+from joblease_worker.library import Library
 from joblease_worker.log_lines import log_to_stderr
 from joblease_worker.speech import Run
 
@@ -78,7 +79,7 @@ class Child:
         self._listening.acquire()
         start_new_thread(self._listen, ())
         self._listening.acquire()
-        surroundings, leftovers = Surroundings(), Leftovers()
+        surroundings, library, leftovers = Surroundings(), Library(), Leftovers()
         self._send(frames.Ready(handlers=handlers))
         while True:
             run = self._orders.get()
@@ -89,8 +90,9 @@ class Child:
                 ending = frames.Ended(run=run.id, **failure(error))
             try:
                 surroundings.restore()
+                library.restore()
                 self._answer.listen()
-                ending.left = values.printable(leftovers.find())
+                ending.left = values.printable(leftovers.find() or library.changed())
             except BaseException as error:  # noqa: BLE001 - a process whose streams were closed, say, is worth nothing
                 ending.left = f"what cannot be put back ({type(error).__name__})"
             if not ending.left:

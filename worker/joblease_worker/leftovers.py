@@ -19,6 +19,7 @@ from operator import attrgetter
 from signal import signal as set_handler  # by name, as in `child`
 from time import sleep
 
+from joblease_worker import linux
 from joblease_worker.guardian_process import children
 
 GRACE_SECONDS = 0.1
@@ -96,8 +97,10 @@ class Surroundings:
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
         self._limits = {number: resource.getrlimit(number) for number in _LIMITS}
         self._priority, self._processors = os.nice(0), os.sched_getaffinity(0)
+        self._scheduling, self._adopting = os.sched_getscheduler(0), linux.adopts_orphans()
         self._recursion, self._switching = sys.getrecursionlimit(), sys.getswitchinterval()
-        self._collecting, self._tracing = gc.isenabled(), (sys.gettrace(), sys.getprofile())
+        self._collecting, self._thresholds = gc.isenabled(), gc.get_threshold()
+        self._tracing = sys.gettrace(), sys.getprofile()
         self._log_handlers, self._log_level = list(logging.root.handlers), logging.root.level
         self._log_disabled = logging.root.manager.disable
 
@@ -133,6 +136,7 @@ class Surroundings:
 
     def _restore_interpreter(self) -> None:
         (gc.enable if self._collecting else gc.disable)()
+        gc.set_threshold(*self._thresholds)
         sys.setrecursionlimit(self._recursion)
         sys.setswitchinterval(self._switching)
         sys.settrace(self._tracing[0])
@@ -145,9 +149,13 @@ class Surroundings:
                 resource.setrlimit(number, limits)
         if os.nice(0) != self._priority:
             os.setpriority(os.PRIO_PROCESS, 0, self._priority)
+        if os.sched_getscheduler(0) != self._scheduling:
+            os.sched_setscheduler(0, self._scheduling, os.sched_param(0))
         if os.sched_getaffinity(0) != self._processors:
             os.sched_setaffinity(0, self._processors)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        if linux.adopts_orphans() != self._adopting:
+            raise OSError("it adopts no orphans any more")
         if _places() != self._outputs:
             raise OSError("standard input, output or error was closed or replaced")
         lowest = os.dup(0)
