@@ -65,11 +65,11 @@ def checkpoint(value: object) -> dict[str, Any]:
 
 
 def _object(value: object, name: str, longest: int) -> dict[str, Any]:
-    plain = json_value(value, name)
+    plain, too_much = _read(value, name, longest)
+    if too_much:
+        raise ValueError(f"{name} takes {longest} bytes of JSON at most, not {too_much}")
     if not isinstance(plain, dict):
         raise TypeError(f"{name} takes a JSON object (a dict), not {_kind(value)}")
-    if (size := _size(plain)) > longest:
-        raise ValueError(f"{name} takes {longest} bytes of JSON at most, not {size}")
     return plain
 
 
@@ -77,13 +77,23 @@ def result(value: object) -> Any:
     """A handler's result: JSON of 4 KiB at most."""
     if value is None:
         return None
-    plain = json_value(value, "the result")
-    if (size := _size(plain)) > MAX_RESULT_BYTES:
+    plain, too_much = _read(value, "the result", MAX_RESULT_BYTES)
+    if too_much:
         raise ValueError(
-            f"the result takes {size} bytes of JSON; at most {MAX_RESULT_BYTES} fit. "
+            f"the result takes {too_much} bytes of JSON; at most {MAX_RESULT_BYTES} fit. "
             "Write a large result to storage and return its address."
         )
     return plain
+
+
+def _read(value: object, name: str, longest: int) -> tuple[Any, str]:
+    """The value as plain JSON, and how many bytes it takes if these are more than `longest`."""
+    try:
+        plain = json_value(value, name, room=_Room(longest))
+    except _TooMany as error:
+        return None, str(error)
+    size = _size(plain)
+    return plain, str(size) if size > longest else ""
 
 
 def printable(text: str, longest: int | None = None) -> str:
@@ -105,7 +115,27 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
 
 
-def json_value(value: Any, name: str, depth: int = MAX_DEPTH) -> Any:
+class _TooMany(ValueError):
+    """There are more values than bytes; says so in place of a number of bytes."""
+
+
+class _Room:
+    """How many values there may be: no more than bytes, of which each takes at least one.
+
+    Without it, a list that is much too large (or one that holds another one twice, and that another one twice, …) would
+    be read to its end, for minutes, only to be refused.
+    """
+
+    def __init__(self, values: int) -> None:
+        self._values = self._left = values
+
+    def take(self, values: int) -> None:
+        self._left -= values
+        if self._left < 0:
+            raise _TooMany(f"more than {self._values}")
+
+
+def json_value(value: Any, name: str, depth: int = MAX_DEPTH, room: _Room | None = None) -> Any:
     """The value as plain JSON: dicts, lists, str, int, float, bool, None. `name` says in errors what it is."""
     if type(value) not in _PLAIN:
         value = _plain(value, name)
@@ -114,9 +144,11 @@ def json_value(value: Any, name: str, depth: int = MAX_DEPTH) -> Any:
     if isinstance(value, dict | list):
         if depth == 0:
             raise ValueError(f"{name} is nested more than {MAX_DEPTH} levels deep")
+        if room:
+            room.take(len(value))
         if isinstance(value, dict):
-            return {_key(key, name): json_value(each, f"{name}.{key}", depth - 1) for key, each in value.items()}
-        return [json_value(each, f"{name}[{n}]", depth - 1) for n, each in enumerate(value)]
+            return {_key(key, name): json_value(each, f"{name}.{key}", depth - 1, room) for key, each in value.items()}
+        return [json_value(each, f"{name}[{n}]", depth - 1, room) for n, each in enumerate(value)]
     if isinstance(value, int) and not is_int64(value):
         raise ValueError(f"{name} is an integer of more than 64 bits; pass it as text")
     if isinstance(value, float) and not math.isfinite(value):

@@ -143,6 +143,14 @@ def test_values_are_written_as_pydantic_writes_them(value: Any, plain: Any) -> N
     assert values.data({"it": value}) == {"it": plain}
 
 
+def doubled(levels: int) -> Any:
+    """Takes a few kilobytes, and more than any memory when it is written down."""
+    value: Any = 1
+    for _ in range(levels):
+        value = [value, value]
+    return value
+
+
 def deep(levels: int) -> Any:
     value: Any = 1
     for _ in range(levels):
@@ -163,6 +171,8 @@ def deep(levels: int) -> Any:
         ((n for n in (1, 2)), TypeError, "the result is generator, not JSON: accepted are text, numbers"),
         (b"\xff", ValueError, r"the result \(bytes\) cannot be written as JSON"),
         ("x" * 5000, ValueError, "the result takes 5002 bytes of JSON; at most 4096 fit"),
+        (doubled(60), ValueError, "the result takes more than 4096 bytes of JSON; at most 4096 fit"),
+        ([doubled(60)], ValueError, "more than 4096"),
     ],
 )
 def test_what_json_cannot_hold_is_refused_by_name(value: Any, error: type[Exception], message: str) -> None:
@@ -181,6 +191,7 @@ def test_the_depth_that_is_allowed() -> None:
         ({"message": None}, TypeError, "not NoneType"),
         ({"data": [1]}, TypeError, r"job\.step\(data=…\) takes a JSON object \(a dict\), not list"),
         ({"data": {"a": "x" * MAX_STEP_DATA_BYTES}}, ValueError, "takes 16384 bytes of JSON at most, not 16392"),
+        ({"data": {"a": doubled(60)}}, ValueError, "takes 16384 bytes of JSON at most, not more than 16384"),
         ({"progress": True}, TypeError, r"job\.step\(progress=…\) takes a number from 0 to 1, not bool"),
         ({"progress": "0.5"}, TypeError, "not str"),
         ({"progress": float("nan")}, ValueError, "from 0 to 1, not nan"),
