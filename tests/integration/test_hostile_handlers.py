@@ -449,6 +449,17 @@ async def test_what_a_job_changes_another_does_not_find(
     assert "in clean_up" in (events[-1].data or {})["traceback"]
 
 
+async def test_a_module_that_only_one_job_finds_is_not_another_ones(shared_lane: Lane, tmp_path: Path) -> None:
+    for whose in ("first", "second"):
+        folder = tmp_path / whose
+        folder.mkdir()
+        (folder / "of_one_job.py").write_text(f"whose = {whose!r}\n")
+        _, events = await shared_lane.run("import-from", folder=str(folder))
+        assert result(events) == whose
+        assert f"(ImportError: {folder / 'of_one_job.py'} was imported)" in shared_lane.worker.output
+    await shared_lane.run_next()
+
+
 async def test_a_thread_whose_number_was_known_is_found(lane: Lane) -> None:
     _, events = await lane.run("leave-thread-with-a-known-number")
     assert not alive(result(events))

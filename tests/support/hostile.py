@@ -14,6 +14,7 @@ import enum
 import faulthandler
 import fractions
 import gc
+import importlib
 import json
 import logging
 import logging.config
@@ -713,6 +714,13 @@ def leave_thread_with_a_known_number(job: JobContext) -> int:
         end.set()
         other.join()
     return os.getpid()
+
+
+@handler("import-from")
+def import_from(job: JobContext, folder: str) -> str:
+    sys.path.insert(0, folder)
+    module = importlib.import_module("of_one_job")
+    return str(module.whose)
 
 
 @handler("send-signal")

@@ -94,7 +94,7 @@ class Child:
                 self._answer.listen()
                 ending.left = values.printable(leftovers.find() or library.changed())
             except BaseException as error:  # noqa: BLE001 - a process whose streams were closed, say, is worth nothing
-                ending.left = f"what cannot be put back ({type(error).__name__})"
+                ending.left = f"what cannot be put back ({failure(error)['error']})"
             if not ending.left:
                 linux.on_parents_death(signal.SIGKILL)
             try:

@@ -108,6 +108,8 @@ class Surroundings:
         """Put it all back as it was. Raises something when that is not possible."""
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
+        if sys.path != self._path:
+            self._restore_path()
         self._restore_interpreter()
         self._restore_rights()
         faulthandler.cancel_dump_traceback_later()
@@ -124,7 +126,7 @@ class Surroundings:
                 del os.environb[name]
             os.environb.update(self._environment)
             time.tzset()  # TZ
-        sys.path[:], sys.argv[:] = self._path, self._arguments
+        sys.argv[:] = self._arguments
         sys.stdin, sys.stdout, sys.stderr = self._streams
         for stream, writing in zip((sys.stdout, sys.stderr), self._writing, strict=True):
             stream.flush()
@@ -133,6 +135,17 @@ class Surroundings:
         self._restore_logging()
         if self._locale != (now := _locale()) and now:
             sys.modules["locale"].setlocale(sys.modules["locale"].LC_ALL, self._locale)
+
+    def _restore_path(self) -> None:
+        """Raises `ImportError` when the run has imported a module that only it finds: the next one of this name is not.
+
+        To forget the module would not do: not every one can be imported twice.
+        """
+        others = tuple(f"{os.path.abspath(each)}/" for each in sys.path if each not in self._path)  # noqa: PTH100
+        sys.path[:] = self._path
+        files = [str(getattr(module, "__file__", None)) for module in list(sys.modules.values())]
+        if found := next((file for file in files if others and file.startswith(others)), None):
+            raise ImportError(f"{found} was imported")
 
     def _restore_interpreter(self) -> None:
         (gc.enable if self._collecting else gc.disable)()
