@@ -183,8 +183,9 @@ async def test_no_process_that_a_run_started_lives_when_its_outcome_is_known(
     await shared_lane.run_next()
 
 
-async def test_an_orphan_that_its_process_was_told_not_to_adopt_is_killed(shared_lane: Lane, record: Path) -> None:
-    state, _ = await shared_lane.run("leave-orphan", record=str(record))
+@pytest.mark.parametrize("handler", ["leave-orphan", "leave-clone"])
+async def test_a_process_that_is_hard_to_find_is_killed(shared_lane: Lane, record: Path, handler: str) -> None:
+    state, _ = await shared_lane.run(handler, record=str(record))
     assert (state, [alive(pid) for pid in pids(record)]) == (State.COMPLETED, [False])
     await shared_lane.run_next()
 

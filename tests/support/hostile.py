@@ -100,6 +100,16 @@ def leave_orphan(job: JobContext, record: str) -> None:
     subprocess.run(["sh", "-c", f"setsid sleep 3600 & echo $! >> {record}"], check=True)
 
 
+@handler("leave-clone")
+def leave_clone(job: JobContext, record: str) -> None:
+    """A copy for whose end nobody is told: waitpid(2) does not see it, unless it is asked to."""
+    clone = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+    if ctypes.CDLL(None).syscall(clone, 0, 0, 0, 0, 0) == 0:
+        _write(record, os.getpid())
+        time.sleep(3600)
+    _wait_for(record, 1)
+
+
 @handler("fork-and-return")
 def fork_and_return(job: JobContext, record: str, seconds: float = 0.5) -> str:
     if os.fork() == 0:

@@ -31,6 +31,8 @@ _SIGNALS = (
     signal.SIGUSR2,
 )  # fmt: skip
 """Those that programs handle."""
+_WALL = 0x40000000
+"""Also children whose parent is not told of their end, see wait(2)."""
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _LIMITS = {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
 _WRITING = ("encoding", "errors", "line_buffering", "write_through")
@@ -64,10 +66,10 @@ class Leftovers:
 
     def _new_processes(self) -> list[str]:
         with contextlib.suppress(ChildProcessError):  # there are none at all
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _WALL)
             if processes := sys.modules.get("multiprocessing"):
                 processes.active_children()  # its own way to wait for those that have ended
-            while os.waitpid(-1, os.WNOHANG)[0]:  # ended, and the run does not wait for them any more
+            while os.waitpid(-1, os.WNOHANG | _WALL)[0]:  # ended, and the run does not wait for them any more
                 continue
             return [f"the process {pid}" for pid in children(os.getpid()) if pid not in self._children]
         return []
