@@ -162,7 +162,10 @@ async def nothing_was_done(jobs: Jobs) -> bool:
 
 
 SECRET = "the-proxy-is-the-proxy-and-nobody-else"
+EVERYWHERE = {"JOBLEASE_DASHBOARD_HOST": "::"}
+"""As on a cluster: a socket for both families, to which 127.0.0.1 is ::ffff:127.0.0.1."""
 PROXY = {
+    **EVERYWHERE,
     "JOBLEASE_DASHBOARD_ACCESS": "proxy",
     "JOBLEASE_DASHBOARD_TRUSTED_PROXIES": '["127.0.0.0/8"]',
     "JOBLEASE_DASHBOARD_PROXY_SECRET": SECRET,
@@ -445,7 +448,7 @@ async def test_behind_a_trusted_proxy_each_address_has_its_own_measure(start: St
         headers = {**SAME_SITE, "X-Forwarded-For": origin}
         return (await http.post("/login", data={"token": "guess"}, headers=headers)).status_code
 
-    async with start(JOBLEASE_DASHBOARD_TRUSTED_PROXIES='["127.0.0.0/8"]') as http:
+    async with start(**EVERYWHERE, JOBLEASE_DASHBOARD_TRUSTED_PROXIES='["127.0.0.0/8"]') as http:
         assert [await guess(http, "192.0.2.1") for _ in range(12)] == [401] * 10 + [429] * 2
         assert await guess(http, "192.0.2.2") == 401
         assert await guess(http, "192.0.2.2, 192.0.2.1") == 429  # what the client itself adds is not believed

@@ -1,4 +1,8 @@
-"""Whom a request comes from, as far as rates are concerned."""
+"""Whom a request comes from.
+
+A socket for both families (`::`) names an address of IPv4 `::ffff:192.0.2.1`. Here it is 192.0.2.1 in any case: networks
+of proxies are written so.
+"""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -13,30 +17,40 @@ def client(connected: str, forwarded: Sequence[str], trusted: Networks) -> str:
 
     `forwarded` are the values of `X-Forwarded-For`: addresses, with or without a port, the last proxy's last.
     """
-    found = connected
+    found = plain(connected)
     for earlier in reversed(",".join(forwarded).split(",")):
         if not trusts(found, trusted):
             break
-        found = _address(earlier) or found
+        found = plain(_address(earlier)) or found
     return found
+
+
+def plain(address: str) -> str:
+    """The address, of IPv4 if it is one of those that IPv6 has for it."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return str(mapped) if mapped else address
 
 
 def trusts(address: str, trusted: Networks) -> bool:
     """Whether this is one of the proxies."""
     try:
-        return any(ip_address(address) in network for network in trusted)
+        return any(ip_address(plain(address)) in network for network in trusted)
     except ValueError:
         return False
 
 
 def measured(address: str) -> str:
     """Who has a measure of their own: an address, or a network of IPv6."""
+    address = plain(address)
     try:
-        parsed = ip_address(address)
+        if isinstance(ip_address(address), IPv6Address):
+            return str(ip_network(f"{address}/{CLIENT_BITS}", strict=False))
     except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
-        return str(ip_network(f"{parsed}/{CLIENT_BITS}", strict=False))
+        pass
     return address
 
 
