@@ -263,6 +263,20 @@ async def test_one_person_does_not_take_all_streams(start: Start) -> None:
                 assert other.status_code == 200
 
 
+async def test_who_asks_for_the_head_of_a_stream_waits_for_no_end(start: Start) -> None:
+    """A proxy may send the next request, somebody else's, on the same connection."""
+    async with start() as dashboard:
+        reader, writer = await asyncio.open_connection("127.0.0.1", dashboard.port)
+        async with asyncio.timeout(20):
+            for method, path in (("HEAD", "/api/stream"), ("GET", "/api/workers")):
+                writer.write(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200 "), head
+                assert (b"text/event-stream" in head) is (path == "/api/stream")
+        writer.close()
+        assert dashboard.metric("joblease_sse_clients") == 0
+
+
 async def test_a_reader_writes_nothing(jobs: Jobs, start: Start) -> None:
     """A number that the log will come to, some day, makes nobody write into it."""
     history = History(jobs, "future")

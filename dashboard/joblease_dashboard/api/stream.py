@@ -1,5 +1,6 @@
 """`GET /api/stream`: events as they happen."""
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response, StreamingResponse
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from joblease_dashboard.api.sources import Sources
 
+MEDIA_TYPE = "text/event-stream"
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -23,6 +25,8 @@ async def stream(sources: "Sources", request: "Request") -> Response:
     last_id = request.headers.get("last-event-id") or request.query_params.get("lastEventId")
     job_id, namespace = (request.query_params.get(name) or None for name in ("jobId", "namespace"))
     await sources.access.require(request, "watch", namespace or "")
+    if request.method == "HEAD":  # nothing follows: whoever waited for an end of that would wait for ever
+        return StreamingResponse(_nothing(), media_type=MEDIA_TYPE, headers=HEADERS)
     access = sources.access
     person = access.address(request) if access.mode == "none" else identity(request).user
 
@@ -37,4 +41,9 @@ async def stream(sources: "Sources", request: "Request") -> Response:
         raise Problem(503, "Too many streams", "all live streams are taken; try again later") from None
     except NotReady:
         raise Problem(503, "Not ready", "the log of events was not read yet; try again in a moment") from None
-    return StreamingResponse(frames, media_type="text/event-stream", headers=HEADERS)
+    return StreamingResponse(frames, media_type=MEDIA_TYPE, headers=HEADERS)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    for part in ():
+        yield part
