@@ -6,6 +6,7 @@ Whatever is wrong there is said as such; nothing is sent yet.
 
 import logging
 import os
+import re
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from joblease_cli.failures import CommandError, Exit
 from joblease_cli.kube import JobRequests
 
 URL_VARIABLE = "JOBLEASE_DASHBOARD_URL"
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _ABOUT_PLUGINS = "https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins"
 
@@ -32,6 +34,8 @@ def meant_by(options: Namespace) -> JobRequests:
 
 def connect(kubeconfig: str | None, context: str | None, namespace: str | None, timeout: float | None) -> JobRequests:
     """The jobs of the cluster and namespace that the options mean. A timeout of None is no bound."""
+    if namespace and not _NAMESPACE.fullmatch(namespace):
+        raise CommandError(f"--namespace {namespace!r}: small letters, a to z, digits and -, 63 at most", Exit.REFUSED)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are reported once, by the error in the end
     configuration = client.Configuration()
     configuration.proxy = None  # the kubeconfig's or none: the environment is read below, as kubectl reads it

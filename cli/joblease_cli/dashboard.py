@@ -18,7 +18,7 @@ from joblease.client.steps import Call
 from joblease_cli import output, proxied
 from joblease_cli.connection import URL_VARIABLE, meant_by
 from joblease_cli.failures import CommandError, Exit
-from joblease_cli.kube import JobRequests, is_job_id
+from joblease_cli.kube import JobRequests, is_job_id, name_of
 
 _PAGES = 1_000
 _UNBOUND = 600.0
@@ -132,7 +132,7 @@ class Dashboard:
 
     def trail(self, wanted: str) -> dict[str, Any]:
         """The `job` and its `events`, by its id or else by its name, the newest of that name in the namespace."""
-        name = wanted.rpartition("/")[2]
+        name = name_of(wanted)
         job_id = name if is_job_id(name) else self._id_of(name)
         found: dict[str, Any] = {"job": {}, "events": []}
         after = 0

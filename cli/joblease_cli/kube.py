@@ -18,6 +18,8 @@ PAGE = 500
 _SILENCE = 15
 """Seconds for which a watch may be silent beyond its end, when requests have no bound."""
 _COORDINATES = {"group": GROUP, "version": VERSION, "plural": PLURAL}
+_KINDS = re.compile(rf"(jobrequests?|jr)(\.({re.escape(VERSION)}\.)?{re.escape(GROUP)})?", re.IGNORECASE)
+"""What stands before a name and a slash, as kubectl prints and takes it."""
 _UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -40,6 +42,14 @@ class Scope:
 def is_job_id(text: str) -> bool:
     """Whether it is a uid, and not a name."""
     return bool(_UID.fullmatch(text))
+
+
+def name_of(wanted: str) -> str:
+    """The name, or the id, of `name` or `jobrequest…/name`. Raises `CommandError` for something else's name."""
+    kind, slash, name = wanted.rpartition("/")
+    if not name or (slash and not _KINDS.fullmatch(kind)):
+        raise CommandError(f"{wanted!r} names no job; expected NAME or jobrequest/NAME", Exit.REFUSED)
+    return name
 
 
 class JobRequests:
@@ -65,9 +75,7 @@ class JobRequests:
 
     def find(self, wanted: str) -> Job:
         """The job of this name, of this `jobrequest…/name`, or with this job id."""
-        name = wanted.rpartition("/")[2]
-        if not name:
-            raise CommandError(f"{wanted!r} names no job", Exit.REFUSED)
+        name = name_of(wanted)
         try:
             return self.get(name)
         except CommandError as error:

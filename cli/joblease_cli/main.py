@@ -29,7 +29,7 @@ def complete_for_kubectl() -> None:
 
 def _code(arguments: list[str]) -> int:
     try:
-        with ROOT.make_context(output.program(), arguments) as context:
+        with ROOT.make_context(output.program(), [_text(each) for each in arguments]) as context:
             return int(ROOT.invoke(context) or Exit.OK)
     except click.exceptions.Exit as ended:  # --help, --version
         return ended.exit_code
@@ -37,7 +37,8 @@ def _code(arguments: list[str]) -> int:
         error.show()
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else output.program()
-        output.error(f"{error.format_message().rstrip('.')}. See `{command} --help`")
+        said = error.format_message().rstrip(".")
+        output.error(f"{said}{'' if said.endswith('?') else '.'} See `{command} --help`")
     except CommandError as error:
         output.error(error)
         return error.code
@@ -54,3 +55,11 @@ def _code(arguments: list[str]) -> int:
         )
         return Exit.FAULT
     return Exit.REFUSED
+
+
+def _text(argument: str) -> str:
+    """An argument as UTF-8, whatever the locale says. Raises `CommandError` when it is none."""
+    try:
+        return argument if argument.isascii() else os.fsencode(argument).decode()
+    except ValueError:
+        raise CommandError(f"{argument!r} is no UTF-8", Exit.REFUSED) from None

@@ -49,7 +49,13 @@ def test_parameters_come_from_a_file_or_standard_input(cli: Cli) -> None:
         (("cancel", "nobody"), 4, "no job 'nobody'"),
         (("publish",), 2, "use --count"),
         (("list", "--kubeconfig", "/nowhere"), 2, "no usable kubeconfig"),
-        (("nonsense",), 2, "No such command 'nonsense'"),
+        (("nonsense",), 2, "No such command 'nonsense'. See `"),
+        (("list", "--watc"), 2, "Did you mean '--watch'? See `"),
+        (("cancel", "deployment/nobody"), 2, "'deployment/nobody' names no job; expected NAME or jobrequest/NAME"),
+        (("describe", "../nobody"), 2, "names no job"),
+        (("describe", "jr/nobody"), 4, "no job 'nobody'"),
+        (("describe", "jobrequest.joblease.dev/nobody"), 4, "no job 'nobody'"),
+        (("describe", "jobrequests.v1alpha1.joblease.dev/nobody"), 4, "no job 'nobody'"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line_and_an_exit_code(
@@ -59,6 +65,28 @@ def test_what_cannot_be_done_is_said_in_a_line_and_an_exit_code(
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("namespace", ["Team-A", "a/b", "../../../api", "a" * 64])
+def test_what_is_no_namespace_is_not_asked_for(cli: Cli, namespace: str) -> None:
+    cli.namespace = namespace
+    done = cli("list")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"joblease: --namespace {namespace!r}: small letters")
+
+
+def test_arguments_are_utf_8_whatever_the_locale_says(cli: Cli) -> None:
+    environment = {**cli.environment, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    def submit(*arguments: str | bytes) -> subprocess.CompletedProcess[bytes]:
+        command = [*cli.command("submit", "noop"), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)
+
+    done = submit("--name", "greets", "--description", "Gr\u00fc\u00dfe \u2713")
+    assert done.returncode == 0, done.stderr
+    assert cli.get("greets")["spec"]["description"] == "Gr\u00fc\u00dfe \u2713"
+    done = submit(b"-p", b"a=caf\xe9")
+    assert (done.returncode, done.stderr) == (2, b"joblease: 'a=caf\\udce9' is no UTF-8\n")
 
 
 def test_a_server_that_is_away_is_named(cli: Cli, tmp_path: Path) -> None:
