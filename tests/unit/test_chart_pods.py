@@ -1,6 +1,7 @@
 """What people change about pods and objects, beside the programs' settings."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,14 @@ def test_probes_are_tuned_key_by_key() -> None:
             assert container[probe]["httpGet"]["port"] == "metrics"
         assert {"name": "metrics", "containerPort": 9090} in container["ports"]
     assert environment(found["joblease-dashboard"])["JOBLEASE_METRICS_PORT"] == "9090"
+
+
+@pytest.mark.parametrize("release", ["v1.2", "a.b.c", "1.2", f"{'a' * 39}.b"])
+def test_a_releases_dots_are_in_no_name(release: str) -> None:
+    """Helm takes them; a Service's name has none."""
+    services = [each["metadata"]["name"] for each in objects(*DEV, release=release) if each["kind"] == "Service"]
+    assert len(services) > 3
+    assert all(re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", name) for name in services), services
 
 
 def test_names_can_be_chosen() -> None:

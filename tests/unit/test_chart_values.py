@@ -18,6 +18,7 @@ PROXY = (*DEV, "dashboard.access.mode=proxy", "dashboard.access.trustedProxies={
 INGRESS = ("dashboard.ingress.enabled=true", "dashboard.ingress.host=x.org")
 TLS = "dashboard.ingress.tlsSecret=tls"
 OPEN = "dashboard.access.mode=none"
+DUAL = ("dashboard.service.ipFamilies={IPv6,IPv4}",)
 ROUTE = ("dashboard.httpRoute.enabled=true", "dashboard.httpRoute.parentRefs[0].name=gateway")
 OIDC = ("dashboard.access.oidc.issuer=https://x.org", "dashboard.access.oidc.clientId=a")
 ACT = "dashboard.access.oidc.actWith=impersonation"
@@ -86,6 +87,13 @@ def helm() -> None:
         ([*DEV, "nameOverride=Job_Lease"], "/nameOverride"),
         ([*DEV, "commonLabels.team=a b"], "/commonLabels/team"),
         ([*DEV, "extraObjects[0].kind=ConfigMap"], "apiVersion"),
+        # What the API server would refuse, or take for something else.
+        ([*DEV, "probes.liveness.successThreshold=2"], "/probes/liveness"),
+        ([*DEV, "dashboard.probes.startup.successThreshold=2"], "/dashboard/probes/startup"),
+        ([*DEV, "operator.extraVolumes[0].name=tmp"], "/operator/extraVolumes/0/name"),
+        ([*DEV, *INGRESS[:1], TLS, "dashboard.ingress.host=192.0.2.1"], "/dashboard/ingress/host"),
+        ([*DEV, "dashboard.ingress.extraHosts={192.0.2.1}"], "/dashboard/ingress/extraHosts/0"),
+        ([*DEV, *DUAL, "dashboard.service.ipFamilyPolicy=SingleStack"], "/dashboard/service/ipFamilyPolicy"),
     ],
 )
 def test_wrong_values_are_refused_with_their_name(values: list[str], said: str) -> None:
@@ -103,6 +111,8 @@ def test_wrong_values_are_refused_with_their_name(values: list[str], said: str) 
         [*INGRESS, "dashboard.ingress.withoutTls=true"],
         ["dashboard.enabled=false", *INGRESS, "dashboard.replicas=2"],
         ["dashboard.replicas=2", OPEN],
+        [*DUAL, "dashboard.service.ipFamilyPolicy=PreferDualStack"],
+        ["probes.readiness.successThreshold=2", "probes.liveness.successThreshold=null"],
     ],
 )
 def test_what_is_meant_is_accepted(values: list[str]) -> None:

@@ -3,14 +3,14 @@
 {{ .Values.nameOverride | default (lower .Chart.Name) }}
 {{- end }}
 
-{{- /* What every object's name begins with. A Service's name begins with a letter. */}}
+{{- /* What every object's name begins with. A Service's name begins with a letter and, unlike a release's, has no dots. */}}
 {{- define "joblease.name" -}}
 {{- $product := include "joblease.product" . -}}
 {{- $name := printf "%s-%s" .Release.Name $product -}}
 {{- if regexMatch "^[0-9]" .Release.Name }}{{ $name = printf "%s-%s" $product .Release.Name }}
 {{- else if contains $product .Release.Name }}{{ $name = .Release.Name }}
 {{- end -}}
-{{ .Values.fullnameOverride | default $name | trunc 40 | trimSuffix "-" }}
+{{ .Values.fullnameOverride | default (replace "." "-" $name) | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
 {{- /* Argument: (dict "root" $ "account" .Values.operator.serviceAccount "component" "operator") */}}
