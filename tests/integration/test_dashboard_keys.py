@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 from joblease.jobrequest import JobRequestSpec
+from joblease_local.control_plane import ControlPlane
+from support.accounts import account
 from support.attack import NO_TLS, Dashboard
 from support.cluster import Cluster
 from support.programs import Program, program
@@ -214,3 +216,18 @@ async def test_who_may_not_create_jobs_learns_nothing_of_a_key(dashboard: Dashbo
     wanted["metadata"]["namespace"] = dashboard.other
     async with dashboard.client(dashboard.citizen) as http:
         assert (await http.post("/api/requests", json=wanted)).status_code == 403
+
+
+async def test_who_may_only_create_jobs_is_told_nothing_of_the_first_one(
+    dashboard: Dashboard, api_server: ControlPlane, tmp_path: Path
+) -> None:
+    key, sender = a_key(), account(api_server, tmp_path, dashboard.own, "sender", ("create",))
+    wanted = keyed(dashboard, key, parameters={"iban": "secret", "a": 1})
+    async with dashboard.client(dashboard.citizen) as http:
+        first = (await http.post("/api/requests", json=wanted)).json()
+    async with dashboard.client(sender) as http:
+        other = await http.post("/api/requests", json=keyed(dashboard, key, parameters={"a": 2}))
+        assert (other.status_code, other.json()["field"]) == (409, "spec.key")
+        assert not any(each in other.text for each in ("iban", "secret", "differences", first["jobId"], first["name"]))
+        same = await http.post("/api/requests", json=wanted)
+        assert (same.status_code, same.json()["jobId"]) == (200, first["jobId"])

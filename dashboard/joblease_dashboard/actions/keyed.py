@@ -4,11 +4,11 @@ The key is reserved in storage before the `JobRequest` is made, under the name t
 without a job goes on where the first one may have died: the name is the same, and the API server lets it be taken once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from joblease.content import content_of
+from joblease.content import Difference, content_of
 from joblease.jobrequest import JobRequestSpec
 from joblease.keys import KeyEntry, Keys
 
@@ -43,11 +43,16 @@ class Keyed:
         labels: Mapping[str, str],
         notes: Mapping[str, str],
         spec: Mapping[str, Any],
+        may_see: Callable[[], Awaitable[bool]],
     ) -> tuple[Created, str]:
-        """The job of the spec's key, made now or before, and its name. Raises `Problem`, `AzureError`."""
+        """The job of the spec's key, made now or before, and its name. Raises `Problem`, `AzureError`.
+
+        Whether somebody `may_see` the namespace's jobs decides how much they are told of one that is other work.
+        """
         asked = JobRequestSpec.model_validate(spec)
         entry = await self._keys.claim(namespace, asked, name)
-        _check(entry, asked)
+        if differences := entry.differences(content_of(asked)):
+            raise _used(entry, asked, differences) if await may_see() else _hidden(asked)
         if entry.job_id:
             return Created(entry.job_id, new=False), entry.name
         try:
@@ -69,12 +74,19 @@ class Keyed:
         return str(there["metadata"]["uid"]) if mine else None
 
 
-def _check(entry: KeyEntry, asked: JobRequestSpec) -> None:
-    differences = entry.differences(content_of(asked))
-    if not differences:
-        return
+def _hidden(asked: JobRequestSpec) -> Problem:
+    return Problem(
+        CONFLICT,
+        "The key is used",
+        f"key {asked.key!r} of handler {asked.handler} is that of other work. Nothing was submitted; use another key "
+        "(whoever may get jobrequests here is told which job it is, and what differs)",
+        field="spec.key",
+    )
+
+
+def _used(entry: KeyEntry, asked: JobRequestSpec, differences: list[Difference]) -> Problem:
     known = f"job {entry.job_id} ({entry.name})" if entry.job_id else f"a job that is about to be made ({entry.name})"
-    raise Problem(
+    return Problem(
         CONFLICT,
         "The key is used",
         f"key {asked.key!r} of handler {asked.handler} is that of {known}, submitted at "

@@ -81,7 +81,9 @@ class Submitting:
         notes = {**notes, BY: who.user}
         if spec.get("key"):
             name = name or job_name(handler, of_many=True)
-            made, name = await self._keyed.submit(who, namespace, name, labels, notes, spec)
+            made, name = await self._keyed.submit(
+                who, namespace, name, labels, notes, spec, lambda: self._access.allows(request, "get", namespace)
+            )
             return Submitted(made.uid, namespace, name, handler, made.new, str(spec["key"]))
         if submission_id:
             notes[SUBMISSION] = _digest(submission_id, dict(labels), notes, spec)
