@@ -1,7 +1,7 @@
 """Whom a request comes from.
 
-A socket for both families (`::`) names an address of IPv4 `::ffff:192.0.2.1`. Here it is 192.0.2.1 in any case: networks
-of proxies are written so.
+A socket for both families (`::`) names an address of IPv4 `::ffff:192.0.2.1`. Here it is 192.0.2.1 in any case:
+networks of proxies are written so.
 """
 
 from collections.abc import Sequence
