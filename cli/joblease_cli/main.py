@@ -4,6 +4,8 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
 
 import click
 from joblease.limits import allow_depth_of_api_server
@@ -16,10 +18,16 @@ from joblease_cli.failures import CommandError, Exit
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; ends the process with one of the exit codes."""
     allow_depth_of_api_server()
-    if sys.stdout and hasattr(sys.stdout, "reconfigure"):
+    # What is closed is not wanted. An error that could not be said would end in Python's 1: the job failed.
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
+    if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter
     if not completion.answered(ROOT):
         sys.exit(_code(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def complete_for_kubectl() -> None:

@@ -12,7 +12,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from joblease.jobrequest import KIND, JobRequestSpec, check_parameters, repeated
 from joblease.limits import MAX_PARAMETERS_BYTES
@@ -26,6 +26,9 @@ from joblease_cli.failures import CommandError, Exit
 from joblease_cli.forms import Form
 from joblease_cli.job import API_VERSION, Job
 from joblease_cli.kube import JobRequests
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 _INT64 = range(-(1 << 63), 1 << 63)
 
@@ -138,7 +141,7 @@ def spec_of(options: Namespace) -> dict[str, Any]:
         spec = JobRequestSpec.model_validate({field: value for field, value in fields.items() if value is not None})
         check_parameters(spec.parameters)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        problems = (f"{'.'.join(map(str, each['loc']))}: {_expected(each)}" for each in error.errors())
         raise CommandError("refused: " + "; ".join(problems), Exit.REFUSED) from None
     except ValueError as error:
         raise CommandError(f"refused: {error}", Exit.REFUSED) from None
@@ -159,6 +162,13 @@ def parameters(file: str | None, pairs: Sequence[str], texts: Sequence[str] = ()
         elif isinstance(value, int) and value not in _INT64:
             raise CommandError(f"-p {each}: an integer of more than 64 bits; as text: --text {each}", Exit.REFUSED)
     return found
+
+
+def _expected(error: "ErrorDetails") -> str:
+    """What a field is to be."""
+    if error["type"].startswith(("datetime", "timezone")):
+        return f"expected a time with its zone, as 2030-01-01T00:00:00Z, or from now, as 1h30m, not {error['input']!r}"
+    return str(error["msg"])
 
 
 def value_of(text: str) -> Any:

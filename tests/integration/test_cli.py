@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def test_parameters_come_from_a_file_or_standard_input(cli: Cli) -> None:
         (("submit", "x", "--priority", "12"), 2, "priority: "),
         (("submit", "x", "-p", "big=" + "x" * 65_536), 2, "at most 65536 fit"),
         (("submit", "x", "--deadline", "soon"), 2, "expected a length of time"),
+        (("submit", "x", "--start-after", "tomorrow"), 2, "startAfter: expected a time with its zone, as 2030"),
+        (("submit", "x", "--start-after", "2030-01-01T00:00:00"), 2, "startAfter: expected a time with its zone"),
         (("submit", "x", "--parameters", "/nowhere.json"), 2, "cannot be read"),
         (("describe", "nobody"), 4, "no job 'nobody'"),
         (("follow", "nobody"), 4, "no job 'nobody'"),
@@ -65,6 +68,17 @@ def test_what_cannot_be_done_is_said_in_a_line_and_an_exit_code(
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [("list >&-", 0), ("nonsense 2>&-", 2), ("describe nobody 2>&-", 4), ("describe nobody >&- 2>&-", 4)],
+)
+def test_a_closed_output_changes_no_exit_code(cli: Cli, line: str, code: int) -> None:
+    """1 would say that the job failed."""
+    program, *rest = cli.command()
+    command = f"{program} {line.replace(' ', f' {shlex.join(rest)} ', 1)}"
+    assert subprocess.run(command, shell=True, env=cli.environment, timeout=60, check=False).returncode == code
 
 
 @pytest.mark.parametrize("namespace", ["Team-A", "a/b", "../../../api", "a" * 64])
