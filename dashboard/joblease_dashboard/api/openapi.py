@@ -60,7 +60,7 @@ DOCUMENT: dict[str, Any] = {
     "info": {"title": "JobLease API", "version": __version__},
     "paths": {
         "/api/events": _events("The last events of all jobs, newest first"),
-        "/api/jobs": _events("The same as `/api/events`"),
+        "/api/jobs": _events("The same as /api/events"),
         "/api/jobs/{jobId}": {
             "get": {
                 "summary": "A job and its history, oldest first; a long one in stretches",

@@ -58,7 +58,7 @@ PRESENT_JOB = object_of(
     result={"description": "What the handler returned, if the job has completed."},
     error={**TEXT, "description": "Why it ended otherwise."},
 )
-SECONDS = {"type": ["number", "null"], "minimum": 0, "description": "null: no such job"}
+SECONDS = {"type": ["number", "null"], "minimum": 0, "description": "To a factor of 1.4. null: no such job"}
 POINT = object_of(
     ["time", *OUTCOMES, "waitedP50", "waitedP95", "ranP50", "ranP95"],
     time=TIME,
