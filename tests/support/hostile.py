@@ -36,7 +36,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from joblease import JobCancelled, JobContext, PermanentError, handler
+from joblease import JobCancelled, JobContext, PermanentError, handler, handlers
 from pydantic import BaseModel
 
 faulthandler.register(signal.SIGUSR1)  # a usual way to ask a program for its stacks; it is the cancel order's signal
@@ -642,6 +642,7 @@ CHANGES: dict[str, Callable[[], object]] = {
     "scheduling": _schedule_otherwise,
     "functions": _replace_functions,
     "modules": _clear_modules,
+    "handlers": handlers._registry.clear,
     "hard limit": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
 }
 """What the next job would suffer from."""

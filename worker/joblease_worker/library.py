@@ -13,6 +13,8 @@ from operator import attrgetter
 from os import urandom
 from typing import Any
 
+from joblease import handlers
+
 _MODULES = (
     "builtins", "datetime", "json", "json.decoder", "json.encoder", "os", "signal", "socket", "subprocess",
     "threading", "time", "traceback",
@@ -29,6 +31,7 @@ class Library:
         for name in _MODULES:
             if module := sys.modules.get(name):
                 self._functions.append((name, module, dict(vars(module))))
+        self._handlers = handlers._registry.copy()  # noqa: SLF001 - for nobody else to see
         self._filters = list(warnings.filters)
         self._loggers = {each: (*_settings(each)[:3], list(each.handlers)) for each in _loggers()}
         self._new_logger = _settings(Logger(""))  # noqa: LOG001 - one that nobody has touched
@@ -56,6 +59,8 @@ class Library:
 
     def changed(self) -> str:
         """The first function that was replaced, in words; empty when none was."""
+        if not self._handlers.items() <= handlers._registry.items():  # noqa: SLF001
+            return "other handlers"
         for name, module, known in self._functions:
             if sys.modules.get(name) is not module:
                 return f"another module {name!r}"
