@@ -12,6 +12,10 @@ AXE = Path(__file__).parents[2] / "dashboard" / "node_modules" / "axe-core" / "a
 # Without preload: axe would copy the style sheets of shadows into style elements, which the content policy forbids.
 RULES = """axe.run({preload: false, runOnly: [
   'wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"""
+OUT_OF_SIGHT = """[...document.querySelectorAll('header nav a')]
+  .filter(each => each.getBoundingClientRect().right > innerWidth).map(each => each.textContent.trim())"""
+OVERLAPPING = """[...document.querySelectorAll('.axis text')].map(each => each.getBoundingClientRect())
+  .filter(each => each.width).filter((each, at, all) => at && each.left < all[at - 1].right).length"""
 SCREENSHOTS = os.environ.get("JOBLEASE_SCREENSHOTS")
 """A folder for screenshots of every page in every look."""
 LOOKS = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)]
@@ -66,6 +70,8 @@ async def check(page: Page, name: str) -> None:
         await page.screenshot(path=f"{SCREENSHOTS}/{file}.png", full_page=True)
     await page.wait_for_load_state()  # a link that was clicked leads to a document that has no content at first
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than the window"
+    assert await page.evaluate(OUT_OF_SIGHT) == [], f"{name}: part of the navigation is out of sight"
+    assert await page.evaluate(OVERLAPPING) == 0, f"{name}: marks of a time line cover each other"
     await page.evaluate(AXE.read_text())
     found = await page.evaluate(RULES)
     broken = [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found["violations"]]
