@@ -101,6 +101,8 @@ def printable(text: str, longest: int | None = None) -> str:
 
     A byte of a file name that is not UTF-8 (`os.fsdecode` makes a surrogate of it) is shown as `\xe9`.
     """
+    if longest is not None:
+        text = str.__str__(text)[: longest + 1]  # the rest is not worth escaping, which makes no text shorter
     if not (text.isascii() and text.isprintable()):
         text = _UNSHOWABLE.sub(_escape, str.__str__(text))
     if longest is not None and len(text) > longest:

@@ -7,6 +7,7 @@ import enum
 import fractions
 import json
 import os
+import re
 import uuid
 from collections import UserDict
 from pathlib import Path
@@ -111,6 +112,25 @@ def test_text_that_cannot_be_shown_is_escaped() -> None:
     assert values.printable("a\x00\x1b\x7f\x85\ud800b") == r"a\x00\x1b\x7f\x85\ud800b"
     assert values.printable("one\ntwo\r\nthree\tfour\rfive") == "one\ntwo\r\nthree\tfour\\x0dfive"
     assert values.printable("😀é") == "😀é"
+
+
+@given(st.text(), st.integers(1, 40))
+def test_a_text_is_cut_after_its_escaping(text: str, longest: int) -> None:
+    whole = values.printable(text)
+    assert values.printable(text, longest) == (whole if len(whole) <= longest else whole[: longest - 1] + "…")
+
+
+def test_what_is_cut_off_is_not_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """120 steps of 300,000 NUL each kept a handler busy for half a minute after it had said them."""
+    escaped: list[str] = []
+
+    def escape(match: re.Match[str]) -> str:
+        escaped.append(match[0])
+        return "?"
+
+    monkeypatch.setattr(values, "_escape", escape)
+    assert len(values.message("\0" * 300_000)) == MAX_STEP_MESSAGE
+    assert len(escaped) <= MAX_STEP_MESSAGE + 1
 
 
 def test_a_long_message_is_cut() -> None:
