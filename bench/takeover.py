@@ -34,6 +34,8 @@ CUT = "worker-cut"
 LEASE_SECONDS = 60
 PATIENCE_SECONDS = 180
 JOB_SECONDS = 4
+LONG_SECONDS = 25
+"""Longer than a worker takes to learn that its lease was broken. Nobody else looks before: the message is its own."""
 API_SECONDS = 30
 """How long the API server may be away."""
 
@@ -50,7 +52,7 @@ WAITS = {
     STOP: "two missed heartbeats of the broker, the lease, the deferred message (1 s)",
     LOST: "two missed heartbeats of the broker, the lease, the deferred message (1 s)",
     PARTITION: "two missed heartbeats of the broker, the lease, the deferred message (1 s)",
-    BROKEN: "the next renewal (20 s), the deferred message",
+    BROKEN: "the next renewal (20 s), the deferred message (1 s)",
     OPERATOR: "the operator's start",
     RABBITMQ: "RabbitMQ's start, connections made anew",
     AZURITE: "Azurite's stop and start",
@@ -90,7 +92,7 @@ class Bench:
         taken = {
             NONE: await self._submitted(),
             TERM: await self._interrupted(self._terminated),
-            BROKEN: await self._interrupted(self._broken),
+            BROKEN: await self._interrupted(self._broken, LONG_SECONDS),
             **await self._together({KILL: self._killed, STOP: self._stopped, LOST: self._lost, PARTITION: self._cut}),
         }
         for name, part, end in (
@@ -124,9 +126,9 @@ class Bench:
         await self._settle()
         return seconds
 
-    async def _interrupted(self, fault: Fault) -> float:
-        """From a fault that ends a run to the run that follows it."""
-        job_id = await self._jobs.submit(JOB_SECONDS)
+    async def _interrupted(self, fault: Fault, length: float = JOB_SECONDS) -> float:
+        """From a fault that ends a run to the run that follows it. `length` of the job: seconds."""
+        job_id = await self._jobs.submit(length)
         seconds = await self._go_on(job_id, await self._worker(job_id), fault)
         await self._settle()
         return seconds

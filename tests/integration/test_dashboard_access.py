@@ -224,7 +224,7 @@ async def test_somebody_without_a_right_sees_and_does_nothing(
 async def test_no_other_sites_page_changes_anything(jobs: Jobs, start: Start, kube_namespace: str, mode: str) -> None:
     """Not with what a browser sends by itself, nor with what a proxy adds to that."""
     job_id = await a_job(jobs, kube_namespace)
-    environment = {**PROXY, "JOBLEASE_DASHBOARD_ACCESS": mode}
+    environment = PROXY if mode == "proxy" else {"JOBLEASE_DASHBOARD_ACCESS": mode}
     admin = {"X-Forwarded-User": "admin", **PROVEN} if mode == "proxy" else {}
     foreign: tuple[dict[str, str], ...] = (
         {"Sec-Fetch-Site": "cross-site"},
