@@ -79,12 +79,15 @@ def requests() -> float:
 async def test_no_request_holds_up_the_others(
     http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    before = requests()
-    with longest_turn(monkeypatch) as turns:
-        answer = await http.get(path.format(job_id(MANY)))
-    assert answer.status_code == 200
-    assert max(turns) < MOST_SECONDS
-    assert requests() - before <= 15
+    longest = []
+    for _ in range(3):  # other programs of the machine hold up one of them; what the request does holds up each
+        before = requests()
+        with longest_turn(monkeypatch) as turns:
+            answer = await http.get(path.format(job_id(MANY)))
+        assert answer.status_code == 200
+        longest.append(max(turns))
+        assert requests() - before <= 15
+    assert min(longest) < MOST_SECONDS
     assert len(answer.content) < 1 << 20
 
 

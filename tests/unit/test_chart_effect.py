@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 import yaml
 from support.chart import CHART, KUBERNETES, need_helm
 
@@ -122,6 +123,7 @@ def rendered(values: Any) -> str:
     return subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False).stdout
 
 
+@pytest.mark.timeout(600)  # some hundred runs of helm
 def test_each_value_changes_what_is_rendered() -> None:
     need_helm()
     before = [rendered(installation) for installation in INSTALLATIONS]
