@@ -6,7 +6,6 @@ Whatever is wrong there is said as such; nothing is sent yet.
 
 import logging
 import os
-import re
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 
 import urllib3
 from joblease.kubeconfig import DEFAULT, Merged, Unusable, merged, proxy_for
+from joblease.limits import DNS_LABEL
 from kubernetes import client, config
 from kubernetes.config import kube_config
 
@@ -22,7 +22,6 @@ from joblease_cli.failures import CommandError, Exit
 from joblease_cli.kube import JobRequests
 
 URL_VARIABLE = "JOBLEASE_DASHBOARD_URL"
-_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _ABOUT_PLUGINS = "https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins"
 
@@ -34,7 +33,7 @@ def meant_by(options: Namespace) -> JobRequests:
 
 def connect(kubeconfig: str | None, context: str | None, namespace: str | None, timeout: float | None) -> JobRequests:
     """The jobs of the cluster and namespace that the options mean. A timeout of None is no bound."""
-    if namespace and not _NAMESPACE.fullmatch(namespace):
+    if namespace and not DNS_LABEL.fullmatch(namespace):
         raise CommandError(f"--namespace {namespace!r}: small letters, a to z, digits and -, 63 at most", Exit.REFUSED)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries are reported once, by the error in the end
     configuration = client.Configuration()

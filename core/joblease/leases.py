@@ -147,6 +147,12 @@ class LeaseBlobs:
         request = self._send("DELETE", grant.blob, held) if delete else self._lease(grant.blob, "release", held)
         await self._as_holder(grant, request)
 
+    async def give_back(self, slot: Grant | None) -> None:
+        """Release what a dead run held, if it held a slot. What storage does not take now ends by itself."""
+        if slot:
+            with contextlib.suppress(LeaseLost, LeaseUnknown):
+                await self.release(slot)
+
     async def holder(self, blob: str) -> "Mapping[str, str] | None":
         """What the present holder wrote about itself, or None when nobody holds the lease."""
         try:

@@ -6,8 +6,10 @@ import sys
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9._]*[a-z0-9])?$"
 """Of handlers, queues and groups."""
 MAX_NAME = 63
-KEY_PATTERN = r"^[!-~]([ -~]*[!-~])?$"
-"""Of idempotency keys: printable ASCII, as a header can carry it."""
+HEADER_PATTERN = r"^[!-~]([ -~]*[!-~])?$"
+"""Printable ASCII, as a header can carry it."""
+KEY_PATTERN = HEADER_PATTERN
+"""Of idempotency keys."""
 MAX_KEY = 255
 MAX_DEPTH = 64
 """Levels of lists and objects in parameters, results and the data of steps. Readers of JSON give up at depths of their
@@ -21,6 +23,8 @@ MAX_STEP_MESSAGE = 4_000
 """Characters of a step's message and of an error; what is longer is cut."""
 API_DEPTH = 10_000
 """Levels at which the API server gives up."""
+DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+"""Of namespaces."""
 
 
 def is_name(text: str) -> bool:

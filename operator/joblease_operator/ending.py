@@ -4,13 +4,12 @@ As long as a job that is to end has not ended, the next step is taken again: eac
 it meanwhile, since an order goes to every worker.
 """
 
-import contextlib
 import math
 import time
 from typing import TYPE_CHECKING
 
 from joblease.head import Head
-from joblease.leases import LeaseBlobs, LeaseLost, LeaseUnknown
+from joblease.leases import LeaseBlobs
 from joblease.messages import Status
 from joblease.states import State
 from joblease.trail import AuditTrail, NewEvent
@@ -71,7 +70,5 @@ class Ending:
         """Whether nobody runs the job any more, nor ever will under the claim in its head."""
         if not await self._blobs.discard(head.claim_blob):
             return False
-        if head.slot:
-            with contextlib.suppress(LeaseLost, LeaseUnknown):
-                await self._blobs.release(head.slot)
+        await self._blobs.give_back(head.slot)
         return True

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from joblease_dashboard.access.cluster import DNS_LABEL
+from joblease.limits import DNS_LABEL
 from joblease_dashboard.api.routes import ROUTES
 from joblease_local.control_plane import ControlPlane
 from joblease_local.manifests import apply, apply_file

@@ -326,6 +326,7 @@ class Blobs:
         for name, metadata, _ in await self._account.ask("list", lambda: self._storage.listing("job/"), RETRIES):
             yield name.removeprefix("job/"), metadata
 
+    give_back = LeaseBlobs.give_back
     close_sessions = LeaseBlobs.close_sessions
 
     async def sessions(self, identity: str = "") -> AsyncIterator[tuple[str, bool]]:

@@ -6,13 +6,12 @@ session that was lost is never taken again: the next claim is made under a new o
 """
 
 import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from joblease.clock import boot_seconds
-from joblease.leases import LeaseBlobs, LeaseLost, LeaseUnknown, session_grant
+from joblease.leases import LeaseBlobs, session_grant
 
 if TYPE_CHECKING:
     from joblease.head import Head
@@ -71,7 +70,5 @@ class Session:
             ours = bool(head.session) and head.session == self._name
             if not ours and not await self._blobs.discard(head.claim_blob):
                 return False
-            if head.slot:
-                with contextlib.suppress(LeaseLost, LeaseUnknown):
-                    await self._blobs.release(head.slot)
+            await self._blobs.give_back(head.slot)
             return True

@@ -3,6 +3,7 @@
 import socket
 from typing import Annotated, Self
 
+from joblease.limits import HEADER_PATTERN
 from joblease.model import Name
 from joblease.settings import BrokerSettings, ProgramSettings, Seconds, StorageSettings
 from pydantic import BeforeValidator, Field, FilePath, model_validator
@@ -11,7 +12,7 @@ from pydantic import BeforeValidator, Field, FilePath, model_validator
 class WorkerSettings(ProgramSettings, BrokerSettings, StorageSettings):
     """Environment variables `JOBLEASE_…` that a worker reads."""
 
-    worker_name: Annotated[str, Field(max_length=253, pattern=r"^[!-~]([ -~]*[!-~])?$")] = Field(
+    worker_name: Annotated[str, Field(max_length=253, pattern=HEADER_PATTERN)] = Field(
         default_factory=socket.gethostname
     )
     """Who holds a lease and runs a job, as it is shown everywhere; the pod's name in a cluster. ASCII, as storage

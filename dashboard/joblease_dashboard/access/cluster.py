@@ -16,6 +16,7 @@ from aiohttp import ClientError
 from cachetools import TTLCache
 from joblease.jobrequest import GROUP, PLURAL
 from joblease.kube import configure
+from joblease.limits import DNS_LABEL
 from kubernetes.aio import client
 from multidict import CIMultiDict
 
@@ -26,7 +27,6 @@ from joblease_dashboard.problems import Problem
 REVIEW_SECONDS = 15.0
 """How long an answer about somebody is believed."""
 REMEMBERED = 10_000
-DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 TOKEN = re.compile(r"[!-~]{1,16384}")
 """What can be sent as one, in a header."""
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"

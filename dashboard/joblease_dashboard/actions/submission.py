@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from joblease.jobrequest import JobRequestSpec, check_parameters
+from joblease.limits import DNS_LABEL
 from joblease.messages import JobEvent, Status
 from pydantic import ValidationError
 
-from joblease_dashboard.access.cluster import DNS_LABEL
 from joblease_dashboard.problems import Problem
 
 if TYPE_CHECKING:
